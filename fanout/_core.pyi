@@ -1,0 +1,139 @@
+"""The bridge to the native engine: handles, ownership, error translation; no policy.
+
+Threads: `ingest`, `partition`, `progress` and `set_ready` belong to one thread at a time (the source's); everything else
+belongs to the event loop that made the engine. Bytes that are handed in are copied; bytes that come out are the caller's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from fanout.types import Message
+
+JSON: Final = 0
+MSGPACK: Final = 1
+
+# Outcomes of `locate`.
+FRESH: Final = 0      # no position was given: live, or rewound
+RESUMED: Final = 1    # continues exactly after the given position
+GAP: Final = 2        # messages after the position are no longer held: continues with the earliest that is
+FOREIGN: Final = 3    # not a position of this channel in this log: live
+AHEAD: Final = 4      # the position is beyond what this node has read so far: ask again in a moment
+
+class Plan:
+    """Where an attachment will start; made by `Engine.locate`, used once by `Engine.attach`."""
+
+    @property
+    def outcome(self) -> int: ...
+    @property
+    def serial(self) -> str:
+        """The position to put into ATTACHED: the client's own if a backlog follows a resume, the current one else."""
+    @property
+    def backlog(self) -> int:
+        """Messages that will follow before live ones."""
+
+class Cursor:
+    """A subscriber inside this process. It holds nothing but its place in the channel."""
+
+    @property
+    def outcome(self) -> int: ...
+    def take(self, limit: int) -> list[Message]:
+        """The next messages, at most `limit`, oldest first; empty when none wait.
+
+        Raises `LookupError` once when messages were dropped before they were taken; the next call goes on with the
+        earliest held.
+        """
+    def close(self) -> None: ...
+
+class Engine:
+    """Channels, rings, attachments and the threads that write to sockets. See ARCHITECTURE.md."""
+
+    def __init__(
+        self,
+        *,
+        io_threads: int = 1,
+        history_ms: int = 120_000,
+        secret: bytes,
+        max_idle_ms: int = 15_000,
+        history_bytes: int = 512 << 20,
+    ) -> None:
+        """`io_threads=0`: the same shards run on the loop; call `run_shards` when `shard_fd` is readable.
+        `secret` has at least 16 bytes; all nodes of one log share it. Raises ValueError for what is out of range."""
+
+    # -- what the source delivers (Sink) --
+    def rules(self, rules: Sequence[tuple[str, str]]) -> None:
+        """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
+        To be called before the first record."""
+    def router(self, route: Callable[[Any], str | Sequence[str] | None] | None) -> None:
+        """A Python callable in the place of the rules: record -> channel, channels, or None to skip."""
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
+    def records(self, batch: Sequence[Any], /) -> None: ...
+    def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...
+
+    # -- connections --
+    def register(self, fd: int, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
+        """Takes over the outgoing side of a connected, non-blocking socket; returns the connection's handle (> 0).
+        The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone."""
+    def unregister(self, connection: int) -> None:
+        """The socket is about to be closed. After this returns `fd` is never touched again. Unknown handles are ignored."""
+    def send(self, connection: int, payload: bytes, opcode: int = ...) -> None:
+        """Queues one WebSocket message (opcode 1 text, 2 binary, 9 ping, 10 pong), in order with everything else."""
+    def send_raw(self, connection: int, data: bytes) -> None:
+        """Queues bytes as they are."""
+    def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
+        """Queues a CLOSE frame; when all is written the engine shuts the socket down. The loop then sees its end."""
+    def abort(self, connection: int) -> None:
+        """Shuts the socket down at once."""
+    def heard(self, connection: int) -> None:
+        """The peer has sent something: it is alive."""
+
+    # -- attachments --
+    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int) -> Plan:
+        """Finds where an attachment starts. `rewind_*` 0 = none, used only without a serial."""
+    def attach(
+        self,
+        connection: int,
+        attachment: int,
+        plan: Plan,
+        spelling: str,
+        subscribe: bool,
+        echo: bool,
+        reply: bytes,
+    ) -> None:
+        """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
+        the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
+        name as the client wrote it, put into every frame."""
+    def detach(self, connection: int, attachment: int, reply: bytes | None) -> None: ...
+
+    # -- events for the loop --
+    @property
+    def event_fd(self) -> int:
+        """Readable when `events()` has something."""
+    def events(self) -> list[tuple[str, int, int]]:
+        """Takes what happened: ("lost", connection, attachment): continuity was lost, deliveries stopped until the next
+        `attach`; ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
+        dead); ("wake", cursor id, 0): a Cursor has messages waiting."""
+    @property
+    def shard_fd(self) -> int:
+        """With `io_threads=0`: readable when `run_shards` has work; -1 else."""
+    def run_shards(self) -> None: ...
+
+    # -- questions --
+    def find(self, channel: str, message_id: str) -> str | None:
+        """The serial of the message with this id, if the de-duplication window holds it."""
+    def history(
+        self, channel: str, start_ms: int, end_ms: int, forwards: bool, limit: int, cursor: str | None, until: str | None
+    ) -> tuple[list[Message], str | None]:
+        """A page of the messages that are held, and the cursor of the next page. ValueError for a foreign cursor."""
+    def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
+    def position(self, channel: str) -> str:
+        """Where the channel stands now."""
+    def occupancy(self, channel: str) -> dict[str, int]:
+        """`connections`, `subscribers`: attachments on this node; `messages`: held in memory."""
+    def stats(self) -> dict[str, int]:
+        """Counters and gauges, by name."""
+    def close(self) -> None:
+        """Stops the threads. Idempotent."""
+
+def message_serial(partition: int, offset: int) -> str:
+    """The serial of the message at these coordinates; rises with the offset within a partition."""
+

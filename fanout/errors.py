@@ -1,0 +1,79 @@
+"""The exceptions of fanout, and the numbered errors that clients see.
+
+::
+
+    FanoutError
+    ├── ConfigError        an option is wrong; the text says which, and what would be right
+    ├── SourceError        the log refused or failed
+    │   ├── SourceBusy     too much is waiting to be written; the same call may succeed later
+    │   └── SourceTimeout  the log did not confirm in time; whether it has the record is unknown
+    └── ClientError        a client asked for what it cannot have: carries the numbered `ErrorInfo`
+
+Numbers, statuses and texts live in `errors.json` beside this file alone; docs and tests read the same. A leaf but for that.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import orjson
+
+__all__ = ["ClientError", "ConfigError", "ErrorInfo", "FanoutError", "SourceBusy", "SourceError", "SourceTimeout", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """A numbered error, as frames and REST bodies carry it."""
+
+    code: int
+    status: int
+    message: str
+
+    def to_wire(self) -> dict[str, Any]:
+        """The `error` field of a protocol message and of a REST body."""
+        return {"code": self.code, "statusCode": self.status, "message": self.message}
+
+
+class FanoutError(Exception):
+    """The root of everything fanout raises on purpose."""
+
+
+class ConfigError(FanoutError):
+    """An option is wrong. The text names it and says what would be right."""
+
+
+class SourceError(FanoutError):
+    """The log refused or failed."""
+
+
+class SourceBusy(SourceError):
+    """Too much is waiting to be written. Nothing of this call was; it may succeed later."""
+
+
+class SourceTimeout(SourceError):
+    """The log did not confirm in time. Whether it has the record is unknown; sending it again under its id is safe."""
+
+
+class ClientError(FanoutError):
+    """A client asked for what it cannot have."""
+
+    def __init__(self, info: ErrorInfo) -> None:
+        super().__init__(f"{info.message} ({info.code})")
+        self.info = info
+
+
+@cache
+def _table() -> dict[int, dict[str, Any]]:
+    text = resources.files("fanout").joinpath("errors.json").read_bytes()
+    return {entry["code"]: entry for entry in orjson.loads(text)}
+
+
+def error(code: int, detail: str = "") -> ErrorInfo:
+    """The numbered error `code`, with `detail` after the table's text.
+
+    Raises KeyError for a number that the table does not hold.
+    """
+    entry = _table()[code]
+    message = f"{entry['message']}: {detail}" if detail else entry["message"]
+    return ErrorInfo(code, entry["status"], message)

@@ -1,0 +1,73 @@
+"""What a session asks its driver to do: the whole vocabulary between a conversation and the world.
+
+A session decides, a driver acts. The driver carries the effects out in the order of the list, before it hands the
+session anything else, so the order on the connection is the order of the effects.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.errors import ErrorInfo
+from fanout.types import OutMessage
+
+__all__ = ["Attach", "Close", "Detach", "Effect", "Publish", "Reply", "Retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Send one protocol message, encoded for the connection's wire."""
+
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Attach:
+    """Send `frame` (ATTACHED), then deliver the channel from the plan's place on. Replaces an attachment of that number."""
+
+    attachment: int
+    plan: Any  # fanout._core.Plan, from the port's `locate`
+    spelling: str
+    subscribe: bool
+    echo: bool
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Detach:
+    """Stop delivering, then send `frame` (DETACHED)."""
+
+    attachment: int
+    frame: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Write the messages to the log, next to each other; answer with `Session.published` or `Session.refused`."""
+
+    msg_serial: int
+    channel: str
+    messages: Sequence[OutMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
+
+    after_ms: int
+    frame: Any  # fanout.wire.ClientFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """End the connection once everything before this is written. `code` is WebSocket's (RFC 6455 §7.4).
+
+    `resumable` says whether the connection's state is kept for a client that comes back. `error` is for the log.
+    """
+
+    code: int = 1000
+    resumable: bool = False
+    error: ErrorInfo | None = None
+
+
+Effect = Reply | Attach | Detach | Publish | Retry | Close

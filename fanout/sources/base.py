@@ -1,0 +1,123 @@
+"""The contract of a source: where a node reads its records, and where it writes them.
+
+What a source promises, whatever log is behind it (one suite of tests asks each implementation the same questions):
+
+- **Order.** Records of one partition reach the sink in the order of their offsets, each exactly once. Offsets rise but
+  need not be dense. Nothing is promised between partitions.
+- **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
+  reading begins. Reading begins where the log stood one history window ago, and nothing older is delivered.
+- **Ready.** `Sink.ready` is called once, when everything that the log held at the start has been delivered.
+- **Progress.** The sink is told how far a partition has been read also where no record is left to deliver
+  (transaction markers, compacted tails): `Sink.progress`.
+- **Append.** `append` writes records next to each other and in the order of the calls, per partition. `done` hears of
+  it once, on the loop: the coordinates, after the log has them durably; or the error. A record that was appended is
+  read back like any other: there is no second path to the subscribers.
+- **Bounds.** At most `LIMITS.append_records` records wait to be appended; past that `append` raises `SourceBusy` and
+  takes nothing.
+- **Threads.** `start`, `append`, `ends`, `stop` belong to the loop. The sink is called from one thread of the source's
+  own, never from two at once.
+- **Failure.** When the log is away the source keeps trying; `healthy()` says no and why, and reading goes on by itself
+  once the log is back.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from fanout.errors import SourceError
+
+__all__ = ["Appended", "Done", "Health", "Limits", "LIMITS", "NewRecord", "Record", "Sink", "Source"]
+
+
+class Record(NamedTuple):
+    """One record as read. `timestamp` is in ms; `leader_epoch` is -1 where the log has none.
+
+    confluent-kafka's `Message` may stand in its place: the engine reads it through the methods of the same names, which
+    saves making one more object for each record.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] | None
+
+
+class NewRecord(NamedTuple):
+    """One record to write. The log chooses the partition by the key and the offset."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+
+
+class Appended(NamedTuple):
+    """Where the log put a record. `timestamp` is in ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+
+
+Done = Callable[["list[Appended] | SourceError"], None]
+
+
+class Health(NamedTuple):
+    """Whether the log answers; `reason` is one line for people, empty when it does."""
+
+    ok: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of every source."""
+
+    append_records: int = 20_000  # waiting to be confirmed; at 1 KiB each that is 20 MiB
+    read_batch: int = 1_000  # records handed to the sink at once: under 1 ms of the interpreter's lock
+
+
+LIMITS = Limits()
+
+
+class Sink(Protocol):
+    """What a source delivers to. Every method is called on the source's thread."""
+
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
+        """Reading of a partition begins at offset `start`. `topic_id` has 16 bytes: a topic made anew has another."""
+
+    def records(self, batch: Sequence[Any], /) -> None:
+        """Delivers `Record`s or confluent-kafka `Message`s, in order within each partition; errors among them are not allowed."""
+
+    def progress(self, topic: str, partition: int, next_offset: int, /) -> None:
+        """Everything below `next_offset` has been delivered or will never exist."""
+
+    def ready(self) -> None:
+        """All that the log held at the start has been delivered."""
+
+
+class Source(Protocol):
+    """A log. See the module's text for what it promises."""
+
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+        """Begins to read `topics` from one history window ago; returns without waiting for the log to answer.
+
+        `sink.ready` tells when the node has caught up. Missing topics are created if the log permits it.
+        """
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """Writes records next to each other; `done` is called once, on the loop. Raises SourceBusy and takes nothing."""
+
+    def health(self) -> Health:
+        """Whether the log answers now."""
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Records not yet delivered, per topic and partition; an upper bound, since offsets have gaps."""
+
+    async def stop(self) -> None:
+        """Waits for what is being appended (10 s at most), then stops reading and frees everything. Idempotent."""

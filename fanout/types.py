@@ -1,0 +1,60 @@
+"""The vocabulary: values that every layer speaks of, frozen and without behaviour.
+
+A leaf: nothing of ours is imported here. Times are milliseconds since 1970, UTC.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Identity", "Message", "OutMessage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One publication as a subscriber receives it.
+
+    `position` is where its channel stands *after* this message: give it back as `since` to continue from here, on any
+    node and after any restart. It is opaque.
+    """
+
+    channel: str
+    id: str
+    serial: str
+    timestamp: int
+    data: str | bytes | None
+    name: str | None = None
+    encoding: str | None = None
+    client_id: str | None = None
+    connection_id: str | None = None
+    extras: dict[str, Any] | None = None
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutMessage:
+    """One message on its way to the log.
+
+    `data` is text or bytes; what `encoding` still names (for example `json`, or a cipher) is the receivers' business.
+    `id` is stable over re-sending: a second record with the same id in a channel is recognised and skipped.
+    """
+
+    id: str
+    data: str | bytes | None
+    name: str | None = None
+    encoding: str | None = None
+    client_id: str | None = None
+    connection_id: str | None = None
+    extras: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a credential speaks for, and what it may do.
+
+    `client_id` is None for an anonymous client and `*` for one that may speak as anybody. `capability` maps a channel
+    pattern to the operations allowed on what it matches; `fanout.auth.capabilities` reads it.
+    """
+
+    key_name: str
+    client_id: str | None
+    capability: "dict[str, frozenset[str]]"
