@@ -1,0 +1,157 @@
+"""One typed configuration: every option is declared, documented and checked here, and nowhere else.
+
+The command line, the environment, the TOML file and the reference pages are made from `Config`; a program that embeds a
+`Server` makes one by hand. Values stay as users write them (`history="2m"`), so that they can be printed back; what the
+code computes with is derived (`history_ms`). A value that cannot be right is refused where the object is made, with one
+line that names the option, the value and what would be right.
+"""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fanout.errors import ConfigError
+
+__all__ = ["Config", "parse_duration"]
+
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+HISTORY_MAX_MS = 72 * UNITS_MS["h"]  # the longest history of the protocol; longer ones belong into the log's readers
+DRAIN_MAX_MS = UNITS_MS["h"]
+SECRET_MIN = 16  # bytes of the key of a position's MAC: less can be searched through
+
+
+def parse_duration(text: str) -> int:
+    """Milliseconds of a duration such as `500ms`, `90s`, `2m` or `72h`.
+
+    Raises ValueError with what would be right.
+    """
+    match = re.fullmatch(r"(\d{1,9})(ms|s|m|h)", text)
+    if match is None:
+        raise ValueError("not a duration; give a whole number and a unit, like 500ms, 90s, 2m or 72h")
+    return int(match[1]) * UNITS_MS[match[2]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Everything that one node needs to know. Immutable; raises ConfigError for what cannot be right."""
+
+    kafka: str | None = None
+    """HOST:PORT[,HOST:PORT...], bootstrap servers of a Kafka cluster. Without it messages live in the embedded log."""
+
+    kafka_setting: tuple[str, ...] = field(default=(), repr=False)
+    """NAME=VALUE, a setting of the Kafka client such as security.protocol=SASL_SSL (librdkafka's names). Repeatable."""
+
+    route: tuple[str, ...] = ()
+    """TOPIC=CHANNEL, what of the log is sent to whom. CHANNEL is text with #{topic}, #{key}, #{header.NAME} or
+    #{value.FIELD} in it. Repeatable. Without it the topic that clients publish to is routed by its keys."""
+
+    publish_topic: str | None = None
+    """Topic that clients publish to, fanout.messages unless given. It is also sent to subscribers, unless --route is
+    given along with it: then exactly the routes are."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. 0.0.0.0 lets other machines in."""
+
+    port: int = 8080
+    """Port to listen on; 0 takes a free one."""
+
+    key: tuple[str, ...] = field(default=(), repr=False)
+    """appId.keyId:secret[=CAPABILITY], an API key; CAPABILITY is JSON like {"chat:*":["subscribe"]}, everything unless
+    given. Repeatable. Without it one is made and kept in the data directory."""
+
+    secret: str | None = field(default=None, repr=False)
+    """Secret that seals positions and connection keys; nodes of one log need the same. At least 16 bytes. Without it
+    one is made and kept in the data directory."""
+
+    data: Path = Path("fanout-data")
+    """Directory of the embedded log and of what was generated: the key and the secret."""
+
+    history: str = "2m"
+    """How far back a client can resume and look, and how long a repeated message is recognised. Up to 72h."""
+
+    history_mib: int = 512
+    """Memory for that history, in MiB. When it is used up the oldest messages go first, whatever their age."""
+
+    io_threads: int = 1
+    """Threads that write to sockets. 0: the event loop does it, which suits a host with one core."""
+
+    max_connections: int = 10_000
+    """Clients at a time; the next one is answered with 503. Each needs a file descriptor (see ulimit -n)."""
+
+    drain: str = "10s"
+    """When the node stops, its clients are sent away one after another over this time, so that they do not all
+    reconnect at once."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be right."""
+        if self.kafka is not None:
+            _check_bootstrap(self.kafka)
+        elif self.kafka_setting:
+            raise ConfigError("kafka-setting is given, but kafka is not: name the cluster, like --kafka localhost:9092")
+        for setting in self.kafka_setting:
+            name, equals, _ = setting.partition("=")
+            if not name or not equals:  # the value is left out of the text: it may be a password
+                raise _wrong("kafka-setting", name, "write NAME=VALUE, like security.protocol=SSL")
+        if not self.host:
+            raise _wrong("host", self.host, "give an address, like 127.0.0.1")
+        _check_range("port", self.port, 0, 65_535)
+        if self.secret is not None and len(self.secret.encode()) < SECRET_MIN:
+            raise ConfigError(
+                f"secret is too short: give at least {SECRET_MIN} bytes, like those of `openssl rand -hex 32`"
+            )
+        _check_duration("history", self.history, HISTORY_MAX_MS, "72h")
+        _check_range("history-mib", self.history_mib, 1, 1 << 20)
+        _check_range("io-threads", self.io_threads, 0, 64)
+        _check_range("max-connections", self.max_connections, 1, 1_000_000)
+        _check_duration("drain", self.drain, DRAIN_MAX_MS, "1h")
+
+    @property
+    def kafka_settings(self) -> dict[str, str]:
+        """The Kafka client's settings by name, `bootstrap.servers` among them; empty without Kafka."""
+        if self.kafka is None:
+            return {}
+        settings = {"bootstrap.servers": self.kafka}
+        for setting in self.kafka_setting:
+            name, _, value = setting.partition("=")
+            settings[name] = value
+        return settings
+
+    @property
+    def history_ms(self) -> int:
+        """The history window in milliseconds."""
+        return parse_duration(self.history)
+
+    @property
+    def history_bytes(self) -> int:
+        """The memory for the history, in bytes."""
+        return self.history_mib << 20
+
+    @property
+    def drain_ms(self) -> int:
+        """The drain window in milliseconds."""
+        return parse_duration(self.drain)
+
+
+def _wrong(option: str, value: object, advice: str) -> ConfigError:
+    return ConfigError(f"{option}: '{value}' is wrong; {advice}")
+
+
+def _check_bootstrap(text: str) -> None:
+    for server in text.split(","):
+        host, colon, port = server.strip().rpartition(":")
+        if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
+            raise _wrong("kafka", text, "give the bootstrap servers as HOST:PORT[,HOST:PORT...], like localhost:9092")
+
+
+def _check_range(option: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise _wrong(option, value, f"give a number from {least} to {most}")
+
+
+def _check_duration(option: str, text: str, most_ms: int, most: str) -> None:
+    try:
+        milliseconds = parse_duration(text)
+    except ValueError as problem:
+        raise ConfigError(f"{option}: '{text}' is {problem}") from None
+    if milliseconds > most_ms:
+        raise _wrong(option, text, f"give at most {most}")

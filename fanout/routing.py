@@ -1,0 +1,97 @@
+"""Rules as users write them: which records of the log reach which channel.
+
+A rule is `TOPIC=TEMPLATE`. The template is a channel's name with fields of the record in it:
+
+    #{topic}          the record's topic
+    #{key}            its key, as text
+    #{header.NAME}    a header's value, as text
+    #{value.FIELD}    a field of a JSON value; dots go into nested objects
+
+Rules are checked here, before a server starts, and evaluated by the engine, once for each record. One topic has one
+rule. What is published is also sent to subscribers unless the user says what is, that is:
+
+| route | publish-topic | read and routed | published to |
+|---|---|---|---|
+| – | – | `fanout.messages=#{key}` | `fanout.messages` |
+| – | T | `T=#{key}` | T |
+| R | – | R, and `fanout.messages=#{key}` unless R has that topic | `fanout.messages` |
+| R | T | R | T |
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fanout.errors import ConfigError
+
+__all__ = ["Routing", "Rule", "parse_rule", "routing"]
+
+MESSAGES_TOPIC = "fanout.messages"
+RULES_MAX = 1_000  # a record's topic is looked up among them once a batch
+TEMPLATE_MAX = 1_000  # characters; a channel's name is shorter
+
+TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule for names
+FIELD = re.compile(r"topic|key|header\.[^\s{}]+|value\.[^\s.{}]+(\.[^\s.{}]+)*")
+PLACEHOLDER = re.compile(r"#\{([^{}]*)\}")
+
+
+class Rule(NamedTuple):
+    """One topic and the template that makes a channel's name of each of its records."""
+
+    topic: str
+    template: str
+
+
+class Routing(NamedTuple):
+    """What a node reads, and where it writes what clients publish."""
+
+    rules: tuple[Rule, ...]
+    publish_topic: str
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics to read."""
+        return tuple(rule.topic for rule in self.rules)
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule that `text` spells. Raises ConfigError that says what would be right."""
+    topic, equals, template = text.partition("=")
+    if not equals or not template:
+        raise ConfigError(f"route: '{text}' names no channel; write TOPIC=CHANNEL, like orders=orders:#{{key}}")
+    _check_topic("route", topic)
+    if len(template) > TEMPLATE_MAX:
+        raise ConfigError(f"route: the channel of topic '{topic}' is too long; give at most {TEMPLATE_MAX} characters")
+    for match in PLACEHOLDER.finditer(template):
+        if FIELD.fullmatch(match[1]) is None:
+            raise ConfigError(
+                f"route: '{match[0]}' in '{text}' is no field of a record; "
+                "there are #{topic}, #{key}, #{header.NAME} and #{value.FIELD}"
+            )
+    if "#{" in PLACEHOLDER.sub("", template):
+        raise ConfigError(f"route: '{text}' opens a field and does not close it; write it like #{{key}}")
+    return Rule(topic, template)
+
+
+def routing(routes: Sequence[str], publish_topic: str | None) -> Routing:
+    """The routing that the options ask for; the table above. Raises ConfigError."""
+    if publish_topic is not None:
+        _check_topic("publish-topic", publish_topic)
+    if len(routes) > RULES_MAX:
+        raise ConfigError(f"route: {len(routes)} rules are too many; give at most {RULES_MAX}")
+    rules: dict[str, Rule] = {}
+    for rule in map(parse_rule, routes):
+        if rule.topic in rules:
+            raise ConfigError(f"route: topic '{rule.topic}' has two rules; give it one")
+        rules[rule.topic] = rule
+    target = publish_topic or MESSAGES_TOPIC
+    if not routes or publish_topic is None:
+        rules.setdefault(target, Rule(target, "#{key}"))
+    return Routing(tuple(rules.values()), target)
+
+
+def _check_topic(option: str, topic: str) -> None:
+    if TOPIC.fullmatch(topic) is None or topic in (".", ".."):
+        raise ConfigError(
+            f"{option}: '{topic}' is no name of a topic; use at most 249 letters, digits, dots, underscores and hyphens"
+        )

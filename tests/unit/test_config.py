@@ -1,0 +1,72 @@
+"""One typed configuration: what it derives, and what it refuses in which words."""
+
+from typing import Any
+
+import pytest
+
+from fanout.config import Config, parse_duration
+from fanout.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"), [("500ms", 500), ("0s", 0), ("90s", 90_000), ("2m", 120_000), ("72h", 259_200_000)]
+)
+def test_duration_is_a_number_and_a_unit(text: str, milliseconds: int) -> None:
+    assert parse_duration(text) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["", "2", "m", "2 m", "-2m", "2.5m", "2d", "2M", "1h30m", "٣m2", "9999999999ms"])
+def test_other_durations_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="give a whole number and a unit, like 500ms, 90s, 2m or 72h"):
+        parse_duration(text)
+
+
+def test_defaults_need_no_kafka_and_stay_on_this_machine() -> None:
+    config = Config()
+    assert config.kafka_settings == {}
+    assert (config.host, config.port) == ("127.0.0.1", 8080)
+    assert config.history_ms == 120_000
+    assert config.history_bytes == 512 << 20
+    assert config.drain_ms == 10_000
+
+
+def test_kafka_settings_hold_the_bootstrap_servers_and_every_setting() -> None:
+    config = Config(kafka="one:9092,two:9092", kafka_setting=("security.protocol=SASL_SSL", "sasl.password=a=b"))
+    assert config.kafka_settings == {
+        "bootstrap.servers": "one:9092,two:9092",
+        "security.protocol": "SASL_SSL",
+        "sasl.password": "a=b",
+    }
+
+
+def test_secrets_are_not_in_the_repr() -> None:
+    config = Config(
+        kafka="k:1", kafka_setting=("sasl.password=hunter2",), key=("app.key:hunter2",), secret="hunter2" * 3
+    )
+    assert "hunter2" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"kafka": "localhost"}, "kafka: 'localhost' is wrong; give the bootstrap servers as HOST:PORT"),
+        ({"kafka": "a:1,b:99999"}, "kafka: 'a:1,b:99999' is wrong"),
+        ({"kafka_setting": ("a=b",)}, "kafka-setting is given, but kafka is not"),
+        ({"kafka": "a:1", "kafka_setting": ("ssl",)}, "kafka-setting: 'ssl' is wrong; write NAME=VALUE"),
+        ({"host": ""}, "host: '' is wrong; give an address"),
+        ({"port": 65_536}, "port: '65536' is wrong; give a number from 0 to 65535"),
+        ({"port": -1}, "port: '-1' is wrong"),
+        ({"secret": "fifteen bytes.."}, "secret is too short: give at least 16 bytes"),
+        ({"history": "2 minutes"}, "history: '2 minutes' is not a duration; give a whole number and a unit"),
+        ({"history": "73h"}, "history: '73h' is wrong; give at most 72h"),
+        ({"history_mib": 0}, "history-mib: '0' is wrong"),
+        ({"io_threads": 65}, "io-threads: '65' is wrong; give a number from 0 to 64"),
+        ({"max_connections": 0}, "max-connections: '0' is wrong"),
+        ({"drain": "2h"}, "drain: '2h' is wrong; give at most 1h"),
+    ],
+)
+def test_wrong_value_is_refused_in_one_line_that_names_the_option(options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Config(**options)
+    assert str(refused.value).startswith(text)
+    assert "\n" not in str(refused.value)
