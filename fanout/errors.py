@@ -7,9 +7,11 @@
     ├── SourceError        the log refused or failed
     │   ├── SourceBusy     too much is waiting to be written; the same call may succeed later
     │   └── SourceTimeout  the log did not confirm in time; whether it has the record is unknown
+    ├── ContinuityLost     a subscription inside the process missed messages; the same iterator goes on
     └── ClientError        a client asked for what it cannot have: carries the numbered `ErrorInfo`
 
-Numbers, statuses and texts live in `errors.json` beside this file alone; docs and tests read the same. A leaf but for that.
+Numbers, statuses and texts live in `errors.json` beside this file alone; docs and tests read the same. A leaf but for
+that.
 """
 
 from dataclasses import dataclass
@@ -19,7 +21,17 @@ from typing import Any
 
 import orjson
 
-__all__ = ["ClientError", "ConfigError", "ErrorInfo", "FanoutError", "SourceBusy", "SourceError", "SourceTimeout", "error"]
+__all__ = [
+    "ClientError",
+    "ConfigError",
+    "ContinuityLost",
+    "ErrorInfo",
+    "FanoutError",
+    "SourceBusy",
+    "SourceError",
+    "SourceTimeout",
+    "error",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,20 @@ class SourceBusy(SourceError):
 
 class SourceTimeout(SourceError):
     """The log did not confirm in time. Whether it has the record is unknown; sending it again under its id is safe."""
+
+
+class ContinuityLost(FanoutError):
+    """A subscription inside the process cannot go on exactly where it was. Iterating on goes on where `reason` says.
+
+    `reason` is `dropped` (this subscriber was too slow for the history: goes on with the earliest message held),
+    `expired` (the messages after `since` are no longer held: likewise) or `foreign` (`since` is no position of this
+    channel in this log: goes on with new messages).
+    """
+
+    def __init__(self, channel: str, reason: str) -> None:
+        super().__init__(f"continuity lost on channel '{channel}': {reason}")
+        self.channel = channel
+        self.reason = reason
 
 
 class ClientError(FanoutError):

@@ -1,0 +1,164 @@
+"""A message on its way to the log: its topic, key, value and headers, and what becomes of a repeat.
+
+Every publish of a node passes here, whatever it came by. One message is one record: the key is its channel, so that a
+channel's messages keep their order; the value is the payload as published; the rest goes into headers, which
+ARCHITECTURE.md lists.
+
+A repeat is a message whose id its channel has already. It gets no second record but the answer of the first, whether
+that one has been read back (`Engine.find`), is confirmed and not read back yet (`recent`), or is still being written
+(`writing`). Repeats that slip through, by way of another node, are recognised by every reader.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import orjson
+
+from fanout._core import message_serial
+from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
+from fanout.sources.base import Appended, NewRecord, Source
+from fanout.types import OutMessage
+
+__all__ = ["Publisher"]
+
+RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full one's are all known until read back
+
+Written = Callable[["list[str] | SourceError"], None]
+Key = tuple[str, str]  # channel, message id
+
+
+class Seen(Protocol):
+    """The messages that a node has read; `fanout._core.Engine` answers this."""
+
+    def find(self, channel: str, message_id: str) -> str | None:
+        """The serial of the message with this id, if the de-duplication window holds it."""
+
+
+@dataclass(slots=True)
+class _Publish:
+    """One call until it is answered: `serials` fill up, in the order of the messages."""
+
+    serials: list[str]
+    missing: int
+    done: Written
+
+    def fill(self, index: int, serial: str) -> None:
+        self.serials[index] = serial
+        self.missing -= 1
+        if self.missing == 0:
+            self.done(self.serials)
+
+    def fail(self, problem: SourceError) -> None:
+        if self.missing > 0:
+            self.missing = 0
+            self.done(problem)
+
+
+Waiter = tuple[_Publish, int]  # a call, and the index of its message
+
+
+class Publisher:
+    """Writes messages to one topic of a source. Belongs to the event loop; nothing blocks."""
+
+    def __init__(self, seen: Seen, source: Source, topic: str) -> None:
+        self._seen = seen
+        self._source = source
+        self._topic = topic
+        self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the source takes
+        self._recent: OrderedDict[Key, str] = OrderedDict()
+        self.counts = {"published": 0, "repeated": 0, "failed": 0}  # messages, for the metrics
+
+    def publish(
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
+    ) -> None:
+        """Writes the messages next to each other; for protocol clients.
+
+        `done` is called once, on the loop, perhaps before this returns: with one serial for each message when the log
+        has all of them durably, or with the numbered error. The messages may be sent again under their ids.
+        """
+        self.write(channel, messages, lambda result: done(result if isinstance(result, list) else _numbered(result)))
+
+    def write(self, channel: str, messages: Sequence[OutMessage], done: Written) -> None:
+        """As `publish`, but a failure is the exception itself: SourceBusy, SourceTimeout or SourceError.
+
+        There is at least one message. Raises ValueError, and writes nothing, for text that UTF-8 cannot hold.
+        """
+        call = _Publish([""] * len(messages), len(messages), done)
+        known: list[tuple[int, str]] = []
+        waits: list[tuple[int, Key]] = []
+        fresh: dict[Key, NewRecord] = {}
+        for index, message in enumerate(messages):
+            key = (channel, message.id)
+            if serial := self._recent.get(key) or self._seen.find(channel, message.id):
+                known.append((index, serial))
+                continue
+            waits.append((index, key))
+            if key not in self._writing and key not in fresh:
+                fresh[key] = _record(self._topic, channel, message)
+        self.counts["repeated"] += len(messages) - len(fresh)
+        self._writing.update((key, []) for key in fresh)
+        for index, key in waits:
+            self._writing[key].append((call, index))
+        for index, serial in known:
+            call.fill(index, serial)
+        if fresh:
+            self._append(fresh)
+
+    def _append(self, fresh: dict[Key, NewRecord]) -> None:
+        """Writes what has no record yet, and answers all that wait for it."""
+        keys = list(fresh)
+        try:
+            self._source.append(list(fresh.values()), lambda result: self._appended(keys, result))
+        except SourceError as problem:
+            self._appended(keys, problem)
+
+    def _appended(self, keys: list[Key], result: list[Appended] | SourceError) -> None:
+        waiting = [self._writing.pop(key) for key in keys]
+        if isinstance(result, SourceError):
+            self.counts["failed"] += len(keys)
+            for waiters in waiting:
+                for call, _ in waiters:
+                    call.fail(result)
+            return
+        self.counts["published"] += len(keys)
+        for key, waiters, place in zip(keys, waiting, result, strict=True):
+            serial = message_serial(place.partition, place.offset)
+            self._recent[key] = serial
+            if len(self._recent) > RECENT_MAX:
+                self._recent.popitem(last=False)
+            for call, index in waiters:
+                call.fill(index, serial)
+
+
+def _record(topic: str, channel: str, message: OutMessage) -> NewRecord:
+    data = message.data
+    value = data.encode() if isinstance(data, str) else data
+    return NewRecord(topic, channel.encode(), value, list(_headers(message)))
+
+
+def _headers(message: OutMessage) -> Iterator[tuple[str, bytes]]:
+    """The headers of a message's record; what is absent has none."""
+    kind = "none" if message.data is None else "text" if isinstance(message.data, str) else "binary"
+    yield "fanout.id", message.id.encode()
+    yield "fanout.type", kind.encode()
+    if message.name is not None:
+        yield "fanout.name", message.name.encode()
+    if message.encoding is not None:
+        yield "fanout.encoding", message.encoding.encode()
+    if message.client_id is not None:
+        yield "fanout.clientId", message.client_id.encode()
+    if message.connection_id is not None:
+        yield "fanout.connectionId", message.connection_id.encode()
+    if message.extras is not None:
+        yield "fanout.extras", orjson.dumps(message.extras)
+
+
+def _numbered(problem: SourceError) -> ErrorInfo:
+    """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
+    if isinstance(problem, SourceBusy):
+        return error(42910, "the log takes no more right now; try again")
+    if isinstance(problem, SourceTimeout):
+        return error(50003, "the log did not confirm the message in time; send it again under the same id")
+    return error(50000, "the log refused the message")
