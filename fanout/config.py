@@ -75,8 +75,9 @@ class Config:
     io_threads: int = 1
     """Threads that write to sockets. 0: the event loop does it, which suits a host with one core."""
 
-    max_connections: int = 10_000
-    """Clients at a time; the next one is answered with 503. Each needs a file descriptor (see ulimit -n)."""
+    max_connections: int | None = None
+    """Clients at a time; the next one is answered with 503. As many as there are file descriptors (ulimit -n) unless
+    given, and never more."""
 
     drain: str = "10s"
     """When the node stops, its clients are sent away one after another over this time, so that they do not all
@@ -101,8 +102,9 @@ class Config:
             )
         _check_duration("history", self.history, HISTORY_MAX_MS, "72h")
         _check_range("history-mib", self.history_mib, 1, 1 << 20)
-        _check_range("io-threads", self.io_threads, 0, 64)
-        _check_range("max-connections", self.max_connections, 1, 1_000_000)
+        _check_range("io-threads", self.io_threads, 0, 16)
+        if self.max_connections is not None:
+            _check_range("max-connections", self.max_connections, 1, 1_000_000)
         _check_duration("drain", self.drain, DRAIN_MAX_MS, "1h")
 
     @property

@@ -9,6 +9,7 @@ that one has been read back (`Engine.find`), is confirmed and not read back yet 
 (`writing`). Repeats that slip through, by way of another node, are recognised by every reader.
 """
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -62,10 +63,14 @@ Waiter = tuple[_Publish, int]  # a call, and the index of its message
 class Publisher:
     """Writes messages to one topic of a source. Belongs to the event loop; nothing blocks."""
 
-    def __init__(self, seen: Seen, source: Source, topic: str) -> None:
+    def __init__(
+        self, seen: Seen, source: Source, topic: str, took: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        """`took` is told how long each write waited for the log."""
         self._seen = seen
         self._source = source
         self._topic = topic
+        self._took = took
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the source takes
         self._recent: OrderedDict[Key, str] = OrderedDict()
         self.counts = {"published": 0, "repeated": 0, "failed": 0}  # messages, for the metrics
@@ -109,8 +114,14 @@ class Publisher:
     def _append(self, fresh: dict[Key, NewRecord]) -> None:
         """Writes what has no record yet, and answers all that wait for it."""
         keys = list(fresh)
+        began = time.monotonic()
+
+        def appended(result: list[Appended] | SourceError) -> None:
+            self._took(time.monotonic() - began)
+            self._appended(keys, result)
+
         try:
-            self._source.append(list(fresh.values()), lambda result: self._appended(keys, result))
+            self._source.append(list(fresh.values()), appended)
         except SourceError as problem:
             self._appended(keys, problem)
 
@@ -160,5 +171,5 @@ def _numbered(problem: SourceError) -> ErrorInfo:
     if isinstance(problem, SourceBusy):
         return error(42910, "the log takes no more right now; try again")
     if isinstance(problem, SourceTimeout):
-        return error(50003, "the log did not confirm the message in time; send it again under the same id")
+        return error(50003, "send it again under the same id")
     return error(50000, "the log refused the message")

@@ -60,7 +60,7 @@ def test_secrets_are_not_in_the_repr() -> None:
         ({"history": "2 minutes"}, "history: '2 minutes' is not a duration; give a whole number and a unit"),
         ({"history": "73h"}, "history: '73h' is wrong; give at most 72h"),
         ({"history_mib": 0}, "history-mib: '0' is wrong"),
-        ({"io_threads": 65}, "io-threads: '65' is wrong; give a number from 0 to 64"),
+        ({"io_threads": 17}, "io-threads: '17' is wrong; give a number from 0 to 16"),
         ({"max_connections": 0}, "max-connections: '0' is wrong"),
         ({"drain": "2h"}, "drain: '2h' is wrong; give at most 1h"),
     ],

@@ -1,0 +1,165 @@
+"""Prometheus metrics of one node, gathered when they are asked for.
+
+The counters live where the counting is done, most of them in the engine; a scrape reads them. So a metric costs nothing
+on the way of a message, and two nodes in one process have a registry each. Only distributions are kept here: they need
+every single value. Everything belongs to the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final, NamedTuple
+
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["CONTENT_TYPE", "Metrics", "Readings"]
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+STALL_PERIOD_S: Final = 0.1  # ten timers a second; a stall is seen to the millisecond, and in full if it is longer
+LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Readings(NamedTuple):
+    """Where a scrape finds its numbers."""
+
+    engine: Callable[[], Mapping[str, int]]
+    publisher: Callable[[], Mapping[str, int]]
+    lag: Callable[[], Mapping[tuple[str, int], int]]
+    connections: Callable[[], int]
+    refused: Callable[[], int]
+    ready: Callable[[], bool]
+
+
+class Family(NamedTuple):
+    """One metric made of several counters: each stands under its own value of `label`."""
+
+    name: str
+    help: str
+    label: str
+    members: Mapping[str, str]  # label's value -> the counter's name
+
+
+COUNTERS: Final = {
+    "records_in": ("records_in", "Records read from the log."),
+    "bytes_in": ("bytes_in", "Bytes of their values."),
+    "messages": ("messages", "Messages appended to channels."),
+    "frames": ("frames", "Frames encoded."),
+    "frame_messages": ("frame_messages", "Messages in those frames."),
+    "deliveries": ("deliveries", "Messages handed to subscribers."),
+    "writes": ("writes", "System calls that wrote to clients."),
+    "short_writes": ("short_writes", "Writes that a socket took only in part, or not at all."),
+    "bytes_out": ("bytes_out", "Bytes written to clients."),
+    "continuity_lost": ("continuity_lost", "Attachments that the history passed before their client had read it."),
+    "heartbeats": ("heartbeats", "Heartbeats written."),
+}
+"""Counters of the engine that stand alone: its name for them -> ours and the help."""
+
+FAMILIES: Final = (
+    Family(
+        "records_skipped",
+        "Records that became no message, by cause.",
+        "cause",
+        {
+            "unrouted": "records_unrouted",
+            "unroutable": "records_unroutable",
+            "read_before": "records_repeated",
+            "duplicate_id": "duplicates",
+        },
+    ),
+    Family(
+        "messages_released",
+        "Messages that left memory, by cause: older than the history window, or memory was full.",
+        "cause",
+        {"age": "messages_expired", "memory": "messages_squeezed"},
+    ),
+    Family(
+        "resumes",
+        "Positions that clients came back with, by outcome.",
+        "outcome",
+        {"resumed": "resumed", "gap": "resume_gaps", "foreign": "resume_foreign"},
+    ),
+    Family(
+        "evictions",
+        "Connections cut off, by cause: replies were not read, or the peer was silent.",
+        "cause",
+        {"unread": "evicted_full", "silent": "evicted_silent"},
+    ),
+)
+
+GAUGES: Final[Mapping[str, tuple[str, str]]] = {}
+"""What the engine holds at the moment: its name for it -> ours and the help."""
+
+
+class Metrics:
+    """The metrics of one node."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(_Scrape(readings))
+        self.publish_seconds = Histogram(
+            "fanout_publish_seconds",
+            "From handing records to the log until it has them.",
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+        self._stall_seconds = Histogram(
+            "fanout_loop_stall_seconds",
+            "How late the event loop was, ten times a second.",
+            buckets=LATENCY_BUCKETS,
+            registry=self._registry,
+        )
+
+    def render(self) -> bytes:
+        """The page that Prometheus scrapes, in its text format."""
+        return generate_latest(self._registry)
+
+    async def watch_loop(self) -> None:
+        """Measures how late the loop is, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + STALL_PERIOD_S
+            await asyncio.sleep(STALL_PERIOD_S)
+            self._stall_seconds.observe(max(0.0, loop.time() - due))
+
+
+class _Scrape(Collector):
+    """Turns the readings of the moment into metrics."""
+
+    def __init__(self, readings: Readings) -> None:
+        self._readings = readings
+
+    def collect(self) -> Iterable[Metric]:
+        """One scrape."""
+        engine = self._readings.engine()
+        for counter, (name, text) in COUNTERS.items():
+            yield CounterMetricFamily(f"fanout_{name}", text, value=engine[counter])
+        for family in FAMILIES:
+            yield _labelled(family, engine)
+        for gauge, (name, text) in GAUGES.items():
+            yield GaugeMetricFamily(f"fanout_{name}", text, value=engine[gauge])
+        yield _labelled(PUBLISHES, self._readings.publisher())
+        lag = GaugeMetricFamily("fanout_lag_records", "Records not yet read, at most.", labels=("topic", "partition"))
+        for (topic, partition), records in self._readings.lag().items():
+            lag.add_metric((topic, str(partition)), records)
+        yield lag
+        yield GaugeMetricFamily("fanout_connections", "Clients connected.", value=self._readings.connections())
+        yield CounterMetricFamily(
+            "fanout_connections_refused", "Clients answered with 503: too many.", value=self._readings.refused()
+        )
+        yield GaugeMetricFamily("fanout_ready", "1 when /ready says yes.", value=int(self._readings.ready()))
+
+
+PUBLISHES: Final = Family(
+    "publishes",
+    "Messages published through this node, by what became of them.",
+    "outcome",
+    {"written": "published", "repeated": "repeated", "failed": "failed"},
+)
+
+
+def _labelled(family: Family, counters: Mapping[str, int]) -> Metric:
+    metric = CounterMetricFamily(f"fanout_{family.name}", family.help, labels=(family.label,))
+    for value, counter in family.members.items():
+        metric.add_metric((value,), counters[counter])
+    return metric
