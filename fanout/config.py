@@ -9,6 +9,7 @@ line that names the option, the value and what would be right.
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from fanout.errors import ConfigError
 
@@ -78,6 +79,9 @@ class Config:
     max_connections: int | None = None
     """Clients at a time; the next one is answered with 503. As many as there are file descriptors (ulimit -n) unless
     given, and never more."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """What the command line logs to stderr. A program that embeds a server sets up its logs itself."""
 
     drain: str = "10s"
     """When the node stops, its clients are sent away one after another over this time, so that they do not all

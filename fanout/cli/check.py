@@ -1,0 +1,59 @@
+"""`fanout check`: prints the configuration that a node would run with, as the TOML file that says the same."""
+
+import json
+import re
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from fanout.config import Config
+
+__all__ = ["check"]
+
+MASK = "********"
+PRIVATE = re.compile(
+    r"password|secret|key|token|credential|jaas", re.IGNORECASE
+)  # names of the Kafka client's settings
+
+
+def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> int:
+    """Prints the configuration that `serve` would run with, and where records go; masks secrets."""
+    from fanout.auth.keys import Key, Keys
+    from fanout.routing import routing
+
+    config = config or Config()
+    Keys(map(Key.parse, config.key))
+    routes = routing(config.route, config.publish_topic)
+    lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
+    lines += ["", *(f"# reads {rule.topic} and sends to {rule.template}" for rule in routes.rules)]
+    lines.append(f"# publishes to {routes.publish_topic}")
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _line(name: str, value: object) -> str:
+    """One option in TOML; one that is not set is a comment."""
+    if value is None or value == ():
+        return f"# {name} is not set"
+    if isinstance(value, Path):
+        value = str(value)
+    return f"{name} = {json.dumps(value, ensure_ascii=False)}"  # of such values JSON's form is TOML's too
+
+
+def _masked(name: str, value: object) -> object:
+    if not value or not isinstance(value, str | tuple):
+        return value
+    if name == "secret":
+        return MASK
+    if name == "key":
+        return tuple(re.sub(r":[^=]*", f":{MASK}", key, count=1) for key in value)
+    if name == "kafka_setting":
+        return tuple(re.sub(r"=.*", f"={MASK}", text, flags=re.DOTALL) if _is_private(text) else text for text in value)
+    return value
+
+
+def _is_private(setting: str) -> bool:
+    return PRIVATE.search(setting.partition("=")[0]) is not None

@@ -1,0 +1,59 @@
+"""A node in the foreground: it says where it is, and runs until a signal.
+
+The first SIGINT or SIGTERM drains: clients are sent away over the drain window. A second one ends the process at once;
+nothing that was acknowledged is lost by that.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+
+from fanout.config import Config
+from fanout.server import Server
+
+__all__ = ["banner", "run"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+async def run(config: Config) -> int:
+    """Serves until a signal; the exit status. Raises what `Server` raises when it cannot start."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, _on_signal, stop, number)
+    async with Server(config) as server:
+        sys.stdout.write(banner(server))
+        sys.stdout.flush()
+        await stop.wait()
+        await server.drain()
+    return 0
+
+
+def _on_signal(stop: asyncio.Event, number: int) -> None:
+    if stop.is_set():
+        os._exit(128 + number)
+    stop.set()
+
+
+def banner(server: Server) -> str:
+    """What a newcomer needs next: where the page is, the key, a line to publish and one to look."""
+    config, key = server.config, server.key
+    log = f"Kafka at {config.kafka}" if config.kafka else f"the embedded log in {config.data}"
+    lines = [f"fanout is listening on {server.url}, reading {log}.", ""]
+    if key is None:
+        return "\n".join([*lines, "Clients are let in by the program's own rule.", ""])
+    messages = f"{server.url}/channels/chat/messages"
+    return "\n".join(
+        [
+            *lines,
+            f"  page     {server.url}/#key={key}",
+            f"  key      {key}",
+            f"  publish  curl -u '{key}' {messages} -H 'Content-Type: application/json' -d '{{\"data\":\"hello\"}}'",
+            f"  watch    open the page; or look back: curl -u '{key}' {messages}",
+            "",
+            "Any Ably SDK connects with this key and this host and port. Ctrl-C stops.",
+            "",
+        ]
+    )

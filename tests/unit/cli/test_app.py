@@ -1,0 +1,166 @@
+"""The program `fanout`: where options come from, and what it says when one is wrong."""
+
+import os
+import subprocess
+import sys
+import time
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fanout.cli.app import run
+from fanout.config import Config
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FANOUT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "node.toml"
+
+
+def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """What `fanout check` prints, read back."""
+    assert run(["check", *arguments]) == 0
+    return tomllib.loads(capsys.readouterr().out)
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line on stderr of a command line that is refused with status 2."""
+    assert run(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("fanout: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+class TestPrecedence:
+    def test_flag_counts_before_variable_before_file_before_default(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path
+    ) -> None:
+        file.write_text('host = "::1"\nport = 1\nhistory = "1m"\n')
+        monkeypatch.setenv("FANOUT_PORT", "2")
+        monkeypatch.setenv("FANOUT_HISTORY", "2h")
+        found = checked(capsys, "--config", str(file), "--history", "3s")
+        assert (found["host"], found["port"], found["history"], found["io_threads"]) == ("::1", 2, "3s", 1)
+
+    def test_variable_may_name_the_file(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path
+    ) -> None:
+        file.write_text("port = 7\n")
+        monkeypatch.setenv("FANOUT_CONFIG", str(file))
+        assert checked(capsys)["port"] == 7
+
+    def test_several_values_are_flags_again_and_again_words_or_a_list(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path
+    ) -> None:
+        assert checked(capsys, "--route", "a=x", "--route", "b=y")["route"] == ["a=x", "b=y"]
+        monkeypatch.setenv("FANOUT_ROUTE", "c=x d=y")
+        assert checked(capsys)["route"] == ["c=x", "d=y"]
+        monkeypatch.delenv("FANOUT_ROUTE")
+        file.write_text('route = ["e=x", "f=y"]')
+        assert checked(capsys, "--config", str(file))["route"] == ["e=x", "f=y"]
+
+    def test_file_may_spell_names_with_hyphens_as_the_flags(
+        self, capsys: pytest.CaptureFixture[str], file: Path
+    ) -> None:
+        file.write_text("history-mib = 9\nio_threads = 0")
+        found = checked(capsys, "--config", str(file))
+        assert (found["history_mib"], found["io_threads"]) == (9, 0)
+
+
+class TestCheck:
+    def test_masks_every_secret(self, capsys: pytest.CaptureFixture[str]) -> None:
+        options = ["--kafka=k:1", "--kafka-setting=sasl.password=hunter2", "--secret", "hunter2hunter2hunter2"]
+        options += ["--key=a.b:hunter2", '--key=a.c:hunter2={"*":["subscribe"]}', "--kafka-setting=client.id=me"]
+        assert run(["check", *options]) == 0
+        printed = capsys.readouterr().out
+        assert "hunter2" not in printed
+        found = tomllib.loads(printed)
+        assert found["key"] == ["a.b:********", 'a.c:********={"*":["subscribe"]}']
+        assert found["kafka_setting"] == ["sasl.password=********", "client.id=me"]
+
+    def test_says_where_records_go(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(["check", "--route", "orders=o:#{key}"]) == 0
+        printed = capsys.readouterr().out
+        assert "# reads orders and sends to o:#{key}" in printed
+        assert "# publishes to fanout.messages" in printed
+
+
+class TestMistake:
+    @pytest.mark.parametrize(
+        ("arguments", "words"),
+        [
+            (["chek"], 'Did you mean "check"?'),
+            (["check", "--prot", "1"], "Unknown option: --prot. Did you mean --port?"),
+            (["check", "--port", "many"], 'Invalid value for --port: unable to convert "many" into int'),
+            (["check", "--port", "70000"], "port: '70000' is wrong; give a number from 0 to 65535"),
+            (["check", "--history", "2 days"], "history: '2 days' is not a duration"),
+            (["check", "--log-level", "loud"], "Invalid value"),
+            (["check", "--route", "orders"], "route: 'orders' names no channel"),
+            (["check", "--key", "nothing"], "a key reads appId.keyId:secret"),
+            (["check", "--key", "a.b:c", "--key", "a.b:d"], "key a.b is configured twice"),
+            (["check", "--config", "/nonexistent.toml"], "config: '/nonexistent.toml' cannot be read (No such file"),
+            (["serve", "--kafka", "localhost"], "kafka: 'localhost' is wrong"),
+            (["serve", "extra"], "extra"),
+        ],
+    )
+    def test_is_one_line_that_names_the_option(
+        self, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    ) -> None:
+        assert words in refused(capsys, *arguments)
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("prot = 1", "'prot' in '{file}' is no option; did you mean 'port'?"),
+            ("[servers]\na = 1", "'servers' in '{file}' is no option; did you mean 'secret'?"),
+            ("zzz = 1", "'zzz' in '{file}' is no option; there are kafka, kafka_setting, route"),
+            ("port = [1", "'{file}' is not TOML: Unclosed array"),
+            ("port = 'x'", 'Invalid value for [port] from {file}: unable to convert "x" into int'),
+            ("\xff", "'{file}' is not TOML"),
+        ],
+    )
+    def test_in_the_file_names_the_file(
+        self, capsys: pytest.CaptureFixture[str], file: Path, text: str, words: str
+    ) -> None:
+        file.write_bytes(text.encode("latin-1"))
+        assert words.format(file=file) in refused(capsys, "check", "--config", str(file))
+
+    def test_in_a_variable_names_the_variable(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FANOUT_PORT", "x")
+        assert "FANOUT_PORT" in refused(capsys, "check")
+
+
+class TestHelp:
+    def test_teaches_every_option_its_variable_and_its_default(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", "300")
+        assert run(["serve", "--help"]) == 0
+        text = capsys.readouterr().out
+        for field in fields(Config):
+            assert f"--{field.name.replace('_', '-')} " in text
+            assert f"FANOUT_{field.name.upper()}" in text
+        assert "[default: 8080]" in text
+
+    def test_loads_nothing_of_a_node(self) -> None:
+        """That is what keeps it quick: the modules of a node take several times as long as the whole of it."""
+        code = (
+            "import sys; from fanout.cli.app import run; run(['serve', '--help']); print(*sys.modules, file=sys.stderr)"
+        )
+        began = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert time.monotonic() - began < 5
+        heavy = {"asyncio", "uvloop", "picows", "confluent_kafka", "prometheus_client", "msgspec", "fanout._core"}
+        assert heavy.isdisjoint(done.stderr.split())
