@@ -23,7 +23,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Attach:
-    """Send `frame` (ATTACHED), then deliver the channel from the plan's place on. Replaces an attachment of that number."""
+    """Send `frame` (ATTACHED), then deliver from the plan's place on. Replaces an attachment of that number."""
 
     attachment: int
     plan: Any  # fanout._core.Plan, from the port's `locate`
@@ -55,7 +55,7 @@ class Retry:
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
     after_ms: int
-    frame: Any  # fanout.wire.ClientFrame
+    frame: Any  # opaque: a fanout.session.attach.WaitingAttach
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,23 +1,51 @@
 """What a session may ask while it decides: questions answered at once, from memory, without I/O."""
 
+from enum import IntEnum
 from typing import Protocol
 
-__all__ = ["Channels", "PlanLike"]
+__all__ = ["Channels", "Outcome", "PlanLike"]
+
+
+class Outcome(IntEnum):
+    """What a position turned out to be; the numbers are those of `fanout._core`."""
+
+    FRESH = 0
+    """No position was given: live, or rewound."""
+    RESUMED = 1
+    """Continues exactly after it."""
+    GAP = 2
+    """Messages after it are no longer held: continues with the earliest that is."""
+    FOREIGN = 3
+    """It is not a position of this channel in this log: live."""
+    AHEAD = 4
+    """It is beyond what this node has read so far."""
 
 
 class PlanLike(Protocol):
     """Where an attachment would start; `fanout._core.Plan` answers this."""
 
     @property
-    def outcome(self) -> int: ...
+    def outcome(self) -> int:
+        """An `Outcome`."""
+        ...
+
     @property
-    def serial(self) -> str: ...
+    def serial(self) -> str:
+        """The position to put into ATTACHED."""
+        ...
+
     @property
-    def backlog(self) -> int: ...
+    def backlog(self) -> int:
+        """Messages that will follow before live ones."""
+        ...
 
 
 class Channels(Protocol):
-    """The node's channels; `fanout._core.Engine` answers this. The outcomes are the constants of `fanout._core`."""
+    """The node's channels; `fanout._core.Engine` answers this."""
 
-    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int) -> PlanLike:
-        """Finds where an attachment starts; see `fanout._core.Engine.locate`."""
+    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> PlanLike:
+        """Finds where an attachment starts, as an `Outcome`. Of `rewind_*`, 0 = no such limit; both 0 = no rewind.
+
+        A rewind starts at the earliest held message that both limits admit.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Credentials: a text in, an `Identity` and its rights out. Pure."""

@@ -1,0 +1,192 @@
+"""Attachments: where a connection's channels are attached, moved and left (Ably protocol, "ATTACH → ATTACHED").
+
+An attachment is identified by its spelling and known to the engine by a number that stays with it: another ATTACH for
+the same spelling moves it. ATTACHED says what became of the position that the client gave:
+
+=======  =====================================================================================
+RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
+GAP      error 90003; what is left of the backlog follows
+FOREIGN  error 90005; live only
+AHEAD    the question is put again for a while, then error 90003; live only
+FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
+=======  =====================================================================================
+
+A refusal is an ERROR that names the channel: it fails, the connection lives.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.effects import Attach, Detach, Effect, Reply, Retry
+from fanout.session.limits import Limits
+from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
+from fanout.session.names import parse_name
+from fanout.session.ports import Channels, Outcome, PlanLike
+from fanout.types import Identity
+from fanout.wire import Action, ClientFrame, Flag
+
+__all__ = ["Attachment", "Attachments", "WaitingAttach"]
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A channel that this connection is attached to."""
+
+    number: int
+    spelling: str
+    channel: str
+    requested: Flag
+    granted: Flag
+    params: ChannelParams
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WaitingAttach:
+    """An ATTACH whose position this node has yet to read. `since_ms` is when it first asked."""
+
+    spelling: str
+    frame: ClientFrame
+    since_ms: int
+
+
+class Attachments:
+    """The attachments of one connection, `Limits.attachments` at most."""
+
+    __slots__ = ("_attached", "_channels", "_echo", "_identity", "_limits", "_next_number", "_waiting")
+
+    def __init__(self, identity: Identity, channels: Channels, limits: Limits, *, echo: bool) -> None:
+        """`echo` is the connection's: a channel may only turn it off."""
+        self._identity = identity
+        self._channels = channels
+        self._limits = limits
+        self._echo = echo
+        self._attached: dict[str, Attachment] = {}
+        self._waiting: dict[str, WaitingAttach] = {}
+        self._next_number = 1
+
+    def find(self, spelling: str) -> Attachment | None:
+        """The attachment that goes by this spelling."""
+        return self._attached.get(spelling)
+
+    def attach(self, spelling: str, frame: ClientFrame, now_ms: int) -> list[Effect]:
+        """Answers ATTACH. A later ATTACH or DETACH of the same spelling takes the place of one that still waits."""
+        self._waiting.pop(spelling, None)
+        return self._attach(WaitingAttach(spelling, frame, now_ms), now_ms)
+
+    def retry(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
+        """Goes on with an ATTACH that waited, unless something else has taken its place."""
+        if self._waiting.get(waiting.spelling) is not waiting:
+            return []
+        del self._waiting[waiting.spelling]
+        return self._attach(waiting, now_ms)
+
+    def detach(self, spelling: str) -> list[Effect]:
+        """Answers DETACH with DETACHED, whether attached or not."""
+        self._waiting.pop(spelling, None)
+        attached = self._attached.pop(spelling, None)
+        frame = {"action": Action.DETACHED, "channel": spelling}
+        return [Detach(attached.number, frame) if attached else Reply(frame)]
+
+    def lost(self, number: int, now_ms: int) -> list[Effect]:
+        """The engine dropped messages of an attachment: the client is told, and is live again."""
+        for attached in self._attached.values():
+            if attached.number == number:
+                plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
+                return [self._attached_effect(attached, plan, error(80020))]
+        return []
+
+    def _attach(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
+        spelling = waiting.spelling
+        try:
+            attachment = self._requested(spelling, waiting.frame)
+        except ClientError as refused:
+            return [self._failed(spelling, refused.info)]
+        plan, reason = self._locate(attachment, waiting.frame, now_ms)
+        if plan.outcome == Outcome.AHEAD:
+            if now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
+                self._waiting[spelling] = waiting
+                return [Retry(self._limits.ahead_retry_ms, waiting)]
+            plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
+            reason = error(90003, "nothing as late as this position has been read")
+        self._attached[spelling] = attachment
+        self._next_number = max(self._next_number, attachment.number + 1)
+        return [self._attached_effect(attachment, plan, reason)]
+
+    def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
+        channel, qualified = parse_name(spelling, self._limits.channel_bytes)
+        params = parse_params(qualified | _texts(frame))
+        requested = requested_modes(frame.flags or 0, params)
+        granted = granted_modes(requested, self._identity.capability, channel)
+        if not granted:
+            raise ClientError(error(40160, "none of the modes asked for is allowed on this channel, or offered here"))
+        moved = self._attached.get(spelling)
+        if moved is None and len(self._attached.keys() | self._waiting.keys()) >= self._limits.attachments:
+            raise ClientError(error(90010, f"{self._limits.attachments} is the limit"))
+        number = moved.number if moved else self._next_number
+        return Attachment(number, spelling, channel, requested, granted, params)
+
+    def _locate(self, wanted: Attachment, frame: ClientFrame, now_ms: int) -> tuple[PlanLike, ErrorInfo | None]:
+        """The plan, and what the client must be told about it."""
+        serial = frame.channel_serial or None
+        resuming = serial is not None or (frame.flags or 0) & Flag.ATTACH_RESUME
+        if wanted.params.rewinds and not resuming:
+            return self._rewound(wanted, now_ms)
+        plan = self._channels.locate(wanted.channel, serial, 0, 0, now_ms)
+        if plan.outcome == Outcome.GAP:
+            return plan, error(90003)
+        if plan.outcome == Outcome.FOREIGN:
+            return plan, error(90005)
+        return plan, None
+
+    def _rewound(self, wanted: Attachment, now_ms: int) -> tuple[PlanLike, ErrorInfo | None]:
+        most, period = self._limits.rewind_messages, wanted.params.rewind_ms
+        count = wanted.params.rewind_count
+        if count and count <= most:
+            return self._channels.locate(wanted.channel, None, count, period, now_ms), None
+        # One more than may be sent is asked for first: if there is one more, the backlog is cut off, and only then.
+        plan = self._channels.locate(wanted.channel, None, most + 1, period, now_ms)
+        if plan.backlog <= most:
+            return plan, None
+        return self._channels.locate(wanted.channel, None, most, period, now_ms), error(90004, f"{most} is the limit")
+
+    def _attached_effect(self, attachment: Attachment, plan: PlanLike, reason: ErrorInfo | None) -> Attach:
+        flags = attachment.granted
+        if plan.outcome == Outcome.RESUMED:
+            flags |= Flag.RESUMED
+        if plan.backlog:
+            flags |= Flag.HAS_BACKLOG
+        frame: dict[str, Any] = {
+            "action": Action.ATTACHED,
+            "channel": attachment.spelling,
+            "channelSerial": plan.serial,
+            "flags": flags,
+        }
+        if attachment.params.recognised:
+            frame["params"] = attachment.params.recognised
+        if reason is not None:
+            frame["error"] = reason.to_wire()
+        return Attach(
+            attachment=attachment.number,
+            plan=plan,
+            spelling=attachment.spelling,
+            subscribe=Flag.SUBSCRIBE in attachment.granted,
+            echo=self._echo and attachment.params.echo,
+            frame=frame,
+        )
+
+    def _failed(self, spelling: str, reason: ErrorInfo) -> Effect:
+        frame = {"action": Action.ERROR, "channel": spelling, "error": reason.to_wire()}
+        attached = self._attached.pop(spelling, None)
+        # A channel that the client now takes for failed must not go on being delivered.
+        return Detach(attached.number, frame) if attached else Reply(frame)
+
+
+def _texts(frame: ClientFrame) -> dict[str, str]:
+    """The frame's parameters as text: some clients send numbers and booleans where the protocol has strings."""
+    params = (frame.params or {}).items()
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in params
+        if value is not None
+    }

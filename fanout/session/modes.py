@@ -1,0 +1,94 @@
+"""What an attachment asks for and is given: channel modes and parameters (Ably protocol, "Modes", "Params").
+
+Granted = requested ∩ what the capability allows ∩ what fanout offers, which is PUBLISH and SUBSCRIBE. A parameter that
+is recognised and valid is told back in ATTACHED; one that is not known here is ignored and left out; a known one with
+a value that makes no sense refuses the ATTACH with 40000.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+from typing import Final
+
+from fanout.auth.capabilities import Capability, allows
+from fanout.errors import ClientError, error
+from fanout.wire import Flag
+
+__all__ = ["ChannelParams", "granted_modes", "parse_params", "requested_modes"]
+
+_MODES: Final = {flag.name.lower(): flag for flag in Flag if flag >= Flag.PRESENCE and flag.name}
+_EVERY_MODE: Final = reduce(or_, _MODES.values())
+_DEFAULT: Final = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_PUBLISH
+_OFFERED: Final = {Flag.PUBLISH: "publish", Flag.SUBSCRIBE: "subscribe"}
+
+_REWIND: Final = re.compile(r"([0-9]{1,6})([sm]?)")
+_MS: Final = {"s": 1_000, "m": 60_000}
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelParams:
+    """Parameters of one attachment. `rewind_count` and `rewind_ms` are 0 where nothing limits, or nothing is asked."""
+
+    rewind_count: int
+    rewind_ms: int
+    echo: bool
+    modes: Flag | None
+    recognised: dict[str, str]
+    """As the client wrote them, to be told back."""
+
+    @property
+    def rewinds(self) -> bool:
+        """Whether messages of the past are asked for."""
+        return self.rewind_count > 0 or self.rewind_ms > 0
+
+
+def parse_params(params: Mapping[str, str]) -> ChannelParams:
+    """Reads the parameters of an attachment. Raises ClientError 40000 naming the one that makes no sense."""
+    recognised = {name: params[name] for name in ("rewind", "rewindLimit", "echo", "modes") if name in params}
+    count, period = _rewind(params.get("rewind"))
+    if period and "rewindLimit" in params:
+        count = _rewind_limit(params["rewindLimit"])
+    if params.get("echo", "true") not in ("true", "false"):
+        raise ClientError(error(40000, "echo is true or false"))
+    modes = _mode_list(params["modes"]) if "modes" in params else None
+    return ChannelParams(count, period, params.get("echo") != "false", modes, recognised)
+
+
+def requested_modes(flags: int, params: ChannelParams) -> Flag:
+    """The modes an ATTACH asks for: by its flags, else by its parameters, else the protocol's usual ones."""
+    return Flag(flags & _EVERY_MODE) or params.modes or _DEFAULT
+
+
+def granted_modes(requested: Flag, capability: Capability, channel: str) -> Flag:
+    """What of `requested` is offered here and permitted on `channel`."""
+    granted = Flag(0)
+    for mode, operation in _OFFERED.items():
+        if mode & requested and allows(capability, channel, operation):
+            granted |= mode
+    return granted
+
+
+def _mode_list(text: str) -> Flag:
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if name not in _MODES:
+            raise ClientError(error(40000, f"modes: {name!r} is none of {', '.join(_MODES)}"))
+    return reduce(or_, (_MODES[name] for name in names))
+
+
+def _rewind(text: str | None) -> tuple[int, int]:
+    if text is None:
+        return 0, 0
+    found = _REWIND.fullmatch(text)
+    if found is None or int(found[1]) == 0:
+        raise ClientError(error(40000, "rewind is a number of messages, or a time such as 15s or 2m"))
+    number, unit = int(found[1]), found[2]
+    return (0, number * _MS[unit]) if unit else (number, 0)
+
+
+def _rewind_limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) == 0:
+        raise ClientError(error(40000, "rewindLimit is a number of messages"))
+    return int(text)

@@ -1,0 +1,50 @@
+"""Channel names as clients spell them (Ably protocol, "Names and qualifiers").
+
+::
+
+    name               the channel
+    [?rewind=1]name    the same channel with parameters, as in a URL's query
+    [meta]…, [filter=…]name
+                       metachannels and filtered channels: not offered
+
+The spelling is the attachment's identity on its connection; the channel is what it leads to.
+"""
+
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from fanout.errors import ClientError, error
+
+__all__ = ["ChannelName", "parse_name"]
+
+
+class ChannelName(NamedTuple):
+    """A spelling taken apart: the channel, and the parameters of its qualifier."""
+
+    channel: str
+    params: dict[str, str]
+
+
+def parse_name(spelling: str, longest: int) -> ChannelName:
+    """Takes a spelling apart. Raises ClientError 40010 if it is not a name, or longer than `longest` bytes."""
+    if len(spelling.encode()) > longest:
+        raise ClientError(error(40010, f"longer than {longest} bytes"))
+    if not spelling.startswith("["):
+        return ChannelName(_checked(spelling), {})
+    qualifier, bracket, channel = spelling[1:].partition("]")
+    if not bracket:
+        raise ClientError(error(40010, "its qualifier is not closed by ]"))
+    if not qualifier.startswith("?"):
+        raise ClientError(error(40010, f"the qualifier [{qualifier}] is not offered here, only [?params]"))
+    # A frame's own parameters have the same form, so the bound on the spelling bounds these too.
+    return ChannelName(_checked(channel), dict(parse_qsl(qualifier[1:], keep_blank_values=True)))
+
+
+def _checked(channel: str) -> str:
+    if not channel:
+        raise ClientError(error(40010, "it is empty"))
+    if channel[0] in ":[":
+        raise ClientError(error(40010, f"it begins with {channel[0]}"))
+    if "\n" in channel or "\r" in channel:
+        raise ClientError(error(40010, "it holds a newline"))
+    return channel

@@ -1,0 +1,106 @@
+"""How a conversation begins: who it is, and whether it goes on with an earlier one (Ably protocol, "Connection life").
+
+A refused resume never fails the connection; it gets a new id and the reason:
+
+=====  ==========================================================================================
+80018  the presented key is none of ours
+80015  it was given to other credentials: another app, or another client id
+80008  the connection has ended: lost longer ago than its time to live, closed, or its key is old
+=====  ==========================================================================================
+
+A node knows when it lost a connection itself. Of one that it never saw, because another node served it or this one was
+restarted, it knows the key's age alone, which says nothing about when the transport was lost; so such a key is good
+for `KEY_TTL_MS`. That is safe at any age: message ids go on with the connection id, and are never used twice.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fanout.auth.connection_key import ConnectionKey, ConnectionKeys, new_connection_id
+from fanout.auth.keys import Keys, basic_credentials
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.limits import SessionSettings
+from fanout.session.params import ConnectParams
+from fanout.session.ports import Channels
+from fanout.session.resume import ConnectionTable, PublishState
+from fanout.session.session import Session
+from fanout.types import Identity
+
+__all__ = ["KEY_TTL_MS", "authenticate", "open_session"]
+
+KEY_TTL_MS: Final = 72 * 3_600_000
+"""How long after it was given a connection key is honoured where its connection is unknown."""
+
+
+def open_session(
+    query: Mapping[str, str],
+    *,
+    authorization: str | None = None,
+    keys: Keys,
+    table: ConnectionTable,
+    connection_keys: ConnectionKeys,
+    channels: Channels,
+    settings: SessionSettings,
+    now_ms: int,
+) -> Session:
+    """Begins a conversation from a URL's query and, where a client can send one, its `Authorization` header.
+
+    Raises ClientError: 40017, 40003 for the query; 40101, 40012 for credentials. The driver answers such an error in
+    band, with the effects of `fanout.session.connection.ended`, since browsers cannot read a failed handshake.
+    """
+    params = ConnectParams.parse(query)
+    identity = authenticate(params.key, params.access_token, authorization, params.client_id, keys)
+    connection_id, state, refused = _continued(params.resume, identity, connection_keys, table, now_ms)
+    key = ConnectionKey(connection_id, identity.key_name, identity.client_id, now_ms)
+    return Session(
+        identity=identity,
+        params=params,
+        channels=channels,
+        state=state,
+        connection_id=connection_id,
+        connection_key=connection_keys.sign(key),
+        resume_error=refused,
+        settings=settings,
+    )
+
+
+def authenticate(
+    key: str | None, access_token: str | None, authorization: str | None, client_id: str | None, keys: Keys
+) -> Identity:
+    """The identity behind a request's credentials, wherever they are written. Raises ClientError 40101, 40012."""
+    if key is not None:
+        return keys.authenticate(key, client_id)
+    if access_token is not None:
+        raise ClientError(error(40101, "tokens are not accepted here, only keys"))
+    if authorization is not None:
+        return keys.authenticate(basic_credentials(authorization), client_id)
+    raise ClientError(error(40101, "there are none; give a key"))
+
+
+def _continued(
+    presented: str | None, identity: Identity, connection_keys: ConnectionKeys, table: ConnectionTable, now_ms: int
+) -> tuple[str, PublishState, ErrorInfo | None]:
+    refused = None
+    if presented is not None:
+        try:
+            key = connection_keys.read(presented)
+            return key.connection_id, _resumed(key, identity, table, now_ms), None
+        except ClientError as reason:
+            refused = reason.info
+    connection_id = new_connection_id()
+    return connection_id, table.open(connection_id), refused
+
+
+def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now_ms: int) -> PublishState:
+    if _app(key.key_name) != _app(identity.key_name) or key.client_id != identity.client_id:
+        raise ClientError(error(80015))
+    if key.connection_id not in table and now_ms - key.issued > KEY_TTL_MS:
+        raise ClientError(error(80008, "its key is too old"))
+    state = table.resume(key.connection_id)
+    if state is None:
+        raise ClientError(error(80008))
+    return state
+
+
+def _app(key_name: str) -> str:
+    return key_name.partition(".")[0]

@@ -1,0 +1,134 @@
+"""Publishing on a connection: the msgSerial sequence, and answers in its order (Ably protocol, "Publish, ACK, NACK").
+
+- The sequence begins anywhere with the first frame of a transport, for clients give up on publishes while they are
+  away, and is without gaps from there: frames cannot get lost on one transport, and an ACK past a gap would confirm
+  what never came. A gap ends the connection.
+- A frame that is sent again is answered again and not written again.
+- The log may confirm in any order, since channels live in different partitions. Answers leave in the order in which
+  the frames came; ACKs next to each other are merged.
+"""
+
+from typing import Any
+
+from fanout.auth.capabilities import allows
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.attach import Attachments
+from fanout.session.effects import Effect, Publish, Reply
+from fanout.session.limits import Limits
+from fanout.session.messages import check_messages
+from fanout.session.names import parse_name
+from fanout.session.resume import Answer, PublishState
+from fanout.types import Identity
+from fanout.wire import Action, ClientFrame, Flag
+
+__all__ = ["Publisher"]
+
+
+class Publisher:
+    """The publishing half of one transport."""
+
+    __slots__ = ("_attachments", "_connection_id", "_identity", "_last", "_limits", "_state", "_waiting", "_wire")
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        connection_id: str,
+        wire: int,
+        attachments: Attachments,
+        state: PublishState,
+        limits: Limits,
+    ) -> None:
+        self._identity = identity
+        self._connection_id = connection_id
+        self._wire = wire
+        self._attachments = attachments
+        self._state = state
+        self._limits = limits
+        self._last: int | None = None
+        # Answers that have not been sent, oldest first. Most often all but the newest few are known at once.
+        self._waiting: list[Answer] = []
+
+    def publish(self, spelling: str, frame: ClientFrame) -> list[Effect]:
+        """Takes a MESSAGE. Raises ClientError for what ends the connection: see `_sequence`."""
+        serial, known = self._sequence(frame)
+        if known is not None:
+            return self._answer_again(known)
+        try:
+            effect = self._accepted(serial, spelling, frame)
+        except ClientError as refused:
+            self._waiting.append(self._state.refuse(serial, refused.info))
+            return self.answers()
+        return [effect]
+
+    def refuse(self, frame: ClientFrame, reason: ErrorInfo) -> list[Effect]:
+        """Refuses a frame that takes part in the sequence but is not offered here. Raises like `publish`."""
+        serial, known = self._sequence(frame)
+        if known is not None:
+            return self._answer_again(known)
+        self._waiting.append(self._state.refuse(serial, reason))
+        return self.answers()
+
+    def answers(self) -> list[Effect]:
+        """The ACKs and NACKs that can leave now: all that are known, up to the first that is not."""
+        known = next((at for at, answer in enumerate(self._waiting) if answer.result is None), len(self._waiting))
+        ready, self._waiting = self._waiting[:known], self._waiting[known:]
+        effects: list[Effect] = []
+        ack: dict[str, Any] | None = None
+        for answer in ready:
+            if isinstance(answer.result, ErrorInfo):
+                ack = None
+                effects.append(Reply(_nack(answer.msg_serial, answer.result)))
+                continue
+            serials = {"serials": list(answer.result or ())}
+            if ack is not None and answer.msg_serial == ack["msgSerial"] + ack["count"]:
+                ack["count"] += 1
+                ack["res"].append(serials)
+            else:
+                ack = {"action": Action.ACK, "msgSerial": answer.msg_serial, "count": 1, "res": [serials]}
+                effects.append(Reply(ack))
+        return effects
+
+    def _sequence(self, frame: ClientFrame) -> tuple[int, Answer | None]:
+        """The frame's msgSerial, and what is known of it if it is sent again.
+
+        Raises ClientError: 40000 for a msgSerial that is missing or leaves a gap, 42924 if too many answers wait.
+        """
+        serial = frame.msg_serial
+        if serial is None:
+            raise ClientError(error(40000, "msgSerial is missing"))
+        if self._last is not None and serial > self._last + 1:
+            raise ClientError(error(40000, f"msgSerial {serial} where {self._last + 1} was due"))
+        if len(self._waiting) >= self._limits.answers_waiting:
+            raise ClientError(error(42924, f"{len(self._waiting)} of them wait for an answer"))
+        self._last = serial if self._last is None else max(serial, self._last)
+        return serial, self._state.find(serial)
+
+    def _answer_again(self, answer: Answer) -> list[Effect]:
+        if not any(waiting is answer for waiting in self._waiting):
+            self._waiting.append(answer)
+        return self.answers()
+
+    def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Publish:
+        if (frame.params or {}).get("_forceNack") in (True, "true"):
+            raise ClientError(error(40099))
+        channel = parse_name(spelling, self._limits.channel_bytes).channel
+        attached = self._attachments.find(spelling)
+        if attached is not None and Flag.PUBLISH not in attached.requested:
+            raise ClientError(error(40165, "PUBLISH was not among the modes asked for"))
+        if not allows(self._identity.capability, channel, "publish"):
+            raise ClientError(error(40160, "this credential does not allow to publish on this channel"))
+        messages, size = check_messages(
+            frame.messages or [],
+            wire=self._wire,
+            identity=self._identity,
+            connection_id=self._connection_id,
+            id_base=f"{self._connection_id}:{serial}",
+            limits=self._limits,
+        )
+        self._waiting.append(self._state.begin(serial, len(messages), size))
+        return Publish(serial, channel, messages)
+
+
+def _nack(msg_serial: int, reason: ErrorInfo) -> dict[str, Any]:
+    return {"action": Action.NACK, "msgSerial": msg_serial, "count": 1, "error": reason.to_wire()}

@@ -1,0 +1,187 @@
+"""What outlives a transport: the state of a connection's publishes, and the table of connections that can be continued.
+
+A client that comes back with its connection key goes on with its connection id and its `msgSerial` sequence, and sends
+again what it has no answer for (Ably protocol, "Connection life"). So per connection there is kept, by msgSerial:
+
+- every publish still in flight: sent again, it is not written again, and its answer goes to the transport that is
+  there when the answer comes;
+- the answers of late, `Limits.answers_kept` of them. A publish older than those is written again, under the same
+  message ids, and recognised by everybody who reads the log. The same holds on a node that never saw the connection.
+
+A lost connection is kept for its time to live, up to a bound on their number. One that has expired or was closed is
+remembered by its id alone, to refuse it. All of this belongs to the event loop.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.limits import Limits
+
+__all__ = ["Answer", "ConnectionTable", "Holder", "PublishState"]
+
+LOST_CONNECTIONS: Final = 20_000
+"""Lost connections kept at once, as many as a process can hold open: a lost one costs about 1 KiB, at most 200."""
+
+ENDED_CONNECTIONS: Final = 100_000
+"""Ids of ended connections remembered. One that is forgotten is continued as on a node that never saw it."""
+
+
+class Answer:
+    """What became of one publish: `result` is None while it is in flight, then its serials or the refusal."""
+
+    __slots__ = ("messages", "msg_serial", "result", "size")
+
+    def __init__(self, msg_serial: int, messages: int, size: int, result: ErrorInfo | None = None) -> None:
+        """`messages` and `size` (bytes) are what counts against the bounds while it is in flight."""
+        self.msg_serial = msg_serial
+        self.messages = messages
+        self.size = size
+        self.result: tuple[str | None, ...] | ErrorInfo | None = result
+
+
+class Holder(Protocol):
+    """The session that speaks for a connection now."""
+
+    def answered(self) -> None:
+        """A publish that an earlier transport handed over has its answer."""
+
+    def superseded(self) -> None:
+        """Another transport has taken the connection over."""
+
+
+class PublishState:
+    """The publishes of one connection, over all its transports."""
+
+    __slots__ = (
+        "_bytes_in_flight", "_done", "_in_flight", "_kept", "_limits", "_messages_in_flight", "_on_release", "holder",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits | None = None, on_release: Callable[[bool], None] | None = None) -> None:
+        """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
+        self._limits = limits or Limits()
+        self._on_release = on_release
+        self._in_flight: dict[int, Answer] = {}
+        self._done: OrderedDict[int, Answer] = OrderedDict()
+        self._messages_in_flight = 0
+        self._bytes_in_flight = 0
+        self._kept = 0
+        self.holder: Holder | None = None
+
+    def claim(self, holder: Holder) -> None:
+        """Makes `holder` the connection's session; the one before is told."""
+        before, self.holder = self.holder, holder
+        if before is not None:
+            before.superseded()
+
+    def release(self, holder: Holder, *, resumable: bool) -> None:
+        """`holder` has ended. Nothing happens if another has taken over, or when it is said twice."""
+        if self.holder is holder:
+            self.holder = None
+            if self._on_release is not None:
+                self._on_release(resumable)
+
+    def find(self, msg_serial: int) -> Answer | None:
+        """What is known of a publish: None if it is new, or so old that it is forgotten."""
+        return self._in_flight.get(msg_serial) or self._done.get(msg_serial)
+
+    def begin(self, msg_serial: int, messages: int, size: int) -> Answer:
+        """A publish is about to be handed to the log. Raises ClientError 42911 if too much is in flight."""
+        if self._messages_in_flight + messages > self._limits.messages_in_flight:
+            raise ClientError(error(42911, f"{self._messages_in_flight} messages wait for the log"))
+        if self._bytes_in_flight + size > self._limits.bytes_in_flight:
+            raise ClientError(error(42911, f"{self._bytes_in_flight} bytes wait for the log"))
+        self._messages_in_flight += messages
+        self._bytes_in_flight += size
+        answer = self._in_flight[msg_serial] = Answer(msg_serial, messages, size)
+        return answer
+
+    def refuse(self, msg_serial: int, info: ErrorInfo) -> Answer:
+        """A publish was refused before it came to the log."""
+        answer = Answer(msg_serial, 1, 0, info)
+        self._keep(answer)
+        return answer
+
+    def finish(self, msg_serial: int, result: tuple[str | None, ...] | ErrorInfo) -> None:
+        """The log has answered. Ignored for a publish that is not in flight."""
+        answer = self._in_flight.pop(msg_serial, None)
+        if answer is None:
+            return
+        answer.result = result
+        self._messages_in_flight -= answer.messages
+        self._bytes_in_flight -= answer.size
+        self._keep(answer)
+
+    def _keep(self, answer: Answer) -> None:
+        self._done[answer.msg_serial] = answer
+        self._kept += answer.messages
+        while self._kept > self._limits.answers_kept:
+            _, oldest = self._done.popitem(last=False)
+            self._kept -= oldest.messages
+
+
+class ConnectionTable:
+    """The connections of a node, open and lost."""
+
+    def __init__(self, *, ttl_ms: int, now: Callable[[], int], limits: Limits | None = None) -> None:
+        """`ttl_ms` counts from the loss of the transport; `now` reads the time in ms."""
+        self._ttl_ms = ttl_ms
+        self._now = now
+        self._limits = limits or Limits()
+        self._open: dict[str, PublishState] = {}
+        self._lost: OrderedDict[str, tuple[int, PublishState]] = OrderedDict()
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Connections kept, open and lost."""
+        return len(self._open) + len(self._lost)
+
+    def __contains__(self, connection_id: str) -> bool:
+        """Whether this connection is kept here, open or lost."""
+        return connection_id in self._open or connection_id in self._lost
+
+    def open(self, connection_id: str) -> PublishState:
+        """The state of a new connection, or of one that this node never saw."""
+        self._expire()
+        state = PublishState(self._limits, partial(self._released, connection_id))
+        self._open[connection_id] = state
+        return state
+
+    def resume(self, connection_id: str) -> PublishState | None:
+        """The state of a connection that is continued; None if it has ended. An open one is superseded by `claim`."""
+        self._expire()
+        if connection_id in self._ended:
+            return None
+        if connection_id in self._open:
+            return self._open[connection_id]
+        if connection_id in self._lost:
+            _, state = self._lost.pop(connection_id)
+            self._open[connection_id] = state
+            return state
+        return self.open(connection_id)
+
+    def _released(self, connection_id: str, resumable: bool) -> None:
+        state = self._open.pop(connection_id)
+        if not resumable:
+            self._end(connection_id)
+            return
+        self._lost[connection_id] = (self._now(), state)
+        if len(self._lost) > LOST_CONNECTIONS:
+            self._lost.popitem(last=False)
+        self._expire()
+
+    def _expire(self) -> None:
+        horizon = self._now() - self._ttl_ms
+        while self._lost:
+            connection_id, (lost_ms, _) = next(iter(self._lost.items()))
+            if lost_ms >= horizon:
+                return
+            del self._lost[connection_id]
+            self._end(connection_id)
+
+    def _end(self, connection_id: str) -> None:
+        self._ended[connection_id] = None
+        if len(self._ended) > ENDED_CONNECTIONS:
+            self._ended.popitem(last=False)

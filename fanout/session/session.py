@@ -1,0 +1,180 @@
+"""A client's conversation: what it says goes in, what is to be done comes out.
+
+A session decides without a socket, a clock or a log. Its driver hands it every frame and every answer of the log, and
+carries out the effects that come back, in their order. This file only says who deals with what.
+
+A session has three owners of state: its `Attachments`, its `Publisher`, and the connection's `PublishState`, which
+outlives it. It ends once, by any of: CLOSE, DISCONNECT, an error, `drain`, being superseded, `closed`. After that it
+answers everything with nothing.
+
+Everything here belongs to the event loop. No frame that `fanout.wire.decode` returns makes it raise.
+"""
+
+from collections.abc import Callable, Sequence
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session import connection
+from fanout.session.attach import Attachments, WaitingAttach
+from fanout.session.effects import Close, Effect, Reply
+from fanout.session.limits import SessionSettings
+from fanout.session.params import ConnectParams
+from fanout.session.ports import Channels
+from fanout.session.publish import Publisher
+from fanout.session.resume import PublishState
+from fanout.types import Identity
+from fanout.wire import Action, ClientFrame
+
+__all__ = ["Session"]
+
+_NOT_OFFERED = {
+    Action.PRESENCE: error(40160, "presence is not offered"),
+    Action.ANNOTATION: error(93002),
+    Action.OBJECT: error(40160, "objects are not offered"),
+}
+
+
+class Session:
+    """The conversation on one transport. Made by `fanout.session.opening.open_session`."""
+
+    __slots__ = (
+        "_attachments", "_over", "_publisher", "_resumable", "_resume_error", "_settings", "_state",
+        "connection_id", "connection_key", "deliver", "identity", "params",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        params: ConnectParams,
+        channels: Channels,
+        state: PublishState,
+        connection_id: str,
+        connection_key: str,
+        resume_error: ErrorInfo | None,
+        settings: SessionSettings,
+    ) -> None:
+        """Takes the connection over: a session that held `state` before is superseded at once."""
+        self.identity = identity
+        self.params = params
+        self.connection_id = connection_id
+        self.connection_key = connection_key
+        self.deliver: Callable[[list[Effect]], None] = lambda _: None
+        """Set by the driver, before `open`: carries out effects that no call of its own brought about. These are the
+        answer to a publish of an earlier transport, and the end when a newer transport supersedes this one."""
+        self._settings = settings
+        self._resume_error = resume_error
+        self._state = state
+        self._over = False
+        self._attachments = Attachments(identity, channels, settings.limits, echo=params.echo)
+        self._publisher = Publisher(
+            identity=identity,
+            connection_id=connection_id,
+            wire=params.wire,
+            attachments=self._attachments,
+            state=state,
+            limits=settings.limits,
+        )
+        state.claim(self)
+
+    def open(self) -> list[Effect]:
+        """CONNECTED, the first frame."""
+        return [
+            Reply(
+                connection.connected(
+                    connection_id=self.connection_id,
+                    connection_key=self.connection_key,
+                    identity=self.identity,
+                    params=self.params,
+                    settings=self._settings,
+                    resume_error=self._resume_error,
+                )
+            )
+        ]
+
+    def receive(self, frame: ClientFrame | WaitingAttach, now_ms: int) -> list[Effect]:
+        """Takes one frame of the client's, or what a `Retry` gave back."""
+        if self._over:
+            return []
+        if isinstance(frame, WaitingAttach):
+            return self._attachments.retry(frame, now_ms)
+        try:
+            return self._dispatch(frame, now_ms)
+        except ClientError as refused:
+            return self.fail(refused.info)
+
+    def published(self, msg_serial: int, serials: Sequence[str | None]) -> list[Effect]:
+        """The log has a publish: the serials of its messages, None where there is none."""
+        return self._settled(msg_serial, tuple(serials))
+
+    def refused(self, msg_serial: int, error: ErrorInfo) -> list[Effect]:
+        """The log has refused a publish, or failed."""
+        return self._settled(msg_serial, error)
+
+    def lost(self, attachment: int, now_ms: int) -> list[Effect]:
+        """The engine dropped messages of this attachment, or had to skip some: says so, and goes on live."""
+        return [] if self._over else self._attachments.lost(attachment, now_ms)
+
+    def fail(self, reason: ErrorInfo) -> list[Effect]:
+        """Ends the connection for an error, for example a frame that cannot be decoded."""
+        return self._end(connection.ended(reason))
+
+    def drain(self) -> list[Effect]:
+        """Sends the client to another node, or to this one once it is back."""
+        return self._end(connection.disconnected(error(80003)))
+
+    def closed(self) -> None:
+        """The transport is gone; unless the conversation was over already, its state is kept for a while."""
+        self._end([Close(resumable=True)])
+
+    def answered(self) -> None:
+        """See `fanout.session.resume.Holder`."""
+        effects = self._publisher.answers()
+        if effects:
+            self.deliver(effects)
+
+    def superseded(self) -> None:
+        """See `fanout.session.resume.Holder`."""
+        self.deliver(self._end(connection.disconnected(error(80016))))
+
+    def _dispatch(self, frame: ClientFrame, now_ms: int) -> list[Effect]:
+        match frame.action:
+            case Action.HEARTBEAT:
+                return [Reply(connection.heartbeat(frame))]
+            case Action.MESSAGE:
+                return self._publisher.publish(_channel(frame), frame)
+            case Action.ATTACH:
+                return self._attachments.attach(_channel(frame), frame, now_ms)
+            case Action.DETACH:
+                return self._attachments.detach(_channel(frame))
+            case Action.PRESENCE | Action.ANNOTATION | Action.OBJECT as action:
+                return self._publisher.refuse(frame, _NOT_OFFERED[Action(action)])
+            case Action.CLOSE:
+                return self._end(connection.closed())
+            case Action.DISCONNECT:
+                return self._end([Close(resumable=True)])
+            case Action.AUTH:
+                raise ClientError(error(40101, "only keys are accepted, and a key does not expire"))
+            case _:
+                return []  # the protocol's rule: what is not known is ignored
+
+    def _settled(self, msg_serial: int, result: tuple[str | None, ...] | ErrorInfo) -> list[Effect]:
+        self._state.finish(msg_serial, result)
+        if self._state.holder is self:
+            return self._publisher.answers()
+        if self._state.holder is not None:
+            self._state.holder.answered()
+        return []
+
+    def _end(self, effects: list[Effect]) -> list[Effect]:
+        if self._over:
+            return []
+        self._over = True
+        resumable = any(isinstance(effect, Close) and effect.resumable for effect in effects)
+        self._state.release(self, resumable=resumable)
+        return effects
+
+
+def _channel(frame: ClientFrame) -> str:
+    if frame.channel is None:
+        raise ClientError(error(40000, "channel is missing"))
+    return frame.channel
