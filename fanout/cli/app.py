@@ -26,6 +26,7 @@ HELP = """Carries Kafka to people: ordered, resumable channels over WebSocket.
 Every option is also a line in a TOML file (--config) and a variable in the environment: FANOUT_PORT is --port. Flags
 count before variables, variables before the file. Several values of one variable are separated by spaces."""
 
+DONE = 0
 FAILED = 1
 MISUSED = 2
 
@@ -34,14 +35,14 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one command line and returns its exit status."""
     app = _app()
     try:
-        status: int = app.meta(list(arguments))
+        status: int | None = app.meta(list(arguments))
     except CycloptsError as problem:
         return _fail(f"{str(problem).rstrip('.')}; see fanout --help", MISUSED)
     except ConfigError as problem:
         return _fail(str(problem), MISUSED)
     except (FanoutError, OSError) as problem:
         return _fail(str(problem), FAILED)
-    return status
+    return status or DONE
 
 
 def _app() -> App:
@@ -63,7 +64,7 @@ def _app() -> App:
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         config: Annotated[Path | None, Parameter()] = None,
-    ) -> int:
+    ) -> int | None:
         """Runs the subcommand that the tokens name.
 
         Parameters
@@ -75,7 +76,7 @@ def _app() -> App:
         """
         app.config = tuple(origins(config))
         status: int | None = app(list(tokens))
-        return status or 0
+        return status
 
     return app
 
