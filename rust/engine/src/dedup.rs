@@ -1,0 +1,127 @@
+//! Which ids a channel has had lately, so that a publish that was sent twice is delivered once.
+//!
+//! The second record with an id is a repeat if its timestamp lies within the window after the first one's. That rests
+//! on the log alone, so every node decides alike. Ids are kept hashed, for one window by the node's clock, and at most
+//! [`DEDUP_IDS_MAX`] of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hasher;
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+
+use crate::limits::{DEDUP_IDS_MAX, DEDUP_WINDOW_MS};
+
+/// Where the first message with an id lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct First {
+    /// Number of its partition.
+    pub partition: i32,
+    /// Its offset.
+    pub offset: i64,
+    timestamp: i64,
+}
+
+/// The ids of all channels.
+#[derive(Debug)]
+pub struct Dedup {
+    key: [u8; 16],
+    seen: HashMap<u128, First>,
+    order: VecDeque<(i64, u128)>,
+    capacity: usize,
+}
+
+impl Dedup {
+    /// `key` is secret: ids are chosen by clients, who must not be able to make two of them collide.
+    pub fn new(key: [u8; 16]) -> Self {
+        Self { key, seen: HashMap::new(), order: VecDeque::new(), capacity: DEDUP_IDS_MAX }
+    }
+
+    /// Remembers a record; returns the first one if this is its repeat.
+    pub fn observe(
+        &mut self,
+        channel: &str,
+        id: &str,
+        (partition, offset, timestamp): (i32, i64, i64),
+        now_ms: i64,
+    ) -> Option<First> {
+        let hash = self.hash(channel, id);
+        if let Some(first) = self.seen.get(&hash) {
+            if timestamp - first.timestamp <= DEDUP_WINDOW_MS {
+                return Some(*first);
+            }
+        }
+        self.expire(now_ms);
+        self.seen.insert(hash, First { partition, offset, timestamp });
+        self.order.push_back((now_ms, hash));
+        None
+    }
+
+    /// The first message with this id, if it is remembered.
+    pub fn find(&self, channel: &str, id: &str) -> Option<First> {
+        self.seen.get(&self.hash(channel, id)).copied()
+    }
+
+    /// Ids remembered.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
+    /// Forgets what is older than the window, or more than there is room for.
+    pub fn expire(&mut self, now_ms: i64) {
+        while let Some(&(since, hash)) = self.order.front() {
+            if now_ms - since <= DEDUP_WINDOW_MS && self.order.len() < self.capacity {
+                break;
+            }
+            self.order.pop_front();
+            self.seen.remove(&hash);
+        }
+    }
+
+    fn hash(&self, channel: &str, id: &str) -> u128 {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(channel.as_bytes());
+        hasher.write(&[0xFF]);
+        hasher.write(id.as_bytes());
+        hasher.finish128().as_u128()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_record_with_an_id_is_a_repeat_of_the_first() {
+        let mut ids = Dedup::new([1; 16]);
+        assert_eq!(ids.observe("c", "x", (0, 5, 1000), 1000), None);
+        let first = ids.observe("c", "x", (0, 9, 1500), 1500).unwrap();
+        assert_eq!((first.partition, first.offset), (0, 5));
+        assert_eq!(ids.find("c", "x").unwrap().offset, 5);
+        assert_eq!(ids.observe("d", "x", (0, 10, 1500), 1500), None, "ids belong to their channel");
+    }
+
+    #[test]
+    fn after_the_window_an_id_is_new_again() {
+        let mut ids = Dedup::new([1; 16]);
+        ids.observe("c", "x", (0, 5, 0), 0);
+        assert_eq!(ids.observe("c", "x", (0, 9, DEDUP_WINDOW_MS + 1), 10), None);
+    }
+
+    #[test]
+    fn ids_are_bounded_in_time_and_number() {
+        let mut ids = Dedup::new([1; 16]);
+        ids.capacity = 10;
+        for n in 0..100 {
+            ids.observe("c", &n.to_string(), (0, n, 0), 0);
+        }
+        assert_eq!(ids.len(), 10);
+        assert!(ids.find("c", "99").is_some() && ids.find("c", "89").is_none());
+        ids.expire(DEDUP_WINDOW_MS + 1);
+        assert!(ids.is_empty());
+    }
+}

@@ -1,0 +1,27 @@
+//! Channels, positions, rings and frames: everything fanout decides, and nothing it does.
+//!
+//! This crate takes bytes, times and commands, and returns what to write. It knows no socket, clock, thread or Python,
+//! so that it is tested and fuzzed in milliseconds. Reading order, which is the way of a message:
+//!
+//! 1. [`record`]: what a source delivers, and the message in it
+//! 2. [`route`]: topic to channel name
+//! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`]
+//! 4. [`channel`]: one channel's ring, and the frames made of it; [`position`] says where it stands
+//! 5. [`wire`]: the bytes of messages and frames
+//! 6. [`shard`]: connections and their cursors; [`outbox`] is what a connection has yet to write
+//!
+//! Bounds are in [`limits`], counters in [`stats`].
+
+pub mod channel;
+pub mod dedup;
+pub mod hub;
+pub mod limits;
+pub mod message;
+pub mod outbox;
+pub mod partition;
+pub mod position;
+pub mod record;
+pub mod route;
+pub mod shard;
+pub mod stats;
+pub mod wire;

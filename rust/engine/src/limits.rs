@@ -1,0 +1,70 @@
+//! Every bound of the engine, with its reason. Sizes are in bytes, times in milliseconds.
+
+/// The longest channel name. Names are kept per channel and repeated in every frame.
+pub const CHANNEL_NAME_MAX: usize = 1024;
+
+/// Channels that one record may reach, so that a hostile router cannot multiply a record without end.
+pub const CHANNELS_PER_RECORD_MAX: usize = 64;
+
+/// Partitions one node reads; indices fit 16 bits, and every position lists them all.
+pub const PARTITIONS_MAX: usize = 4096;
+
+/// A frame is closed once its messages hold this much: well under the 512 KiB that clients are told to expect, since
+/// SDKs handle a frame in one piece, and large enough that a write's cost vanishes in it.
+pub const FRAME_BYTES: usize = 128 << 10;
+
+/// Messages in one frame, for the same reason.
+pub const FRAME_MESSAGES: usize = 2048;
+
+/// Frames kept for sharing per channel: the newest one per wire and spelling, and a few that laggards share.
+pub const FRAMES_CACHED: usize = 8;
+
+/// A connection is given no more frames while this much waits to be written; its cursors remember the rest.
+pub const OUTBOX_FRAMES_BYTES: usize = 256 << 10;
+
+/// Replies are queued past [`OUTBOX_FRAMES_BYTES`] up to here; a peer that asks this much without reading is cut off.
+pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+
+/// Buffers handed to one `writev`; Linux takes 1024.
+pub const IOVECS_MAX: usize = 64;
+
+/// A peer that was silent this long, although pinged, is dead. Longer than a client that merely stops reading for a
+/// while needs, since it cannot answer pings it has not read.
+pub const PEER_SILENCE_MS: i64 = 120_000;
+
+/// After CLOSE was written, this long for the peer to close too.
+pub const FINISH_MS: i64 = 5_000;
+
+/// Share of the memory for history that one channel may hold: a flood on one leaves the others theirs.
+pub const CHANNEL_HISTORY_SHARE: usize = 4;
+
+/// Ids remembered for recognising repeats: 48 bytes each. Two minutes of 8 700 client publishes a second.
+pub const DEDUP_IDS_MAX: usize = 1 << 20;
+
+/// A repeat is recognised this long after the first, by the records' timestamps.
+pub const DEDUP_WINDOW_MS: i64 = 120_000;
+
+/// A channel without messages and attachments is forgotten this long after its last use.
+pub const CHANNEL_IDLE_MS: i64 = 120_000;
+
+/// Bytes of bookkeeping that each message and each channel is charged beside its content.
+pub const MESSAGE_OVERHEAD: usize = 200;
+/// See [`MESSAGE_OVERHEAD`].
+pub const CHANNEL_OVERHEAD: usize = 512;
+
+/// Rewind by count never goes back further (the protocol's own bound).
+pub const REWIND_MESSAGES_MAX: usize = 100;
+
+/// Messages in one page of history.
+pub const HISTORY_PAGE_MAX: usize = 1000;
+
+/// Longest printed position that is looked at: a few hundred partitions' worth.
+pub const POSITION_TEXT_MAX: usize = 64 << 10;
+
+/// Shards; a bit each in a channel's mask, the last bit being this process's own subscribers.
+pub const SHARDS_MAX: usize = 32;
+
+const _: () = assert!(FRAME_BYTES < OUTBOX_FRAMES_BYTES, "an empty outbox takes at least one full frame");
+const _: () = assert!(OUTBOX_FRAMES_BYTES < OUTBOX_BYTES_MAX, "replies have room behind frames");
+const _: () = assert!(SHARDS_MAX < 63, "one bit is the process's own");
+const _: () = assert!(PARTITIONS_MAX <= u16::MAX as usize, "partition indices are 16 bits wide");

@@ -1,0 +1,82 @@
+//! Counters, each written by whoever does the thing it counts and read by whoever asks. Nothing is dropped without
+//! one of them rising.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The counters of one engine.
+        #[derive(Debug, Default)]
+        pub struct Stats { $($(#[$doc])* pub $name: Counter,)* }
+
+        impl Stats {
+            /// Every counter with its name.
+            pub fn all(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Records read from the source.
+    records_in,
+    /// Bytes of their values.
+    bytes_in,
+    /// Records that no rule has a place for: topic without rule, or the router said none.
+    records_unrouted,
+    /// Records whose rule asks for something they lack, or gives an impossible channel name.
+    records_unroutable,
+    /// Records below what their partition was already read to.
+    records_repeated,
+    /// Records whose id the channel already had within the window.
+    duplicates,
+    /// Messages appended to channels.
+    messages,
+    /// Messages that left memory because they were older than the history window.
+    messages_expired,
+    /// Messages that left memory before their time because memory was full.
+    messages_squeezed,
+    /// Frames encoded.
+    frames,
+    /// Messages in them.
+    frame_messages,
+    /// Messages handed to subscribers: messages in frames times the connections they were queued on.
+    deliveries,
+    /// System calls that wrote.
+    writes,
+    /// Writes that the socket took only in part, or not at all.
+    short_writes,
+    /// Bytes written.
+    bytes_out,
+    /// Attachments that lost continuity because the ring passed them.
+    continuity_lost,
+    /// Positions presented and continued from exactly.
+    resumed,
+    /// Positions older than what memory holds.
+    resume_gaps,
+    /// Positions of another log, channel or secret.
+    resume_foreign,
+    /// Heartbeats written.
+    heartbeats,
+    /// Connections cut off because they asked much and read nothing.
+    evicted_full,
+    /// Connections cut off because the peer was silent.
+    evicted_silent,
+}
+
+/// A number that only rises.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The number now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,138 @@
+//! The `msgpack` wire: the same maps as the `json` wire's, with text keys, integers for times, and `bin` for binary
+//! data, which therefore needs no further encoding. (MessagePack specification, formats of 2013.)
+
+use super::MESSAGE;
+use crate::message::{Data, Message};
+
+pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[&[u8]]) {
+    map(out, 4);
+    text(out, "action");
+    out.push(MESSAGE);
+    text(out, "channel");
+    text(out, channel);
+    text(out, "channelSerial");
+    text(out, serial);
+    text(out, "messages");
+    array(out, messages.len());
+    for message in messages {
+        out.extend_from_slice(message);
+    }
+}
+
+pub(super) fn message(message: &Message) -> Vec<u8> {
+    let fields = [
+        ("name", message.meta(|meta| &meta.name)),
+        ("encoding", message.encoding()),
+        ("clientId", message.meta(|meta| &meta.client_id)),
+        ("connectionId", message.meta(|meta| &meta.connection_id)),
+    ];
+    let extras = message.meta(|meta| &meta.extras);
+    let has_data = message.data != Data::None;
+    let present = fields.iter().filter(|(_, value)| value.is_some()).count();
+    let mut out = Vec::with_capacity(128);
+    map(&mut out, 3 + present + usize::from(has_data) + usize::from(extras.is_some()));
+    text(&mut out, "id");
+    text(&mut out, &message.id());
+    text(&mut out, "timestamp");
+    integer(&mut out, message.timestamp);
+    text(&mut out, "serial");
+    text(&mut out, &message.serial());
+    match &message.data {
+        Data::None => {}
+        Data::Text(data) | Data::Json(data) => {
+            text(&mut out, "data");
+            text(&mut out, data);
+        }
+        Data::Binary(data) => {
+            text(&mut out, "data");
+            binary(&mut out, data);
+        }
+    }
+    for (name, value) in fields {
+        if let Some(value) = value {
+            text(&mut out, name);
+            text(&mut out, value);
+        }
+    }
+    if let Some(extras) = extras {
+        text(&mut out, "extras");
+        // Checked to be JSON when the record was read.
+        value(&mut out, &serde_json::from_str(extras).unwrap_or_default());
+    }
+    out
+}
+
+fn value(out: &mut Vec<u8>, json: &serde_json::Value) {
+    use serde_json::Value;
+    match json {
+        Value::Null => out.push(0xC0),
+        Value::Bool(truth) => out.push(0xC2 + u8::from(*truth)),
+        Value::Number(number) => match number.as_i64() {
+            Some(number) => integer(out, number),
+            None => {
+                out.push(0xCB);
+                out.extend_from_slice(&number.as_f64().unwrap_or_default().to_be_bytes());
+            }
+        },
+        Value::String(string) => text(out, string),
+        Value::Array(items) => {
+            array(out, items.len());
+            items.iter().for_each(|item| value(out, item));
+        }
+        Value::Object(entries) => {
+            map(out, entries.len());
+            for (key, item) in entries {
+                text(out, key);
+                value(out, item);
+            }
+        }
+    }
+}
+
+fn map(out: &mut Vec<u8>, length: usize) {
+    sized(out, length, Some((0x80, 15)), None, 0xDE, 0xDF);
+}
+
+fn array(out: &mut Vec<u8>, length: usize) {
+    sized(out, length, Some((0x90, 15)), None, 0xDC, 0xDD);
+}
+
+fn text(out: &mut Vec<u8>, value: &str) {
+    sized(out, value.len(), Some((0xA0, 31)), Some(0xD9), 0xDA, 0xDB);
+    out.extend_from_slice(value.as_bytes());
+}
+
+fn binary(out: &mut Vec<u8>, value: &[u8]) {
+    sized(out, value.len(), None, Some(0xC4), 0xC5, 0xC6);
+    out.extend_from_slice(value);
+}
+
+/// A length behind the shortest marker that can tell it.
+fn sized(out: &mut Vec<u8>, length: usize, fix: Option<(u8, usize)>, marker8: Option<u8>, marker16: u8, marker32: u8) {
+    match (length, fix, marker8) {
+        (_, Some((base, most)), _) if length <= most => out.push(base | length as u8),
+        (0..=0xFF, _, Some(marker)) => out.extend_from_slice(&[marker, length as u8]),
+        (0..=0xFFFF, ..) => {
+            out.push(marker16);
+            out.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        _ => {
+            out.push(marker32);
+            out.extend_from_slice(&(length as u32).to_be_bytes());
+        }
+    }
+}
+
+fn integer(out: &mut Vec<u8>, number: i64) {
+    match number {
+        0..=0x7F => out.push(number as u8),
+        0x80.. => {
+            out.push(0xCF);
+            out.extend_from_slice(&(number as u64).to_be_bytes());
+        }
+        _ => {
+            out.push(0xD3);
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+use crate::message::{Data, Meta};
+use crate::partition::{Partition, Partitions};
+use std::sync::Arc;
+
+fn partition() -> Arc<Partition> {
+    Partitions::default().assign("orders", [1; 16], 2, 0).unwrap()
+}
+
+fn published(data: Data) -> Message {
+    let meta = Meta {
+        id: Some("c:0:0".into()),
+        name: Some("a \"name\"".into()),
+        encoding: Some("utf-8/cipher".into()),
+        client_id: Some("bob".into()),
+        connection_id: Some("c".into()),
+        extras: Some(r#"{"headers":{"x":1}}"#.into()),
+    };
+    Message::new(partition(), 9, 1_700_000_000_000, data, Some(Box::new(meta)))
+}
+
+fn json(message: &Message) -> serde_json::Value {
+    serde_json::from_slice(message.encoded(Wire::Json).0).unwrap()
+}
+
+#[test]
+fn a_plain_record_is_told_by_its_place() {
+    let message = json(&Message::new(partition(), 9, 5, Data::Json("[1]".into()), None));
+    let expected = serde_json::json!({
+        "id": "orders:2:9", "timestamp": 5, "serial": "0000000000000009-2", "data": "[1]", "encoding": "json"
+    });
+    assert_eq!(message, expected);
+}
+
+#[test]
+fn a_published_message_keeps_what_its_publisher_said() {
+    let message = json(&published(Data::Text("hi\n\u{1F600}".into())));
+    assert_eq!(message["id"], "c:0:0");
+    assert_eq!(message["name"], "a \"name\"");
+    assert_eq!(message["data"], "hi\n\u{1F600}");
+    assert_eq!(message["encoding"], "utf-8/cipher");
+    assert_eq!(message["extras"]["headers"]["x"], 1);
+}
+
+#[test]
+fn binary_is_base64_on_json_only() {
+    let message = published(Data::Binary(b"\x00\xFF"[..].into()));
+    assert_eq!(json(&message)["data"], "AP8=");
+    assert_eq!(json(&message)["encoding"], "utf-8/cipher/base64");
+    let packed = message.encoded(Wire::Msgpack).0;
+    assert!(packed.windows(9).any(|window| window == b"\xA4data\xC4\x02\x00\xFF"));
+}
+
+#[test]
+fn msgpack_counts_its_fields() {
+    let bytes = Message::new(partition(), 9, 5, Data::None, None).encoded(Wire::Msgpack).0.to_vec();
+    assert_eq!(bytes, b"\x83\xA2id\xAAorders:2:9\xA9timestamp\x05\xA6serial\xB20000000000000009-2");
+}
+
+#[test]
+fn a_frame_is_one_websocket_message_of_any_length() {
+    for size in [0, 10, 200, 70_000] {
+        let message = Message::new(partition(), 9, 5, Data::Text("x".repeat(size).into()), None);
+        let frame = Wire::Json.frame("c", "s", &[message.encoded(Wire::Json).0]);
+        assert_eq!(frame[0], 0x81);
+        let (length, header) = match frame[1] {
+            126 => (usize::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
+            127 => (u64::from_be_bytes(frame[2..10].try_into().unwrap()) as usize, 10),
+            short => (usize::from(short), 2),
+        };
+        assert_eq!(frame.len(), header + length);
+        let parsed: serde_json::Value = serde_json::from_slice(&frame[header..]).unwrap();
+        assert_eq!(parsed["channelSerial"], "s");
+        assert_eq!(parsed["messages"][0]["data"].as_str().unwrap().len(), size);
+    }
+}
+
+#[test]
+fn an_encoding_is_made_once() {
+    let message = published(Data::None);
+    assert!(message.encoded(Wire::Json).1);
+    assert!(!message.encoded(Wire::Json).1);
+}
+
+#[test]
+fn a_close_reason_fits_a_control_frame_and_stays_text() {
+    let frame = websocket::close(1008, &"é".repeat(100));
+    assert!(frame.len() <= 127);
+    assert!(std::str::from_utf8(&frame[4..]).is_ok());
+    assert_eq!(websocket::close(0, "ignored"), [0x88, 0]);
+}

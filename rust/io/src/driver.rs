@@ -1,0 +1,204 @@
+//! Runs one shard: takes commands and news, writes what is ready, waits for sockets that are full.
+//!
+//! On a thread of its own it is [`Driver::run`]; on an event loop, [`Driver::turn`] is called whenever
+//! [`Driver::poll_fd`] is readable, and once in a while for the heartbeats.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+use fanout_engine::hub::{Hub, Inbox};
+use fanout_engine::limits::IOVECS_MAX;
+use fanout_engine::shard::{Event, Handle, Next, Shard, slot};
+
+use crate::limits::{TICK_MS, WRITES_PER_PASS};
+use crate::port::{Command, Port};
+use crate::socket::Socket;
+use crate::sys::{self, Epoll, monotonic_ms};
+
+/// The token of the letter box; no handle is 0.
+const WAKE: u64 = 0;
+
+/// Told what happened in a shard: events, and handles that it has forgotten.
+pub type Report = Box<dyn FnMut(Vec<Event>, Vec<Handle>) + Send>;
+
+/// A shard with its sockets.
+pub struct Driver {
+    shard: Shard,
+    hub: Arc<Hub>,
+    inbox: Arc<Inbox>,
+    port: Arc<Port>,
+    epoll: Epoll,
+    sockets: Vec<Option<(Handle, Arc<Socket>)>>,
+    report: Report,
+    gone: Vec<Handle>,
+    tokens: Vec<u64>,
+    ticked_ms: i64,
+    stopping: bool,
+}
+
+impl Driver {
+    /// A shard over `hub` that listens to `port`.
+    pub fn new(hub: Arc<Hub>, port: Arc<Port>, max_idle_ms: i64, report: Report) -> io::Result<Self> {
+        let epoll = Epoll::new()?;
+        epoll.add(port.event().raw(), libc::EPOLLIN, WAKE)?;
+        let waker = Arc::clone(&port);
+        let inbox = hub.connect(Box::new(move || waker.wake()));
+        let shard = Shard::new(Arc::clone(&hub), inbox.bit(), max_idle_ms);
+        Ok(Self {
+            shard,
+            hub,
+            inbox,
+            port,
+            epoll,
+            sockets: Vec::new(),
+            report,
+            gone: Vec::new(),
+            tokens: Vec::new(),
+            ticked_ms: monotonic_ms(),
+            stopping: false,
+        })
+    }
+
+    /// Readable when there is work.
+    pub fn poll_fd(&self) -> RawFd {
+        self.epoll.raw()
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self) {
+        while !self.stopping {
+            let rest = (self.ticked_ms + TICK_MS - monotonic_ms()).clamp(0, TICK_MS) as i32;
+            self.turn(if self.shard.ready() > 0 { 0 } else { rest });
+        }
+    }
+
+    /// Does what there is to do, after waiting for it at most so long.
+    pub fn turn(&mut self, timeout_ms: i32) {
+        let mut tokens = std::mem::take(&mut self.tokens);
+        self.epoll.wait(timeout_ms, &mut tokens);
+        for &token in &tokens {
+            if token == WAKE {
+                self.port.event().clear();
+            } else {
+                self.shard.writable(token);
+            }
+        }
+        self.tokens = tokens;
+        for command in self.port.take() {
+            self.obey(command);
+        }
+        for channel in self.inbox.take() {
+            self.shard.flush(&channel);
+        }
+        self.write();
+        let now = monotonic_ms();
+        if now - self.ticked_ms >= TICK_MS {
+            self.ticked_ms = now;
+            self.tick(now);
+        }
+        let events = self.shard.take_events();
+        if !events.is_empty() || !self.gone.is_empty() {
+            for event in &events {
+                if let Event::Evicted(handle, _) = event {
+                    self.shut(*handle, libc::SHUT_RDWR);
+                }
+            }
+            (self.report)(events, std::mem::take(&mut self.gone));
+        }
+        if self.shard.ready() > 0 {
+            self.port.wake(); // a loop that polls us is called again at once
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Register(new, socket) => {
+                let handle = new.handle;
+                self.shard.register(new, monotonic_ms());
+                let watched = socket.with(|fd| self.epoll.add(fd, libc::EPOLLOUT | libc::EPOLLET, handle));
+                let at = slot(handle);
+                if self.sockets.len() <= at {
+                    self.sockets.resize(at + 1, None);
+                }
+                self.sockets[at] = Some((handle, socket));
+                if matches!(watched, Some(Err(_))) {
+                    // Out of memory for watches: without one a full socket would never be noticed to have drained.
+                    self.shut(handle, libc::SHUT_RDWR);
+                    self.shard.broken(handle);
+                }
+            }
+            Command::Unregister(handle) => {
+                self.shard.unregister(handle);
+                self.sockets[slot(handle)] = None;
+                self.gone.push(handle);
+            }
+            Command::Send(handle, bytes) => self.shard.send(handle, bytes),
+            Command::Finish(handle, code, reason) => self.shard.finish(handle, code, &reason, monotonic_ms()),
+            Command::Abort(handle) => {
+                self.shard.broken(handle);
+                self.shut(handle, libc::SHUT_RDWR);
+            }
+            Command::Attach(handle, new, reply) => self.shard.attach(handle, new, reply),
+            Command::Detach(handle, number, reply) => self.shard.detach(handle, number, reply),
+            Command::Stop => self.stopping = true,
+        }
+    }
+
+    fn write(&mut self) {
+        let now = monotonic_ms();
+        for _ in 0..WRITES_PER_PASS {
+            let Some(handle) = self.shard.next_ready() else { return };
+            let Some((_, socket)) = &self.sockets[slot(handle)] else { continue };
+            let Some(outbox) = self.shard.outbox(handle) else { continue };
+            let mut slices = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; IOVECS_MAX];
+            let mut used = 0;
+            let mut offered = 0;
+            for (place, slice) in slices.iter_mut().zip(outbox.slices(IOVECS_MAX)) {
+                *place = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
+                offered += slice.len();
+                used += 1;
+            }
+            // SAFETY: the socket is open and its owner cannot close it while its lock is held.
+            let sent = socket.with(|fd| unsafe { sys::send(fd, &slices[..used]) });
+            self.hub.stats.writes.add(1);
+            match sent {
+                Some(Ok(n)) => {
+                    self.hub.stats.bytes_out.add(n as u64);
+                    self.wrote(handle, n, offered, now);
+                }
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => self.wrote(handle, 0, offered, now),
+                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => self.wrote(handle, 0, 0, now),
+                // Reset by the peer, or taken back by the owner: the loop knows or will see it.
+                Some(Err(_)) | None => self.shard.broken(handle),
+            }
+        }
+    }
+
+    fn wrote(&mut self, handle: Handle, n: usize, offered: usize, now: i64) {
+        match self.shard.wrote(handle, n, offered, now) {
+            Next::Rest => {}
+            Next::Wait => self.hub.stats.short_writes.add(1),
+            Next::ShutdownWrite => self.shut(handle, libc::SHUT_WR),
+        }
+    }
+
+    fn tick(&mut self, now: i64) {
+        let Self { shard, sockets, .. } = self;
+        let overdue = shard.tick(now, |handle| {
+            let (owner, socket) = sockets.get(slot(handle))?.as_ref()?;
+            (*owner == handle).then(|| socket.heard_ms())
+        });
+        for handle in overdue.shutdown {
+            self.shut(handle, libc::SHUT_RDWR);
+        }
+    }
+
+    fn shut(&self, handle: Handle, how: i32) {
+        let Some(Some((owner, socket))) = self.sockets.get(slot(handle)) else { return };
+        if *owner == handle {
+            // SAFETY: the socket is open and its owner cannot close it while its lock is held.
+            socket.with(|fd| unsafe { sys::shutdown(fd, how) });
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The hands of the engine: threads that write what its shards decide onto sockets that somebody else owns.
+//!
+//! Four rules make it safe to write to a socket whose other half belongs to an event loop:
+//!
+//! 1. One writer: once a socket is registered, everything that goes out on it goes through its shard.
+//! 2. A descriptor is used only under its socket's lock and while that is open; [`Sockets::unregister`] takes the same
+//!    lock, so after it has returned the descriptor is never touched again, whatever it is by then.
+//! 3. Nothing here closes a descriptor. To end a connection it is shut down; the loop sees that and closes.
+//! 4. Descriptors stay non-blocking, and no write is left behind in the kernel (no asynchronous sends).
+//!
+//! [`socket`] holds rule 2, [`port`] is how the loop speaks to a shard, [`driver`] runs one.
+
+pub mod driver;
+pub mod limits;
+pub mod port;
+pub mod socket;
+pub mod sys;
+
+pub use driver::Driver;
+pub use port::{Command, Port};
+pub use socket::{Socket, Sockets};

@@ -1,0 +1,17 @@
+//! Bounds of the I/O side.
+
+/// Events taken from the kernel at once.
+pub const EVENTS_PER_WAIT: usize = 256;
+
+/// How often a shard looks after heartbeats and silent peers, in ms.
+pub const TICK_MS: i64 = 500;
+
+/// Writes between two looks at new commands: about 2 ms at the kernel's 6 to 10 µs each, so a reply never waits behind a
+/// whole broadcast.
+pub const WRITES_PER_PASS: usize = 256;
+
+/// Commands waiting for a shard thread. Past that the sender waits for the shard, which needs microseconds for each.
+pub const COMMANDS_MAX: usize = 1 << 16;
+
+/// Connections of one process: far above any descriptor limit met, and it fits a handle's 32 bits.
+pub const CONNECTIONS_MAX: usize = 1 << 24;

@@ -1,0 +1,105 @@
+//! A borrowed socket, and the table of all of them.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use fanout_engine::shard::Handle;
+use parking_lot::Mutex;
+
+use crate::limits::CONNECTIONS_MAX;
+
+/// A socket whose descriptor belongs to somebody else. Lock order: nothing is locked while `open` is.
+#[derive(Debug)]
+pub struct Socket {
+    fd: RawFd,
+    open: Mutex<bool>,
+    /// When the peer was last heard, in ms of the monotonic clock.
+    heard_ms: AtomicI64,
+    /// Which shard writes it.
+    pub shard: usize,
+}
+
+impl Socket {
+    /// Runs `f` with the descriptor, unless the owner has taken it back. The owner waits meanwhile: `f` is short.
+    pub fn with<T>(&self, f: impl FnOnce(RawFd) -> T) -> Option<T> {
+        let open = self.open.lock();
+        open.then(|| f(self.fd))
+    }
+
+    /// The peer has sent something.
+    pub fn heard(&self, now_ms: i64) {
+        self.heard_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// When it last did.
+    pub fn heard_ms(&self) -> i64 {
+        self.heard_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// All sockets of a process, by handle. Belongs to the loop's thread; shards hold the sockets they write.
+#[derive(Debug)]
+pub struct Sockets {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    shards: usize,
+    next_shard: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    generation: u32,
+    socket: Option<Arc<Socket>>,
+}
+
+impl Sockets {
+    /// Connections are dealt to `shards` in turn.
+    pub fn new(shards: usize) -> Self {
+        Self { slots: Vec::new(), free: Vec::new(), shards, next_shard: 0 }
+    }
+
+    /// Borrows a descriptor until [`Self::unregister`]. None when there are too many.
+    pub fn register(&mut self, fd: RawFd, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < CONNECTIONS_MAX => {
+                // Generations begin at 1, so that no handle is 0.
+                self.slots.push(Slot { generation: 1, socket: None });
+                self.slots.len() as u32 - 1
+            }
+            None => return None,
+        };
+        let socket = Arc::new(Socket {
+            fd,
+            open: Mutex::new(true),
+            heard_ms: AtomicI64::new(now_ms),
+            shard: self.next_shard,
+        });
+        self.next_shard = (self.next_shard + 1) % self.shards;
+        let place = &mut self.slots[slot as usize];
+        place.socket = Some(Arc::clone(&socket));
+        Some((u64::from(place.generation) << 32 | u64::from(slot), socket))
+    }
+
+    /// The socket of a handle.
+    pub fn get(&self, handle: Handle) -> Option<&Arc<Socket>> {
+        let slot = self.slots.get(fanout_engine::shard::slot(handle))?;
+        slot.socket.as_ref().filter(|_| u64::from(slot.generation) == handle >> 32)
+    }
+
+    /// Gives the descriptor back: it is not touched again. The slot stays taken until [`Self::release`].
+    pub fn unregister(&mut self, handle: Handle) -> Option<Arc<Socket>> {
+        self.get(handle)?;
+        let slot = &mut self.slots[fanout_engine::shard::slot(handle)];
+        let socket = slot.socket.take()?;
+        slot.generation = slot.generation.wrapping_add(1).max(1);
+        *socket.open.lock() = false;
+        Some(socket)
+    }
+
+    /// The shard has forgotten the connection: its slot may be given again.
+    pub fn release(&mut self, handle: Handle) {
+        self.free.push(fanout_engine::shard::slot(handle) as u32);
+    }
+}

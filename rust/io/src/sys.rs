@@ -1,0 +1,118 @@
+//! The system calls, each with the reason why it is sound.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use crate::limits::EVENTS_PER_WAIT;
+
+fn check(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Milliseconds of a clock that only goes forward.
+pub fn monotonic_ms() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec * 1000 + time.tv_nsec / 1_000_000
+}
+
+/// A descriptor that others make readable.
+#[derive(Debug)]
+pub struct EventFd(OwnedFd);
+
+impl EventFd {
+    /// A new one.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the descriptor returned is ours alone.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) })?;
+        // SAFETY: just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Makes it readable.
+    pub fn signal(&self) {
+        let one = 1u64;
+        // SAFETY: eight valid bytes. It fails only when it is as readable as can be.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), 8) };
+    }
+
+    /// Makes it unreadable.
+    pub fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight valid bytes. It fails only when there is nothing to read.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+
+    /// The descriptor, valid while this lives.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The kernel's list of descriptors to watch.
+#[derive(Debug)]
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// An empty one.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers; the descriptor returned is ours alone.
+        let fd = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
+        // SAFETY: just made, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Watches `fd`; `token` comes back with its events.
+    pub fn add(&self, fd: RawFd, events: i32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` is valid; a bad `fd` is an error, not undefined.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
+    }
+
+    /// No longer.
+    pub fn remove(&self, fd: RawFd) {
+        // SAFETY: no event is passed; a bad `fd` is an error, not undefined.
+        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    }
+
+    /// Tokens of what happened, waiting at most so long.
+    pub fn wait(&self, timeout_ms: i32, tokens: &mut Vec<u64>) {
+        tokens.clear();
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT];
+        // SAFETY: `events` has room for as many as are asked for.
+        let n = unsafe {
+            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_PER_WAIT as i32, timeout_ms)
+        };
+        // An interrupted wait has nothing to tell.
+        tokens.extend(events.iter().take(n.max(0) as usize).map(|event| event.u64));
+    }
+
+    /// The descriptor, valid while this lives.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Writes slices to a socket without waiting; how many bytes it took.
+///
+/// # Safety
+/// `fd` must be an open socket that nobody closes during the call.
+pub unsafe fn send(fd: RawFd, slices: &[libc::iovec]) -> io::Result<usize> {
+    // SAFETY: a zeroed header is a valid empty one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = slices.as_ptr().cast_mut();
+    message.msg_iovlen = slices.len();
+    // SAFETY: the caller vouches for `fd`; the slices live through the call and are only read.
+    let n = unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+    if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
+}
+
+/// Ends a connection; the descriptor stays open.
+///
+/// # Safety
+/// `fd` must be an open socket that nobody closes during the call.
+pub unsafe fn shutdown(fd: RawFd, how: i32) {
+    // SAFETY: the caller vouches for `fd`. An error says that it is down already.
+    unsafe { libc::shutdown(fd, how) };
+}
