@@ -1,10 +1,14 @@
 /**
  * Drives headless Chromium: commands as JSON lines on stdin, answers on stdout, until stdin ends.
  *
- * Each page is named by the command's `page`. `goto` opens one; the others act on it. What the pages' consoles say goes
- * to stderr. `FANOUT_CHROMIUM` names the browser; it is never downloaded.
+ * Each page is named by the command's `page`. `goto` opens one; the others act on it. `problems` tells what
+ * went wrong in it. `FANOUT_CHROMIUM` names the browser; it is never downloaded.
  */
 
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { extname, join, normalize } from "node:path";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serveLines } from "./lines.mjs";
 
@@ -14,6 +18,20 @@ const browser = await chromium.launch({
     "--disable-component-update", "--disable-sync"],
 });
 const pages = new Map();
+
+// This folder over HTTP on loopback, for the page that runs the agent: its origin is not the server's, as in real use.
+const folder = fileURLToPath(new URL(".", import.meta.url));
+const types = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript" };
+const files = createServer(async ({ url }, response) => {
+  const path = normalize(new URL(url, "http://localhost").pathname);
+  try {
+    const body = await readFile(join(folder, path));
+    response.writeHead(200, { "content-type": types[extname(path)] ?? "application/octet-stream" }).end(body);
+  } catch {
+    response.writeHead(404).end();
+  }
+});
+await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
 
 const commands = {
   async goto({ page: name, url, width = 1000, height = 750, dark = false }) {
@@ -28,6 +46,22 @@ const commands = {
     page.on("request", (request) => asked.push(request.url()));
     pages.set(name, { page, problems, asked });
     await page.goto(url);
+  },
+  /** Opens the page of agent.html; `agent` hands it a command. */
+  async openAgent({ page: name }) {
+    await commands.goto({ page: name, url: `http://127.0.0.1:${files.address().port}/agent.html` });
+    await pages.get(name).page.waitForFunction(() => window.agent);
+  },
+  async agent({ page, argument }) {
+    const reply = await pages.get(page).page.evaluate(async (command) => {
+      try {
+        return { result: await window.agent[command.op](command) };
+      } catch ({ message, code }) {
+        return { failure: { message, code } };
+      }
+    }, argument);
+    if (reply.failure) throw Object.assign(new Error(reply.failure.message), { code: reply.failure.code });
+    return reply.result;
   },
   problems: ({ page }) => pages.get(page).problems,
   requests: ({ page }) => pages.get(page).asked,
@@ -44,3 +78,4 @@ const commands = {
 
 await serveLines((command) => commands[command.op](command));
 await browser.close();
+files.close();

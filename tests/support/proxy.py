@@ -1,0 +1,101 @@
+"""A TCP proxy on loopback whose connections a test can cut: for clients that must survive the network.
+
+`cut` resets both sides of every connection at once (RST, not a polite end); `refuse` closes new ones
+until `accept` is called. Bytes are passed on as they come, in bounded pieces, with the backpressure of the slower side.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+__all__ = ["Proxy", "proxy_to"]
+
+_PIECE = 64 << 10
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
+
+
+class Proxy:
+    """Made by `proxy_to`; clients connect to `port`."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._accepting = True
+        self.port = 0
+        self.connections = 0  # ever
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def cut(self) -> None:
+        """Resets every connection that is open now."""
+        for writer in tuple(self._writers):
+            raw = writer.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            writer.transport.abort()
+
+    def refuse(self) -> None:
+        """From now on connections are closed as soon as they come."""
+        self._accepting = False
+
+    def accept(self) -> None:
+        """New connections are passed on again."""
+        self._accepting = True
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        self._writers.add(writer)
+        try:
+            if self._accepting:
+                self.connections += 1
+                await self._relay(reader, writer)
+        finally:
+            self._writers.discard(writer)
+            writer.close()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            return
+        self._writers.add(far_writer)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(_copy(reader, far_writer))
+                both.create_task(_copy(far_reader, writer))
+        finally:
+            self._writers.discard(far_writer)
+            far_writer.close()
+
+    async def _close(self) -> None:
+        self.refuse()
+        self.cut()
+        await asyncio.gather(*self._tasks)
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while piece := await reader.read(_PIECE):
+            writer.write(piece)
+            await writer.drain()
+        writer.write_eof()
+
+
+@asynccontextmanager
+async def proxy_to(port: int) -> AsyncIterator[Proxy]:
+    """A proxy to a port of 127.0.0.1 for the length of the block."""
+    proxy = Proxy(port)
+    server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy._close()
