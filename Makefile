@@ -1,0 +1,85 @@
+# Everything a developer or a CI machine runs. `make` alone lists the targets.
+# Work that is done is not done again: stamps lie in .venv/, node_modules/ and rust/target/.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CARGO  := cargo --quiet
+RUST   := --manifest-path rust/Cargo.toml
+NODE   := tests/clients/node_modules
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help env build serve test check-system lint format cargo-test pytest bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: build ## build, and serve on the embedded log: the banner says the rest (ARGS='--port 9000')
+	@$(BIN)/python -m fanout serve $(ARGS)
+
+test: check-system build $(NODE)/.stamp ## install what the tests need, then lint and run every test
+	@$(MAKE) --no-print-directory lint cargo-test
+	@$(MAKE) --no-print-directory pytest
+
+lint: build ## ruff, mypy, cython-lint, rustfmt, clippy: warnings are errors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint fanout
+	$(CARGO) fmt $(RUST) --all --check
+	$(CARGO) clippy $(RUST) --all-targets -- -D warnings
+
+format: env ## put Python and Rust into the project's layout
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(CARGO) fmt $(RUST) --all
+
+cargo-test: ## the tests of the Rust crates
+	$(CARGO) test $(RUST) --package fanout-engine --package fanout-io
+
+pytest: build ## the tests of the package, short benchmarks among them (ARGS='-k name')
+	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),tests benchmarks)
+
+bench: build ## measure (ARGS='-k name'); takes minutes and wants a quiet machine
+	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+
+env: $(VENV)/.stamp-env ## make .venv with everything that building needs
+
+build: $(VENV)/.stamp-install ## compile what has changed, for running from this folder
+	@$(BIN)/python setup.py
+	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV=$(abspath $(VENV)) maturin develop --release --skip-install --quiet
+
+clean: ## remove what was built and installed; messages in fanout-data stay
+	rm -rf $(VENV) $(NODE) rust/target build dist *.egg-info
+	find fanout \( -name '*.so' -o -name '*.c' -o -name __pycache__ \) -prune -exec rm -rf {} +
+
+$(VENV)/.stamp-env: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3'; exit 1; }
+	@command -v cargo >/dev/null || { echo 'Rust is needed: see https://rustup.rs'; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		> $(VENV)/build-requires.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/build-requires.txt
+	@touch $@
+
+# The build uses the tools of the environment, so that cargo finds its last work whoever calls it.
+$(VENV)/.stamp-install: $(VENV)/.stamp-env
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-build-isolation --config-settings=build-args=--release --editable '.[test,lint]'
+	@touch $@
+
+$(NODE)/.stamp: tests/clients/package.json
+	cd tests/clients && npm install --silent --no-audit --no-fund
+	@touch $@
+
+# What the tests use besides Python: a browser, Node.js, and a JVM with Maven for a real Kafka.
+check-system:
+	@missing=; \
+	for need in java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium; do \
+		command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
+	done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ]; then echo "the tests need more programs: apt-get install$$missing"; exit 1; fi; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing >/dev/null
