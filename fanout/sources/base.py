@@ -12,12 +12,13 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Append.** `append` writes records next to each other and in the order of the calls, per partition. `done` hears of
   it once, on the loop: the coordinates, after the log has them durably; or the error. A record that was appended is
   read back like any other: there is no second path to the subscribers.
-- **Bounds.** At most `LIMITS.append_records` records wait to be appended; past that `append` raises `SourceBusy` and
-  takes nothing.
-- **Threads.** `start`, `append`, `ends`, `stop` belong to the loop. The sink is called from one thread of the source's
-  own, never from two at once.
-- **Failure.** When the log is away the source keeps trying; `healthy()` says no and why, and reading goes on by itself
-  once the log is back.
+- **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
+  raises `SourceBusy` and takes nothing.
+- **Threads.** `start`, `append`, `health`, `lag`, `stop` belong to the loop. The sink is called from one thread of the
+  source's own, never from two at once, and must not raise.
+- **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
+  once the log is back. A partition whose position is lost, or whose topic was made anew, is told to the sink by
+  `Sink.partition` again, with the new start.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +27,7 @@ from typing import Any, NamedTuple, Protocol
 
 from fanout.errors import SourceError
 
-__all__ = ["Appended", "Done", "Health", "Limits", "LIMITS", "NewRecord", "Record", "Sink", "Source"]
+__all__ = ["LIMITS", "Appended", "Done", "Health", "Limits", "NewRecord", "Record", "Sink", "Source"]
 
 
 class Record(NamedTuple):
@@ -78,7 +79,8 @@ class Health(NamedTuple):
 class Limits:
     """Bounds of every source."""
 
-    append_records: int = 20_000  # waiting to be confirmed; at 1 KiB each that is 20 MiB
+    append_records: int = 20_000  # waiting to be confirmed; a second's worth at the rate one node publishes
+    append_bytes: int = 64 << 20  # of keys, values and headers waiting to be confirmed; 20,000 records of 3 KiB
     read_batch: int = 1_000  # records handed to the sink at once: under 1 ms of the interpreter's lock
 
 
@@ -92,7 +94,7 @@ class Sink(Protocol):
         """Reading of a partition begins at offset `start`. `topic_id` has 16 bytes: a topic made anew has another."""
 
     def records(self, batch: Sequence[Any], /) -> None:
-        """Delivers `Record`s or confluent-kafka `Message`s, in order within each partition; errors among them are not allowed."""
+        """Delivers `Record`s or confluent-kafka `Message`s without error, in order within each partition."""
 
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None:
         """Everything below `next_offset` has been delivered or will never exist."""
@@ -111,7 +113,12 @@ class Source(Protocol):
         """
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
-        """Writes records next to each other; `done` is called once, on the loop. Raises SourceBusy and takes nothing."""
+        """Writes records next to each other; `done` is called once, on the loop.
+
+        It gets one `Appended` a record, in order; or SourceTimeout, or another SourceError, after which some of the
+        records may be in the log all the same. Raises SourceBusy, and SourceError when the source is not running: then
+        nothing was taken and `done` is not called.
+        """
 
     def health(self) -> Health:
         """Whether the log answers now."""

@@ -1,0 +1,243 @@
+"""The embedded log: durable and on this machine, for a node without Kafka.
+
+Rules:
+
+- One thread writes: it takes everything that waits, commits it in one transaction with one fsync, then confirms. While
+  it commits, the next group gathers.
+- One thread reads committed records back and calls the sink; the writer wakes it, it never polls.
+- One process owns the directory. A disk that is full or broken refuses appends, with the reason, and goes on being
+  read; the writer tries it every second, and the log is well again as soon as the disk is.
+"""
+
+import asyncio
+import logging
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from fanout.errors import SourceError
+from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink
+from fanout.sources.embedded_store import BadRecord, Reader, Writer
+from fanout.sources.pending import Pending, Ticket
+
+__all__ = ["EmbeddedSource"]
+
+RETENTION_MS: Final = 72 * 3600 * 1000
+COMMIT_RECORDS: Final = 2_000  # in one transaction, unless one append has more
+EXPIRE_EVERY_S: Final = 60.0
+RETRY_S: Final = 1.0  # between two tries of a disk that refuses
+DRAIN_S: Final = 10.0  # what `stop` gives to what is being appended
+
+log = logging.getLogger("fanout.source.embedded")
+
+
+class EmbeddedSource:
+    """A `fanout.sources.base.Source` over a directory."""
+
+    def __init__(self, directory: Path, *, retention_ms: int = RETENTION_MS) -> None:
+        """Keeps records for `retention_ms` in `directory`, which is made, for this user alone, if it is missing."""
+        self._directory = directory
+        self._retention_ms = retention_ms
+        self._writer: Writer | None = None
+        self._reader: Reader | None = None
+        self._pending: Pending | None = None
+        self._threads: list[threading.Thread] = []
+        self._stopped: asyncio.Task[None] | None = None
+        self._changed = threading.Condition()  # guards the next three
+        self._waiting: deque[Ticket] = deque()  # bounded by Pending
+        self._ends: dict[str, int] = {}  # of the topics that are read
+        self._stopping = False
+        self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
+        self._write_error = ""
+        self._read_error = ""
+
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+        """See `Source.start`. Opens the database on the loop, which takes milliseconds.
+
+        Raises SourceError when the directory cannot be used or another process uses it.
+        """
+        since = time.time_ns() // 1_000_000 - history_ms
+        self._writer = writer = Writer(self._directory)
+        try:
+            ids = {}
+            for name in topics:
+                ids[name], self._ends[name] = writer.topic(name)
+            self._reader = reader = Reader(self._directory)
+            self._next = {name: reader.since(name, since, end) for name, end in self._ends.items()}
+        except sqlite3.Error as error:
+            self._close()
+            raise SourceError(f"cannot open the log in {self._directory}: {error}") from error
+        self._pending = pending = Pending(asyncio.get_running_loop())
+        self._threads = [
+            threading.Thread(target=self._write, args=(writer, pending), name="fanout-log-write", daemon=True),
+            threading.Thread(target=self._read, args=(reader, sink, ids), name="fanout-log-read", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """See `Source.append`. All records of one call are written, or none. A topic that is missing is made."""
+        if self._pending is None or self._stopped is not None:
+            raise SourceError("the log is not open")
+        ticket = self._pending.admit(records, done)
+        with self._changed:
+            self._waiting.append(ticket)
+            self._changed.notify_all()
+
+    def health(self) -> Health:
+        """See `Source.health`."""
+        if not self._threads:
+            return Health(False, "the log is not open")
+        reason = self._write_error or self._read_error
+        return Health(not reason, reason)
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """See `Source.lag`."""
+        return {(name, 0): end - self._next[name] for name, end in list(self._ends.items())}
+
+    async def stop(self) -> None:
+        """See `Source.stop`."""
+        if self._stopped is None:
+            self._stopped = asyncio.get_running_loop().create_task(self._stop())
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> None:
+        if self._pending is not None:
+            await self._pending.drained(DRAIN_S)
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        if self._pending is not None:
+            await self._pending.drained(DRAIN_S)  # everything is settled by now, though not yet answered
+        self._threads = []
+        self._close()
+
+    def _close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    # -- the writing thread --
+
+    def _write(self, writer: Writer, pending: Pending) -> None:
+        expire_at = time.monotonic()
+        while True:
+            pause = RETRY_S if self._write_error else max(0.0, expire_at - time.monotonic())
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._stopping, pause)
+                if self._stopping:
+                    break
+                group = self._take()
+            if group:
+                self._commit(writer, pending, group)
+            try:
+                if self._write_error and not group:
+                    writer.probe()
+                    self._write_state("")
+                if time.monotonic() >= expire_at:
+                    more = writer.expire(time.time_ns() // 1_000_000 - self._retention_ms)
+                    expire_at = time.monotonic() + (0.0 if more else EXPIRE_EVERY_S)
+            except sqlite3.Error as error:
+                self._write_state(str(error))
+                expire_at = time.monotonic() + RETRY_S
+        for ticket in self._waiting:  # the disk has not taken them in all the time that `stop` gave it
+            pending.settle(ticket, SourceError("the log was closed before it was written"))
+        pending.wake()
+
+    def _take(self) -> list[Ticket]:
+        group: list[Ticket] = []
+        records = 0
+        while self._waiting and records < COMMIT_RECORDS:
+            group.append(self._waiting.popleft())
+            records += len(group[-1].records)
+        return group
+
+    def _commit(self, writer: Writer, pending: Pending, group: list[Ticket]) -> None:
+        """Writes the group and confirms it, or refuses it."""
+        try:
+            placed = writer.write([ticket.records for ticket in group])
+        except (sqlite3.Error, BadRecord) as error:
+            if isinstance(error, sqlite3.Error):
+                self._write_state(str(error))
+            elif len(group) > 1:  # one bad record is not the others' fault: each for itself
+                for ticket in group:
+                    self._commit(writer, pending, [ticket])
+                return
+            for ticket in group:
+                pending.settle(ticket, SourceError(f"the log cannot be written: {error}"))
+            pending.wake()
+            return
+        self._write_state("")
+        with self._changed:
+            for coordinates in placed:
+                for topic, _, offset, _ in coordinates:
+                    if topic in self._ends:
+                        self._ends[topic] = offset + 1
+            self._changed.notify_all()
+        for ticket, coordinates in zip(group, placed, strict=True):
+            pending.settle(ticket, coordinates)
+        pending.wake()
+
+    def _write_state(self, error: str) -> None:
+        reason = f"the log in {self._directory} cannot be written: {error}" if error else ""
+        if reason and not self._write_error:
+            log.error("%s; trying on", reason)
+        elif self._write_error and not reason:
+            log.info("the log in %s is written again", self._directory)
+        self._write_error = reason
+
+    # -- the reading thread --
+
+    def _read(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
+        try:
+            self._deliver(reader, sink, ids)
+        except Exception as error:  # without reading the node is blind: it must not look well
+            log.exception("reading the log in %s has stopped", self._directory)
+            self._read_error = f"reading the log has stopped: {error!r}"
+
+    def _deliver(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
+        for name, topic_id in ids.items():
+            sink.partition(name, topic_id, 0, self._next[name])
+        targets = dict(self._ends)
+        ready = False
+        while not self._stopping:
+            retry_s = None
+            try:
+                for name in ids:
+                    self._deliver_topic(reader, sink, name)
+                self._read_error = ""
+            except sqlite3.Error as error:
+                if not self._read_error:
+                    log.error("the log in %s cannot be read: %s; trying on", self._directory, error)
+                self._read_error = f"the log in {self._directory} cannot be read: {error}"
+                retry_s = RETRY_S
+            if not ready and all(self._next[name] >= target for name, target in targets.items()):
+                ready = True
+                sink.ready()
+            with self._changed:
+                if retry_s:
+                    self._changed.wait_for(lambda: self._stopping, retry_s)
+                else:
+                    self._changed.wait_for(lambda: self._stopping or self._next != self._ends)
+
+    def _deliver_topic(self, reader: Reader, sink: Sink, name: str) -> None:
+        """Delivers one batch of a topic, if it has any."""
+        end = self._ends[name]
+        if self._next[name] == end:
+            return
+        batch = reader.read(name, self._next[name], LIMITS.read_batch)
+        if batch:
+            sink.records(batch)
+            self._next[name] = batch[-1].offset + 1
+        if len(batch) < LIMITS.read_batch and self._next[name] < end:  # retention has deleted what was left
+            sink.progress(name, 0, end)
+            self._next[name] = end
