@@ -72,7 +72,8 @@ class Publisher:
     def answers(self) -> list[Effect]:
         """The ACKs and NACKs that can leave now: all that are known, up to the first that is not."""
         known = next((at for at, answer in enumerate(self._waiting) if answer.result is None), len(self._waiting))
-        ready, self._waiting = self._waiting[:known], self._waiting[known:]
+        ready = self._waiting[:known]
+        del self._waiting[:known]
         effects: list[Effect] = []
         ack: dict[str, Any] | None = None
         for answer in ready:

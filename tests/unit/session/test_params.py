@@ -1,0 +1,71 @@
+"""The query of the connection's URL."""
+
+import pytest
+
+from fanout.errors import ClientError
+from fanout.session.params import ConnectParams, requested_wire
+from fanout.wire import JSON, MSGPACK
+
+
+def parsed(**query: str) -> ConnectParams:
+    return ConnectParams.parse({"v": "5"} | query)
+
+
+def refused(query: dict[str, str]) -> int:
+    with pytest.raises(ClientError) as caught:
+        ConnectParams.parse(query)
+    return caught.value.info.code
+
+
+class TestTheVersion:
+    @pytest.mark.parametrize(("text", "version"), [("2", 2), ("5", 5), ("6", 6), ("7", 6), ("999999999", 6)])
+    def test_is_an_integer_from_2_on_and_a_later_one_counts_as_the_last_known(self, text: str, version: int) -> None:
+        assert parsed(v=text).version == version
+
+    @pytest.mark.parametrize("text", ["", "0", "1", "1.2", "-3", "+5", " 5", "five", "٥", "9" * 5000])
+    def test_of_any_other_form_is_refused(self, text: str) -> None:
+        assert refused({"v": text}) == 40017
+
+    def test_is_required(self) -> None:
+        assert refused({}) == 40017
+
+
+class TestTheWire:
+    def test_is_json_unless_messagepack_is_asked_for(self) -> None:
+        assert parsed().wire == parsed(format="json").wire == JSON
+        assert parsed(format="msgpack").wire == MSGPACK
+
+    def test_of_another_name_is_refused_in_json(self) -> None:
+        assert refused({"v": "5", "format": "xml"}) == 40003
+        assert requested_wire({"format": "xml"}) == JSON
+
+    def test_is_known_also_where_the_query_is_refused(self) -> None:
+        assert requested_wire({"format": "msgpack", "v": "nonsense"}) == MSGPACK
+
+
+class TestTheRest:
+    def test_is_absent_by_default(self) -> None:
+        assert parsed() == ConnectParams(version=5, wire=JSON)
+
+    def test_holds_credentials_under_either_spelling(self) -> None:
+        assert (parsed(key="k").key, parsed(clientId="bob").client_id) == ("k", "bob")
+        assert parsed(access_token="t").access_token == parsed(accessToken="t").access_token == "t"
+
+    def test_takes_recover_for_resume(self) -> None:
+        assert parsed(resume="r").resume == parsed(recover="r").resume == "r"
+
+    def test_has_echo_and_heartbeat_frames_unless_they_are_declined(self) -> None:
+        assert (parsed().echo, parsed().heartbeats) == (True, True)
+        assert (parsed(echo="true").echo, parsed(heartbeats="true").heartbeats) == (True, True)
+        assert (parsed(echo="false").echo, parsed(heartbeats="false").heartbeats) == (False, False)
+
+    def test_bounds_the_heartbeat_interval(self) -> None:
+        assert parsed(heartbeatInterval="20000").heartbeat_interval_ms == 20_000
+        assert parsed(heartbeatInterval="999999999").heartbeat_interval_ms == 1_800_000
+
+    @pytest.mark.parametrize("text", ["", "-1", "soon", "1e9", "9" * 5000])
+    def test_refuses_an_interval_that_is_none(self, text: str) -> None:
+        assert refused({"v": "5", "heartbeatInterval": text}) == 40003
+
+    def test_ignores_what_it_does_not_know(self) -> None:
+        assert parsed(agent="x", lib="y", timestamp="z") == parsed()
