@@ -19,8 +19,8 @@ const browser = await chromium.launch({
 });
 const pages = new Map();
 
-// This folder over HTTP on loopback, for the page that runs the agent: its origin is not the server's, as in real use.
-const folder = fileURLToPath(new URL(".", import.meta.url));
+// A folder (this one, or the one in the argument) over HTTP on loopback: pages of another origin than fanout's.
+const folder = process.argv[2] ?? fileURLToPath(new URL(".", import.meta.url));
 const types = { ".html": "text/html", ".js": "text/javascript", ".mjs": "text/javascript" };
 const files = createServer(async ({ url }, response) => {
   const path = normalize(new URL(url, "http://localhost").pathname);
@@ -34,10 +34,9 @@ const files = createServer(async ({ url }, response) => {
 await new Promise((resolve) => files.listen(0, "127.0.0.1", resolve));
 
 const commands = {
-  async goto({ page: name, url, width = 1000, height = 750, dark = false }) {
-    const context = await browser.newContext({
-      viewport: { width, height }, colorScheme: dark ? "dark" : "light", reducedMotion: "reduce",
-    });
+  /** Opens a page: of any server by its `url`, or of the folder by its `file`. */
+  async goto({ page: name, file, url = `http://127.0.0.1:${files.address().port}/${file}`, context: options = {} }) {
+    const context = await browser.newContext({ viewport: { width: 1000, height: 750 }, ...options });
     const page = await context.newPage();
     const problems = [];
     const asked = [];
@@ -49,7 +48,7 @@ const commands = {
   },
   /** Opens the page of agent.html; `agent` hands it a command. */
   async openAgent({ page: name }) {
-    await commands.goto({ page: name, url: `http://127.0.0.1:${files.address().port}/agent.html` });
+    await commands.goto({ page: name, file: "agent.html" });
     await pages.get(name).page.waitForFunction(() => window.agent);
   },
   async agent({ page, argument }) {

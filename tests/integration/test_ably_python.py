@@ -1,0 +1,10 @@
+"""The `ably` package from PyPI, in a process of its own, against a server of its own process."""
+
+import pytest
+
+from tests.support.sdk_promises import SdkPromises
+
+
+@pytest.mark.parametrize("wire", ["json", "msgpack"])
+class TestPythonSdk(SdkPromises):
+    kind = "python"

@@ -1,0 +1,152 @@
+"""What every published SDK is promised, whatever its language and wire: one suite, run by a test file for each SDK.
+
+A subclass names its `kind` and gives the fixture `wire`. Publishers speak to the server directly; subscribers whose
+connection is to be cut speak through a proxy, because the Python SDK raises from a publish that meets a cut.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tests.support.agents import AgentError, AgentHost, Kind, agents, digest
+from tests.support.node import KEY, NodeProcess, node_process
+from tests.support.proxy import Proxy, proxy_to
+
+__all__ = ["LIMITED_KEY", "SdkPromises"]
+
+LIMITED_KEY = "app.limited:secret"
+LIMITED = {"open:*": ["subscribe", "publish"], "read:*": ["subscribe"]}
+
+
+class SdkPromises:
+    """Collected only as the base of a class that is named `Test…`."""
+
+    kind: ClassVar[Kind]
+
+    @pytest.fixture
+    async def node(self, tmp_path: Path) -> AsyncIterator[NodeProcess]:
+        limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
+        async with node_process(tmp_path, keys=(KEY, limited)) as node:
+            yield node
+
+    @pytest.fixture
+    async def proxy(self, node: NodeProcess) -> AsyncIterator[Proxy]:
+        async with proxy_to(node.port) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    async def host(self) -> AsyncIterator[AgentHost]:
+        async with agents(self.kind) as host:
+            yield host
+
+    async def test_messages_arrive_in_order_with_what_was_published(
+        self, node: NodeProcess, host: AgentHost, wire: str
+    ) -> None:
+        alice = await host.connect(node.url, KEY, wire)
+        bob = await (await host.connect(node.url, KEY, wire)).attach("room")
+        await alice.publish("room", "text", {"an": "object"}, [1, 2], b"\x00\xff", name="greeting", clientId="alice")
+        await bob.await_count("room", 4)
+        messages = await bob.received("room")
+        assert [message["data"] for message in messages] == ["text", '{"an":"object"}', "[1,2]", "00ff"]
+        assert {(message["name"], message["clientId"]) for message in messages} == {("greeting", "alice")}
+        alices_id = (await alice.state())["connectionId"]
+        assert {message["connectionId"] for message in messages} == {alices_id}
+
+    async def test_publisher_gets_the_serials_that_subscribers_see(
+        self, node: NodeProcess, host: AgentHost, wire: str
+    ) -> None:
+        client = await (await host.connect(node.url, KEY, wire)).attach("room")
+        serials = await client.publish("room", *map(str, range(50)), pipelined=True)
+        await client.await_count("room", 50)
+        messages = await client.received("room")
+        assert [message["data"] for message in messages] == [str(number) for number in range(50)]
+        assert [message["serial"] for message in messages] == serials
+        assert sorted(set(serials)) == serials
+
+    async def test_channels_are_kept_apart(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+        client = await host.connect(node.url, KEY, wire)
+        await client.attach("one")
+        await client.attach("two")
+        await client.publish("one", "first")
+        await client.publish("two", "second")
+        await client.await_count("one", 1)
+        await client.await_count("two", 1)
+        assert await client.texts("one") == ["first"]
+        assert await client.texts("two") == ["second"]
+
+    async def test_detached_channel_receives_no_more(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+        client = await host.connect(node.url, KEY, wire)
+        await client.attach("left")
+        await client.attach("kept")
+        await client.detach("left")
+        await client.publish("left", "unseen")
+        await client.publish("kept", "seen")
+        await client.await_count("kept", 1)
+        assert await client.texts("left") == []
+
+    async def test_rewind_begins_with_the_last_messages(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        await publisher.publish("room", *map(str, range(10)))
+        late = await (await host.connect(node.url, KEY, wire)).attach("room", rewind=3)
+        await publisher.publish("room", "live")
+        await late.await_count("room", 4)
+        assert await late.texts("room") == ["7", "8", "9", "live"]
+
+    async def test_key_may_do_only_what_its_capability_says(
+        self, node: NodeProcess, host: AgentHost, wire: str
+    ) -> None:
+        client = await host.connect(node.url, LIMITED_KEY, wire)
+        with pytest.raises(AgentError) as refused:
+            await client.attach("closed:room")
+        assert refused.value.code == 40160
+        await client.attach("read:room")
+        with pytest.raises(AgentError) as refused:
+            await client.publish("read:room", "not allowed")
+        assert refused.value.code == 40160
+        await client.attach("open:room")
+        await client.publish("open:room", "allowed")
+        await client.await_count("open:room", 1)
+        assert (await client.state())["state"] == "connected"
+
+    async def test_wrong_secret_fails_the_connection_for_good(
+        self, node: NodeProcess, host: AgentHost, wire: str
+    ) -> None:
+        client = await host.connect(node.url, "app.full:wrong", wire, wait=False)
+        await client.await_state("failed")
+        assert (await client.state())["code"] == 40101
+
+    async def test_cut_sockets_lose_and_double_nothing(
+        self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str
+    ) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        subscriber = await (await host.connect(proxy.url, KEY, wire)).attach("room")
+        before = (await subscriber.state())["connectionId"]
+        for cut in range(2):
+            proxy.refuse()
+            proxy.cut()
+            await publisher.publish("room", *(f"{cut}:{number}" for number in range(100)), pipelined=True)
+            proxy.accept()
+            await subscriber.await_count("room", 100 * (cut + 1))
+        await publisher.publish("room", "last")
+        await subscriber.await_count("room", 201)
+        expected = [f"{cut}:{number}" for cut in range(2) for number in range(100)]
+        assert await subscriber.texts("room") == [*expected, "last"]
+        assert await subscriber.continuity("room") == [False, True, True]
+        assert (await subscriber.state())["connectionId"] == before
+
+    async def test_killed_server_loses_and_doubles_nothing(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        subscriber = await (await host.connect(node.url, KEY, wire)).attach("room")
+        await publisher.publish("room", *map(str, range(100)), pipelined=True)
+        await subscriber.await_count("room", 50)
+        await node.kill()
+        await subscriber.await_state("disconnected")
+        await node.start()
+        await publisher.await_state("connected")
+        await publisher.publish("room", *map(str, range(100, 200)), pipelined=True)
+        await subscriber.await_count("room", 200)
+        assert await subscriber.summary("room") == digest(map(str, range(200)))
+        assert await subscriber.continuity("room") == [False, True]
