@@ -1,0 +1,65 @@
+"""The documents say what the code does: error table, options, limits, metrics, links."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import orjson
+import pytest
+
+from fanout.config import Config
+from fanout.session.limits import Limits
+from fanout.sources import base
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "ARCHITECTURE.md", "examples/README.md")
+]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+PROTOCOL = (ROOT / "docs/protocol.md").read_text()
+OPERATING = (ROOT / "docs/operating.md").read_text()
+
+
+def test_error_table_is_the_one_that_the_server_reads() -> None:
+    table = orjson.loads((ROOT / "fanout/errors.json").read_bytes())
+    rows = re.findall(r"^\| (\d{5}) \| (\d{3}) \| (.*) \|$", PROTOCOL, re.MULTILINE)
+    assert rows == [(str(entry["code"]), str(entry["status"]), entry["message"]) for entry in table]
+
+
+def test_readme_lists_every_option_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text()
+    section = readme[readme.index("## Configuration") : readme.index("## What it does not do")]
+    for field in fields(Config):
+        option = re.compile(rf"`--{field.name.replace('_', '-')}[ `]")
+        rows = [line for line in section.splitlines() if option.search(line)]
+        assert len(rows) == 1, field.name
+        if isinstance(field.default, str | int | Path):
+            assert f"`{field.default}`" in rows[0], field.name
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        Limits().attachments,
+        Limits().channel_bytes,
+        Limits().message_bytes,
+        Limits().messages_per_frame,
+        Limits().messages_in_flight,
+        Limits().rewind_messages,
+        base.LIMITS.append_records,
+    ],
+)
+def test_operating_states_the_limits_of_the_code(number: int) -> None:
+    assert re.search(rf"\| [^|]*\b{number:,}\b[^|]* \|", OPERATING)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text()):
+        assert (document.parent / target).exists(), target
+
+
+def test_pinned_client_packages_are_exact_versions() -> None:
+    package = json.loads((ROOT / "tests/clients/package.json").read_text())
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in package["dependencies"].values())
