@@ -67,7 +67,7 @@ $(VENV)/.stamp-env: pyproject.toml
 # The build uses the tools of the environment, so that cargo finds its last work whoever calls it.
 $(VENV)/.stamp-install: $(VENV)/.stamp-env
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-		--no-build-isolation --config-settings=build-args=--release --editable '.[test,lint]'
+		--no-build-isolation --editable '.[test,lint]'
 	@touch $@
 
 $(NODE)/.stamp: tests/clients/package.json

@@ -1,6 +1,6 @@
 """The bridge to the native engine: handles, ownership, error translation; no policy.
 
-Threads: `ingest`, `partition`, `progress` and `set_ready` belong to one thread at a time (the source's); everything else
+Threads: `records`, `partition` and `progress` belong to one thread at a time (the source's); everything else
 belongs to the event loop that made the engine. Bytes that are handed in are copied; bytes that come out are the caller's.
 """
 
@@ -75,10 +75,9 @@ class Engine:
         The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone."""
     def unregister(self, connection: int) -> None:
         """The socket is about to be closed. After this returns `fd` is never touched again. Unknown handles are ignored."""
-    def send(self, connection: int, payload: bytes, opcode: int = ...) -> None:
-        """Queues one WebSocket message (opcode 1 text, 2 binary, 9 ping, 10 pong), in order with everything else."""
-    def send_raw(self, connection: int, data: bytes) -> None:
-        """Queues bytes as they are."""
+    def send(self, connection: int, payload: bytes, opcode: int = 0) -> None:
+        """Queues one WebSocket message, in order with everything else. `opcode` 0 stands for the connection's wire's
+        (1 text, 2 binary; 9 ping, 10 pong)."""
     def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
         """Queues a CLOSE frame; when all is written the engine shuts the socket down. The loop then sees its end."""
     def abort(self, connection: int) -> None:
@@ -87,8 +86,10 @@ class Engine:
         """The peer has sent something: it is alive."""
 
     # -- attachments --
-    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int) -> Plan:
-        """Finds where an attachment starts. `rewind_*` 0 = none, used only without a serial."""
+    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> Plan:
+        """Finds where an attachment starts. Without a serial: at the earliest held message that is among the last
+        `rewind_count` (100 at most) and not older than `rewind_ms`; 0 = no such limit, both 0 = live. ValueError for an
+        empty or endless name."""
     def attach(
         self,
         connection: int,
@@ -128,7 +129,7 @@ class Engine:
     def position(self, channel: str) -> str:
         """Where the channel stands now."""
     def occupancy(self, channel: str) -> dict[str, int]:
-        """`connections`, `subscribers`: attachments on this node; `messages`: held in memory."""
+        """`subscribers`: attachments on this node; `messages`: held in memory."""
     def stats(self) -> dict[str, int]:
         """Counters and gauges, by name."""
     def close(self) -> None:

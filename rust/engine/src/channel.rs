@@ -147,10 +147,13 @@ impl Had {
 pub enum Start {
     /// With what comes next.
     Live,
-    /// With the last so many messages.
-    RewindCount(usize),
-    /// With the first message at or after this time.
-    RewindSince(i64),
+    /// With the earliest message that is among the last so many, and not older than that.
+    Rewind {
+        /// At most so many messages.
+        count: usize,
+        /// None from before this time.
+        since_ms: i64,
+    },
     /// Behind this position.
     After(Position),
 }
@@ -308,10 +311,11 @@ impl Channel {
         };
         match start {
             Start::Live => fresh(end),
-            Start::RewindCount(count) => fresh(end - (*count).min(REWIND_MESSAGES_MAX).min(state.ring.len()) as u64),
-            Start::RewindSince(since) => {
-                let index = state.ring.iter().position(|message| message.timestamp >= *since).unwrap_or(state.ring.len());
-                fresh(state.base + index.max(state.ring.len().saturating_sub(REWIND_MESSAGES_MAX)) as u64)
+            Start::Rewind { count, since_ms } => {
+                let held = state.ring.len();
+                let young = state.ring.iter().position(|message| message.timestamp >= *since_ms).unwrap_or(held);
+                let most = (*count).min(REWIND_MESSAGES_MAX);
+                fresh(state.base + young.max(held.saturating_sub(most)) as u64)
             }
             Start::After(position) => state.after(position, partitions),
         }

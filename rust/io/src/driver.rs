@@ -1,7 +1,7 @@
 //! Runs one shard: takes commands and news, writes what is ready, waits for sockets that are full.
 //!
 //! On a thread of its own it is [`Driver::run`]; on an event loop, [`Driver::turn`] is called whenever
-//! [`Driver::poll_fd`] is readable, and once in a while for the heartbeats.
+//! [`Driver::poll_fd`] is readable.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -14,10 +14,12 @@ use fanout_engine::shard::{Event, Handle, Next, Shard, slot};
 use crate::limits::{TICK_MS, WRITES_PER_PASS};
 use crate::port::{Command, Port};
 use crate::socket::Socket;
-use crate::sys::{self, Epoll, monotonic_ms};
+use crate::sys::{self, Epoll, Timer, monotonic_ms};
 
-/// The token of the letter box; no handle is 0.
+/// The token of the letter box; no handle has generation 0.
 const WAKE: u64 = 0;
+/// The token of the timer.
+const TICK: u64 = 1;
 
 /// Told what happened in a shard: events, and handles that it has forgotten.
 pub type Report = Box<dyn FnMut(Vec<Event>, Vec<Handle>) + Send>;
@@ -33,17 +35,22 @@ pub struct Driver {
     report: Report,
     gone: Vec<Handle>,
     tokens: Vec<u64>,
-    ticked_ms: i64,
+    timer: Timer,
+    /// Whether this shard also sweeps the hub.
+    sweeps: bool,
     stopping: bool,
 }
 
 impl Driver {
-    /// A shard over `hub` that listens to `port`.
+    /// A shard over `hub` that listens to `port`. The first shard of a hub sweeps it.
     pub fn new(hub: Arc<Hub>, port: Arc<Port>, max_idle_ms: i64, report: Report) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(port.event().raw(), libc::EPOLLIN, WAKE)?;
+        let timer = Timer::new(TICK_MS)?;
+        epoll.add(timer.raw(), libc::EPOLLIN, TICK)?;
         let waker = Arc::clone(&port);
         let inbox = hub.connect(Box::new(move || waker.wake()));
+        let sweeps = inbox.bit() == 1;
         let shard = Shard::new(Arc::clone(&hub), inbox.bit(), max_idle_ms);
         Ok(Self {
             shard,
@@ -55,7 +62,8 @@ impl Driver {
             report,
             gone: Vec::new(),
             tokens: Vec::new(),
-            ticked_ms: monotonic_ms(),
+            timer,
+            sweeps,
             stopping: false,
         })
     }
@@ -68,20 +76,23 @@ impl Driver {
     /// Works until it is told to stop.
     pub fn run(mut self) {
         while !self.stopping {
-            let rest = (self.ticked_ms + TICK_MS - monotonic_ms()).clamp(0, TICK_MS) as i32;
-            self.turn(if self.shard.ready() > 0 { 0 } else { rest });
+            self.turn(-1);
         }
     }
 
-    /// Does what there is to do, after waiting for it at most so long.
+    /// Does what there is to do, after waiting for it at most so long (-1: without end).
     pub fn turn(&mut self, timeout_ms: i32) {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.epoll.wait(timeout_ms, &mut tokens);
+        let mut due = false;
         for &token in &tokens {
-            if token == WAKE {
-                self.port.event().clear();
-            } else {
-                self.shard.writable(token);
+            match token {
+                WAKE => self.port.event().clear(),
+                TICK => {
+                    self.timer.clear();
+                    due = true;
+                }
+                handle => self.shard.writable(handle),
             }
         }
         self.tokens = tokens;
@@ -92,10 +103,8 @@ impl Driver {
             self.shard.flush(&channel);
         }
         self.write();
-        let now = monotonic_ms();
-        if now - self.ticked_ms >= TICK_MS {
-            self.ticked_ms = now;
-            self.tick(now);
+        if due {
+            self.tick(monotonic_ms());
         }
         let events = self.shard.take_events();
         if !events.is_empty() || !self.gone.is_empty() {
@@ -107,7 +116,7 @@ impl Driver {
             (self.report)(events, std::mem::take(&mut self.gone));
         }
         if self.shard.ready() > 0 {
-            self.port.wake(); // a loop that polls us is called again at once
+            self.port.wake(); // more than one pass may write: look at commands in between
         }
     }
 
@@ -184,6 +193,9 @@ impl Driver {
     }
 
     fn tick(&mut self, now: i64) {
+        if self.sweeps {
+            self.hub.sweep(now);
+        }
         let Self { shard, sockets, .. } = self;
         let overdue = shard.tick(now, |handle| {
             let (owner, socket) = sockets.get(slot(handle))?.as_ref()?;

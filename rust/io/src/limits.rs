@@ -3,8 +3,10 @@
 /// Events taken from the kernel at once.
 pub const EVENTS_PER_WAIT: usize = 256;
 
-/// How often a shard looks after heartbeats and silent peers, in ms.
+/// How often a shard looks after heartbeats and silent peers, and the first one after what memory holds, in ms.
 pub const TICK_MS: i64 = 500;
+
+const _: () = assert!(TICK_MS < 1000, "a timer is set in nanoseconds below a second");
 
 /// Writes between two looks at new commands: about 2 ms at the kernel's 6 to 10 µs each, so a reply never waits behind a
 /// whole broadcast.

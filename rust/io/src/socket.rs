@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use fanout_engine::shard::Handle;
+use fanout_engine::wire::Wire;
 use parking_lot::Mutex;
 
 use crate::limits::CONNECTIONS_MAX;
@@ -18,6 +19,8 @@ pub struct Socket {
     heard_ms: AtomicI64,
     /// Which shard writes it.
     pub shard: usize,
+    /// What its peer speaks.
+    pub wire: Wire,
 }
 
 impl Socket {
@@ -60,7 +63,7 @@ impl Sockets {
     }
 
     /// Borrows a descriptor until [`Self::unregister`]. None when there are too many.
-    pub fn register(&mut self, fd: RawFd, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
+    pub fn register(&mut self, fd: RawFd, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < CONNECTIONS_MAX => {
@@ -75,6 +78,7 @@ impl Sockets {
             open: Mutex::new(true),
             heard_ms: AtomicI64::new(now_ms),
             shard: self.next_shard,
+            wire,
         });
         self.next_shard = (self.next_shard + 1) % self.shards;
         let place = &mut self.slots[slot as usize];

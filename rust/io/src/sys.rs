@@ -50,6 +50,39 @@ impl EventFd {
     }
 }
 
+/// A descriptor that becomes readable at regular times.
+#[derive(Debug)]
+pub struct Timer(OwnedFd);
+
+impl Timer {
+    /// One that ticks every so many ms, which are less than 1000.
+    pub fn new(every_ms: i64) -> io::Result<Self> {
+        // SAFETY: no pointers; the descriptor returned is ours alone.
+        let fd = check(unsafe {
+            libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
+        })?;
+        // SAFETY: just made, owned by nobody else.
+        let timer = Self(unsafe { OwnedFd::from_raw_fd(fd) });
+        let every = libc::timespec { tv_sec: 0, tv_nsec: every_ms * 1_000_000 };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: `times` is valid; no old value is asked for.
+        check(unsafe { libc::timerfd_settime(fd, 0, &raw const times, std::ptr::null_mut()) })?;
+        Ok(timer)
+    }
+
+    /// Makes it unreadable until the next tick.
+    pub fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight valid bytes. It fails only when there is nothing to read.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+    }
+
+    /// The descriptor, valid while this lives.
+    pub fn raw(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
 /// The kernel's list of descriptors to watch.
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);

@@ -1,1 +1,28 @@
-//! x
+//! What Python and Cython see of the engine.
+//!
+//! [`engine`] is a class for what is rare: construction, questions, statistics. [`table`] is a table of C functions in
+//! a capsule for what happens per batch or per frame, a tenth of the cost. [`core`] is what both stand on.
+
+mod core;
+mod cursor;
+mod engine;
+mod events;
+mod messages;
+mod table;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod _engine {
+    #[pymodule_export]
+    use super::cursor::Cursor;
+    #[pymodule_export]
+    use super::engine::{Engine, Plan, message_serial};
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("_c_api", super::table::capsule(module.py())?)
+    }
+}

@@ -1,0 +1,269 @@
+# cython: language_level=3, freethreading_compatible=True
+"""The bridge to the native engine: handles, ownership, error translation, batches in; no policy. See `_core.pyi`.
+
+What happens per batch or per frame goes through the table of C functions, everything else through `fanout._engine`.
+A batch of records is walked once: its bytes are borrowed where they lie, in objects that the batch keeps alive, and
+the interpreter's lock is free while the engine reads them.
+"""
+
+import hashlib
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.pycapsule cimport PyCapsule_Import
+from cpython.unicode cimport PyUnicode_AsUTF8AndSize
+from libc.stdint cimport uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
+
+from fanout import _engine
+from fanout._engine import Cursor, Plan, message_serial
+from fanout.sources.base import Record
+
+__all__ = [
+    "AHEAD", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED", "Cursor", "Engine", "Plan", "message_serial",
+]
+
+JSON, MSGPACK = 0, 1
+FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
+
+cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
+if _table.version != 1:
+    raise ImportError("fanout's two native modules are of different builds: install it again")
+
+cdef int _SECRET_BYTES_MIN = 16
+
+
+cdef inline Slice _bytes(object value):
+    """Borrows; None is no bytes."""
+    cdef Slice slice
+    if value is None:
+        slice.ptr, slice.len = NULL, 0
+    else:
+        # An empty bytes object still points somewhere: empty is not none.
+        slice.ptr, slice.len = <const uint8_t *> PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value)
+    return slice
+
+
+cdef inline Slice _text(object value) except *:
+    """Borrows; the text caches its UTF-8."""
+    cdef Slice slice
+    cdef Py_ssize_t size
+    slice.ptr = <const uint8_t *> PyUnicode_AsUTF8AndSize(value, &size)
+    slice.len = size
+    return slice
+
+
+cdef class _Batch:
+    """Room for the borrowed view of one batch; `alive` holds what is borrowed from."""
+
+    cdef CRecord *records
+    cdef Header *headers
+    cdef Slice *channels
+    cdef size_t record_room, header_room, channel_room
+    cdef size_t count, header_count, channel_count
+    cdef list alive
+
+    def __cinit__(self):
+        self.alive = []
+
+    def __dealloc__(self):
+        free(self.records)
+        free(self.headers)
+        free(self.channels)
+
+    cdef CRecord *record(self) except NULL:
+        if self.count == self.record_room:
+            self.record_room = self.record_room * 2 if self.record_room else 64
+            self.records = <CRecord *> realloc(self.records, self.record_room * sizeof(CRecord))
+            if self.records == NULL:
+                raise MemoryError()
+        self.count += 1
+        return &self.records[self.count - 1]
+
+    cdef int header(self, object name, object value) except -1:
+        if self.header_count == self.header_room:
+            self.header_room = self.header_room * 2 if self.header_room else 64
+            self.headers = <Header *> realloc(self.headers, self.header_room * sizeof(Header))
+            if self.headers == NULL:
+                raise MemoryError()
+        self.headers[self.header_count].name = _text(name)
+        self.headers[self.header_count].value = _bytes(value)
+        self.header_count += 1
+        return 0
+
+    cdef int channel(self, object name) except -1:
+        if self.channel_count == self.channel_room:
+            self.channel_room = self.channel_room * 2 if self.channel_room else 16
+            self.channels = <Slice *> realloc(self.channels, self.channel_room * sizeof(Slice))
+            if self.channels == NULL:
+                raise MemoryError()
+        self.channels[self.channel_count] = _text(name)
+        self.channel_count += 1
+        return 0
+
+    cdef int add(self, object item) except -1:
+        """Borrows one record: a `Record`, or a confluent-kafka `Message` through its methods."""
+        cdef object topic, key, value, headers
+        cdef CRecord *record = self.record()
+        if type(item) is Record:
+            topic, record.partition, record.offset, record.epoch, record.timestamp, key, value, headers = item
+        else:
+            topic, key, value, headers = item.topic(), item.key(), item.value(), item.headers()
+            epoch = item.leader_epoch()
+            record.epoch = -1 if epoch is None else epoch
+            record.partition, record.offset, record.timestamp = item.partition(), item.offset(), item.timestamp()[1]
+            if isinstance(key, str):
+                key = key.encode()
+            if isinstance(value, str):
+                value = value.encode()
+        self.alive.append((topic, key, value, headers))
+        record.topic = _text(topic)
+        record.key = _bytes(key)
+        record.value = _bytes(value)
+        record.header_count = 0
+        record.channel_count = 0
+        record.routed = False
+        if headers:
+            for name, content in headers:
+                if isinstance(content, str):
+                    content = content.encode()
+                    self.alive.append(content)
+                self.header(name, content)
+                record.header_count += 1
+        return 0
+
+    cdef int route(self, object names) except -1:
+        """The router's answer for the record that was added last."""
+        cdef CRecord *record = &self.records[self.count - 1]
+        record.routed = True
+        if names is None:
+            return 0
+        if isinstance(names, str):
+            names = (names,)
+        self.alive.append(names)
+        for name in names:
+            self.channel(name)
+            record.channel_count += 1
+        return 0
+
+    cdef void join(self) noexcept:
+        """Lets each record point at its own headers and channels, now that their arrays move no more."""
+        cdef size_t header = 0, channel = 0, index
+        for index in range(self.count):
+            self.records[index].headers = self.headers + header
+            self.records[index].channels = self.channels + channel
+            header += self.records[index].header_count
+            channel += self.records[index].channel_count
+
+
+cdef class Engine:
+    """See `_core.pyi`."""
+
+    def __init__(
+        self,
+        *,
+        int io_threads=1,
+        long long history_ms=120_000,
+        bytes secret,
+        long long max_idle_ms=15_000,
+        long long history_bytes=512 << 20,
+    ):
+        if io_threads < 0:
+            raise ValueError("io_threads must not be negative")
+        if len(secret) < _SECRET_BYTES_MIN:
+            raise ValueError(f"the secret must have at least {_SECRET_BYTES_MIN} bytes")
+        key = hashlib.blake2b(secret, digest_size=16, person=b"fanout-position").digest()
+        self._native = _engine.Engine(io_threads, history_ms, key, max_idle_ms, history_bytes)
+        self._address = <const void *> <size_t> self._native.address()
+
+    def rules(self, rules):
+        self._native.rules(list(rules))
+
+    def router(self, route):
+        self._router = route
+
+    def partition(self, topic, topic_id, partition, start, /):
+        self._native.partition(topic, topic_id, partition, start)
+
+    def progress(self, topic, partition, next_offset, /):
+        self._native.progress(topic, partition, next_offset)
+
+    cpdef records(self, list batch):
+        cdef _Batch view = _Batch()
+        cdef size_t refused
+        router = self._router
+        for item in batch:
+            view.add(item)
+            if router is not None:
+                view.route(router(item))
+        view.join()
+        with nogil:
+            refused = _table.ingest(self._address, view.records, view.count)
+        if refused:
+            raise RuntimeError(f"{refused} records are of partitions that were never announced")
+
+    cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0:
+        cdef uint64_t handle = _table.register_(self._address, fd, wire, _text(connection_id), heartbeat_frames)
+        if handle == 0:
+            raise OverflowError("the engine has no room for another connection")
+        return handle
+
+    cpdef unregister(self, uint64_t connection):
+        _table.unregister(self._address, connection)
+
+    cpdef send(self, uint64_t connection, bytes payload, int opcode=0):
+        _table.send(self._address, connection, opcode, _bytes(payload))
+
+    cpdef heard(self, uint64_t connection):
+        _table.heard(self._address, connection)
+
+    def finish(self, connection, code=1000, reason=""):
+        self._native.finish(connection, code, reason)
+
+    def abort(self, connection):
+        self._native.abort(connection)
+
+    def locate(self, channel, serial, rewind_count, rewind_ms, now_ms, /):
+        return self._native.locate(channel, serial, rewind_count, rewind_ms, now_ms)
+
+    def attach(self, connection, attachment, plan, spelling, subscribe, echo, reply):
+        self._native.attach(connection, attachment, plan, spelling, subscribe, echo, reply)
+
+    def detach(self, connection, attachment, reply):
+        self._native.detach(connection, attachment, reply)
+
+    @property
+    def event_fd(self):
+        return self._native.event_fd
+
+    def events(self):
+        return self._native.events()
+
+    @property
+    def shard_fd(self):
+        return self._native.shard_fd
+
+    def run_shards(self):
+        self._native.run_shards()
+
+    def find(self, channel, message_id):
+        return self._native.find(channel, message_id)
+
+    def history(self, channel, start_ms, end_ms, forwards, limit, cursor, until):
+        return self._native.history(channel, start_ms, end_ms, forwards, limit, cursor, until)
+
+    def cursor(self, channel, since, cursor_id):
+        return self._native.cursor(channel, since, cursor_id)
+
+    def position(self, channel):
+        return self._native.position(channel)
+
+    def occupancy(self, channel):
+        counts = self._native.occupancy(channel)
+        attachments, messages = (0, 0) if counts is None else counts
+        return {"subscribers": attachments, "messages": messages}
+
+    def stats(self):
+        return dict(self._native.stats())
+
+    def close(self):
+        self._native.close()

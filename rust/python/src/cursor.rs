@@ -1,0 +1,71 @@
+//! A subscriber inside this process.
+
+use std::sync::Arc;
+
+use fanout_engine::channel::{Channel, Had};
+use fanout_engine::hub::LOCAL_BIT;
+use pyo3::exceptions::PyLookupError;
+use pyo3::prelude::*;
+
+use crate::core::Core;
+use crate::messages::to_python;
+
+/// A place in a channel from which messages are taken. It holds nothing else.
+#[pyclass(module = "fanout._engine")]
+pub struct Cursor {
+    core: Arc<Core>,
+    channel: Arc<Channel>,
+    at: u64,
+    had: Option<Arc<Had>>,
+    id: u32,
+    #[pyo3(get)]
+    outcome: u8,
+    open: bool,
+}
+
+impl Cursor {
+    pub fn new(core: Arc<Core>, plan: fanout_engine::hub::Plan, id: u32) -> Self {
+        plan.channel.attached(1);
+        core.watch(&plan.channel, id);
+        let outcome = plan.located.outcome as u8;
+        Self { core, channel: plan.channel, at: plan.located.cursor, had: plan.located.had, id, outcome, open: true }
+    }
+}
+
+#[pymethods]
+impl Cursor {
+    /// The next messages, oldest first; none when none wait. `LookupError` once when some were dropped before.
+    fn take<'py>(&mut self, py: Python<'py>, limit: usize) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        // Lowered before looking: what comes after is announced again.
+        self.channel.noticed(LOCAL_BIT);
+        let hub = &self.core.hub;
+        loop {
+            let had = self.had.as_deref().filter(|had| !had.is_past(self.at));
+            let Some((taken, next)) = self.channel.take(self.at, limit, had, hub.key(), hub.partitions()) else {
+                self.at = self.channel.base();
+                hub.stats.continuity_lost.add(1);
+                return Err(PyLookupError::new_err("messages were dropped before they were taken"));
+            };
+            let stuck = next == self.at;
+            self.at = next;
+            if !taken.is_empty() || stuck {
+                let name = &self.channel.name;
+                return taken.iter().map(|taken| to_python(py, name, &taken.message, &taken.position)).collect();
+            }
+        }
+    }
+
+    /// Ends the subscription. Idempotent.
+    fn close(&mut self) {
+        if std::mem::take(&mut self.open) {
+            self.channel.attached(-1);
+            self.core.unwatch(&self.channel, self.id);
+        }
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,223 @@
+//! The class for what is rare.
+
+use std::sync::Arc;
+
+use fanout_engine::channel::Start;
+use fanout_engine::hub::{PageQuery, Settings};
+use fanout_engine::limits::{CHANNEL_NAME_MAX, SHARDS_MAX};
+use fanout_engine::message::serial;
+use fanout_engine::route::Rules;
+use fanout_engine::shard::{Event, NewAttachment};
+use fanout_io::port::Command;
+use fanout_io::sys::monotonic_ms;
+use parking_lot::Mutex;
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::core::{Core, guarded};
+use crate::cursor::Cursor;
+use crate::messages::to_python;
+
+/// Where an attachment will start. Used once.
+#[pyclass(module = "fanout._engine", frozen)]
+pub struct Plan {
+    #[pyo3(get)]
+    outcome: u8,
+    #[pyo3(get)]
+    serial: String,
+    #[pyo3(get)]
+    backlog: usize,
+    plan: Mutex<Option<fanout_engine::hub::Plan>>,
+}
+
+/// The engine. `fanout._core.Engine` is what Python uses.
+#[pyclass(module = "fanout._engine", frozen, subclass)]
+pub struct Engine {
+    core: Arc<Core>,
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    fn new(io_threads: usize, history_ms: i64, key: [u8; 16], max_idle_ms: i64, history_bytes: usize) -> PyResult<Self> {
+        if io_threads > SHARDS_MAX {
+            return Err(PyValueError::new_err(format!("io_threads must be at most {SHARDS_MAX}")));
+        }
+        if history_ms < 1 || max_idle_ms < 1000 || history_bytes < 1 << 20 {
+            return Err(PyValueError::new_err("history_ms ≥ 1, max_idle_ms ≥ 1000 and history_bytes ≥ 1 MiB are needed"));
+        }
+        let core = Core::start(Settings { key, history_ms, history_bytes }, io_threads, max_idle_ms);
+        Ok(Self { core: Arc::new(core.map_err(|error| PyOSError::new_err(error.to_string()))?) })
+    }
+
+    /// For the table's functions; valid while this object lives.
+    fn address(&self) -> usize {
+        Arc::as_ptr(&self.core) as usize
+    }
+
+    fn rules(&self, rules: Vec<(String, String)>) -> PyResult<()> {
+        let rules = Rules::new(rules.iter().map(|(topic, template)| (&**topic, &**template)));
+        self.core.hub.set_rules(rules.map_err(PyValueError::new_err)?);
+        Ok(())
+    }
+
+    fn partition(&self, topic: &str, topic_id: [u8; 16], partition: i32, start: i64) -> PyResult<()> {
+        let assigned = self.core.hub.assign(topic, topic_id, partition, start);
+        assigned.map_err(|_| PyValueError::new_err("too many partitions"))
+    }
+
+    fn progress(&self, topic: &str, partition: i32, next_offset: i64) {
+        self.core.hub.progress(topic, partition, next_offset);
+    }
+
+    #[pyo3(signature = (channel, serial, rewind_count, rewind_ms, now_ms))]
+    fn locate(
+        &self,
+        channel: &str,
+        serial: Option<&str>,
+        rewind_count: usize,
+        rewind_ms: i64,
+        now_ms: i64,
+    ) -> PyResult<Plan> {
+        check_name(channel)?;
+        let rewind = match (rewind_count, rewind_ms) {
+            (0, 0) => Start::Live,
+            (count, ms) => Start::Rewind {
+                count: if count == 0 { usize::MAX } else { count },
+                since_ms: if ms == 0 { i64::MIN } else { now_ms.saturating_sub(ms) },
+            },
+        };
+        let plan = guarded(|| self.core.hub.locate(channel, serial, rewind, monotonic_ms()));
+        Ok(Plan {
+            outcome: plan.located.outcome as u8,
+            serial: plan.serial.clone(),
+            backlog: plan.located.backlog,
+            plan: Mutex::new(Some(plan)),
+        })
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one command, crossed in one call")]
+    fn attach(
+        &self,
+        connection: u64,
+        attachment: u32,
+        plan: &Plan,
+        spelling: &str,
+        subscribe: bool,
+        echo: bool,
+        reply: &[u8],
+    ) -> PyResult<()> {
+        let plan = plan.plan.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
+        let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
+        let new = NewAttachment { number: attachment, plan, spelling, subscribe, echo };
+        self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
+        Ok(())
+    }
+
+    #[pyo3(signature = (connection, attachment, reply))]
+    fn detach(&self, connection: u64, attachment: u32, reply: Option<&[u8]>) {
+        let reply = reply.map(|reply| self.core.framed(connection, reply));
+        self.core.command(connection, Command::Detach(connection, attachment, reply));
+    }
+
+    fn finish(&self, connection: u64, code: u16, reason: String) {
+        self.core.command(connection, Command::Finish(connection, code, reason));
+    }
+
+    fn abort(&self, connection: u64) {
+        self.core.command(connection, Command::Abort(connection));
+    }
+
+    #[getter]
+    fn event_fd(&self) -> i32 {
+        self.core.events.raw_fd()
+    }
+
+    fn events(&self) -> Vec<(&'static str, u64, u32)> {
+        let happened = self.core.events.take().into_iter().map(|event| match event {
+            Event::Lost(connection, attachment) => ("lost", connection, attachment),
+            Event::Evicted(connection, cause) => ("evicted", connection, cause as u32),
+        });
+        let woken = self.core.woken();
+        happened.chain(woken.into_iter().map(|cursor| ("wake", u64::from(cursor), 0))).collect()
+    }
+
+    #[getter]
+    fn shard_fd(&self) -> i32 {
+        self.core.shard_fd()
+    }
+
+    fn run_shards(&self, py: Python<'_>) {
+        py.detach(|| guarded(|| self.core.run_shards()));
+    }
+
+    fn find(&self, channel: &str, message_id: &str) -> Option<String> {
+        self.core.hub.find(channel, message_id)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one question, crossed in one call")]
+    #[pyo3(signature = (channel, start_ms, end_ms, forwards, limit, cursor, until))]
+    fn history<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        start_ms: i64,
+        end_ms: i64,
+        forwards: bool,
+        limit: usize,
+        cursor: Option<&str>,
+        until: Option<&str>,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<String>)> {
+        let query = PageQuery { start_ms, end_ms, forwards, limit, cursor, until };
+        let page = py.detach(|| guarded(|| self.core.hub.page(channel, &query)));
+        let page = page.ok_or_else(|| PyValueError::new_err("the cursor or position is not of this channel"))?;
+        let messages = page.messages.iter().map(|message| to_python(py, channel, message, ""));
+        Ok((messages.collect::<PyResult<_>>()?, page.cursor))
+    }
+
+    #[pyo3(signature = (channel, since, cursor_id))]
+    fn cursor(&self, channel: &str, since: Option<&str>, cursor_id: u32) -> PyResult<Cursor> {
+        check_name(channel)?;
+        let plan = guarded(|| self.core.hub.locate(channel, since, Start::Live, monotonic_ms()));
+        Ok(Cursor::new(Arc::clone(&self.core), plan, cursor_id))
+    }
+
+    fn position(&self, channel: &str) -> PyResult<String> {
+        check_name(channel)?;
+        Ok(guarded(|| self.core.hub.position(channel, monotonic_ms())))
+    }
+
+    /// Attachments on this node and messages held; none if the channel is not in memory.
+    fn occupancy(&self, channel: &str) -> Option<(usize, usize)> {
+        self.core.hub.occupancy(channel)
+    }
+
+    fn stats(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.core.hub.stats.all();
+        all.extend(self.core.hub.gauges());
+        all
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| self.core.stop());
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.core.stop();
+    }
+}
+
+fn check_name(channel: &str) -> PyResult<()> {
+    if channel.is_empty() || channel.len() > CHANNEL_NAME_MAX {
+        return Err(PyValueError::new_err(format!("a channel's name has 1 to {CHANNEL_NAME_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// The serial of the message at these coordinates.
+#[pyfunction]
+pub fn message_serial(partition: i32, offset: i64) -> String {
+    serial(partition, offset)
+}

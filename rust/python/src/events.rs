@@ -1,0 +1,53 @@
+//! What the shards tell the loop: a list, and a descriptor that is readable when it is not empty.
+//!
+//! Bounded by what it tells of: an attachment is lost once until it is attached again, a connection is evicted once
+//! and gone once.
+
+use std::io;
+
+use fanout_engine::shard::{Event, Handle};
+use fanout_io::sys::EventFd;
+use parking_lot::Mutex;
+
+/// See the module's text.
+pub struct Events {
+    happened: Mutex<Vec<Event>>,
+    gone: Mutex<Vec<Handle>>,
+    fd: EventFd,
+}
+
+impl Events {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { happened: Mutex::default(), gone: Mutex::default(), fd: EventFd::new()? })
+    }
+
+    /// From a shard's thread.
+    pub fn report(&self, happened: Vec<Event>, gone: Vec<Handle>) {
+        self.gone.lock().extend(gone);
+        if !happened.is_empty() {
+            self.happened.lock().extend(happened);
+            self.fd.signal();
+        }
+    }
+
+    /// Has the loop look.
+    pub fn wake(&self) {
+        self.fd.signal();
+    }
+
+    /// Everything since the last time.
+    pub fn take(&self) -> Vec<Event> {
+        self.fd.clear();
+        std::mem::take(&mut *self.happened.lock())
+    }
+
+    /// Connections that their shards have forgotten.
+    pub fn take_gone(&self) -> Vec<Handle> {
+        std::mem::take(&mut *self.gone.lock())
+    }
+
+    /// Readable when there is something to take.
+    pub fn raw_fd(&self) -> i32 {
+        self.fd.raw()
+    }
+}
