@@ -35,9 +35,7 @@ class FakeChannels:
         self.plans = list(plans) or [FakePlan()]
         self.asked: list[tuple[str, str | None, int, int]] = []
 
-    def locate(
-        self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /
-    ) -> FakePlan:
+    def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> FakePlan:
         self.asked.append((channel, serial, rewind_count, rewind_ms))
         return self.plans.pop(0) if len(self.plans) > 1 else self.plans[0]
 

@@ -30,6 +30,14 @@ def refused(payload: bytes, wire: int) -> tuple[int, str]:
     return caught.value.info.code, caught.value.info.message
 
 
+def outcome(payload: bytes, wire: int) -> type | int:
+    """What became of any bytes: the type of what was read, or the number of the error."""
+    try:
+        return type(decode(payload, wire))
+    except ClientError as refusal:
+        return refusal.info.code
+
+
 @WIRES
 class TestDecode:
     def test_reads_the_fields_a_session_uses(self, wire: int) -> None:
@@ -115,24 +123,25 @@ class TestDecode:
     @UNHURRIED
     @given(payload=st.binary(max_size=200))
     def test_answers_any_bytes_with_a_frame_or_a_numbered_error(self, wire: int, payload: bytes) -> None:
-        try:
-            assert isinstance(decode(payload, wire), ClientFrame)
-        except ClientError as refusal:
-            assert refusal.info.code == 40000
+        assert outcome(payload, wire) in (ClientFrame, 40000)
 
     @UNHURRIED
     @given(sent=st.dictionaries(st.sampled_from(["action", "channel", "messages", "params", "flags"]), ANYTHING))
     def test_answers_any_map_with_a_frame_or_a_numbered_error(self, wire: int, sent: dict[str, Any]) -> None:
-        try:
-            assert isinstance(decode(printed(sent, wire), wire), ClientFrame)
-        except ClientError as refusal:
-            assert refusal.info.code == 40000
+        assert outcome(printed(sent, wire), wire) in (ClientFrame, 40000)
 
 
 class TestDecodeRefuses:
     @pytest.mark.parametrize(
         "payload",
-        [b"", b"{", b'{"action":0}{}', b'{"action":0,"id":"\xff"}', b'{"action":0,"id":"\\ud800 alone"}', b"\xef\xbb\xbf{}"],
+        [
+            b"",
+            b"{",
+            b'{"action":0}{}',
+            b'{"action":0,"id":"\xff"}',
+            b'{"action":0,"id":"\\ud800 alone"}',
+            b"\xef\xbb\xbf{}",
+        ],
     )
     def test_broken_json(self, payload: bytes) -> None:
         assert refused(payload, JSON)[0] == 40000
@@ -171,7 +180,10 @@ class TestDecodeData:
         assert decode_data("plain", None, MSGPACK) == ("plain", None)
 
     def test_keeps_binary(self) -> None:
-        assert decode_data(b"\x00\xff", "utf-8/cipher+aes-128-cbc", MSGPACK) == (b"\x00\xff", "utf-8/cipher+aes-128-cbc")
+        assert decode_data(b"\x00\xff", "utf-8/cipher+aes-128-cbc", MSGPACK) == (
+            b"\x00\xff",
+            "utf-8/cipher+aes-128-cbc",
+        )
 
     def test_keeps_absent_data(self) -> None:
         assert decode_data(None, None, JSON) == (None, None)

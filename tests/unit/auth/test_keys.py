@@ -27,7 +27,8 @@ class TestAConfiguredKey:
         assert "secret" not in repr(Key.parse("app.one:secret"))
 
     @pytest.mark.parametrize(
-        "text", ["", "app.one", "one:secret", "app.one:", "app.one:a b", "app.a.b:c", "äpp.one:secret", "app.one:secret="]
+        "text",
+        ["", "app.one", "one:secret", "app.one:", "app.one:a b", "app.a.b:c", "äpp.one:secret", "app.one:secret="],
     )
     def test_that_is_none_is_told_what_one_looks_like(self, text: str) -> None:
         with pytest.raises(ConfigError, match=r"appId\.keyId:secret"):
@@ -64,7 +65,17 @@ class TestAPresentedKey:
 
     @pytest.mark.parametrize(
         "presented",
-        ["", "app.one", "app.one:", "app.one:wrong", "app.one:secret ", "app.one:other", "no.key:secret", ":", "app.one:\udc80"],
+        [
+            "",
+            "app.one",
+            "app.one:",
+            "app.one:wrong",
+            "app.one:secret ",
+            "app.one:other",
+            "no.key:secret",
+            ":",
+            "app.one:\udc80",
+        ],
     )
     def test_that_is_not_in_the_table_is_refused_in_one_way(self, presented: str) -> None:
         assert refusal(presented) == (40101, 401, "credentials refused: no such key")

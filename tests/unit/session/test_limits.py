@@ -1,4 +1,4 @@
-"""Bounds that contradict each other are refused; each bound is reached where it applies, in the tests beside this one."""
+"""Bounds that contradict each other are refused. Each bound is reached in the tests of what it bounds."""
 
 from typing import Any
 

@@ -43,7 +43,14 @@ class TestGrantedModes:
 
 class TestParameters:
     def test_that_are_recognised_are_told_back_and_others_are_not(self) -> None:
-        params = {"rewind": "5", "echo": "false", "modes": "subscribe", "delta": "vcdiff", "agent": "x", "occupancy": "y"}
+        params = {
+            "rewind": "5",
+            "echo": "false",
+            "modes": "subscribe",
+            "delta": "vcdiff",
+            "agent": "x",
+            "occupancy": "y",
+        }
         assert parse_params(params).recognised == {"rewind": "5", "echo": "false", "modes": "subscribe"}
 
     @pytest.mark.parametrize(

@@ -35,7 +35,11 @@ class TestAQualifier:
 
     @pytest.mark.parametrize(
         ("spelling", "named"),
-        [("[meta]log", "[meta]"), ("[meta?rewind=1]log", "[meta?rewind=1]"), ("[filter=bmFtZQ==]news", "[filter=bmFtZQ==]")],
+        [
+            ("[meta]log", "[meta]"),
+            ("[meta?rewind=1]log", "[meta?rewind=1]"),
+            ("[filter=bmFtZQ==]news", "[filter=bmFtZQ==]"),
+        ],
     )
     def test_of_another_kind_is_not_offered_and_says_so(self, spelling: str, named: str) -> None:
         code, message = refused(spelling)
