@@ -1,0 +1,347 @@
+"""The driver of sessions: carries out on one WebSocket what its session decides, and hands the session what comes in.
+
+- Effects are carried out in their order, and all of them before the session is handed anything else.
+- A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
+- While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
+- A client with 1024 publishes under way is not read from until half of them are answered.
+- A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
+
+Everything belongs to the event loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session import connection
+from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
+from fanout.session.params import requested_wire
+from fanout.session.session import Session
+from fanout.transports._websocket import Listener, hand_over
+from fanout.transports.http import Request
+from fanout.types import OutMessage
+from fanout.wire import JSON, decode, encode
+
+__all__ = ["Connections", "Opener", "Publisher"]
+
+log = logging.getLogger(__name__)
+
+_HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
+_EARLY_MAX: Final = 16  # messages from a client that is held; no SDK sends one
+_PENDING_MAX: Final = 1_024
+_CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
+_OPENED_PER_TURN: Final = 64
+
+
+class Publisher(Protocol):
+    """Writes to the log; `fanout.publish.Publisher` answers this."""
+
+    def publish(
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
+    ) -> None:
+        """Writes the messages next to each other. `done` is called once, on the loop, perhaps before this returns."""
+
+
+class Opener(Protocol):
+    """Begins a session; `fanout.session.opening.open_session` with what the node knows."""
+
+    def __call__(self, query: Mapping[str, str], authorization: str | None, now_ms: int, /) -> Session:
+        """Raises ClientError for a client that is not let in."""
+
+
+class Connections:
+    """The realtime connections of a node."""
+
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        publisher: Publisher,
+        open_session: Opener,
+        ready: asyncio.Event,
+        clock: Callable[[], int],
+    ) -> None:
+        """`ready` is set once the node has caught up with its log; `clock` reads the time in ms."""
+        self.engine = engine
+        self.publisher = publisher
+        self.open_session = open_session
+        self.ready = ready
+        self.clock = clock
+        self._by_handle: dict[int, _Driver] = {}
+        self._held: dict[_Driver, None] = {}  # bounded by the listener's limit of connections
+        self._opening: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Connections that are open or held."""
+        return len(self._by_handle) + len(self._held)
+
+    def accept(self, transport: asyncio.Transport, request: Request, rest: bytes, gone: Callable[[], None]) -> None:
+        """Takes over a transport whose client asked to speak WebSocket; an `UpgradeHandler` of the front."""
+        driver = _Driver(self, request)
+        driver.link = Listener(self.engine, driver, gone)
+        hand_over(transport, request.header("sec-websocket-key"), driver.link, rest)
+
+    def event(self, kind: str, handle: int, argument: int) -> None:
+        """Takes one event of the engine's. Those of connections that are gone, and other kinds, are ignored."""
+        driver = self._by_handle.get(handle)
+        if driver is None:
+            return
+        if kind == "lost":
+            driver.lost(argument)
+        elif kind == "evicted":
+            driver.cut()  # the socket is shut down already; a connection that is not read from would not notice
+
+    async def drain(self, window_s: float) -> None:
+        """Sends all clients away, spread over the window, and waits until they have gone; cuts who does not go."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        drivers = [*self._by_handle.values(), *self._held]
+        for index, driver in enumerate(drivers):
+            due = begun + window_s * index / len(drivers)
+            if due - loop.time() > 0.001:  # the timers' own grain
+                await asyncio.sleep(due - loop.time())
+            driver.drain()
+        if len(self):
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), _CLOSE_SECONDS)
+        self.abort_all()
+
+    def abort_all(self) -> None:
+        """Cuts every connection. What its client was not told it learns by resuming."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for driver in [*self._by_handle.values(), *self._held]:
+            driver.cut()
+
+    # -- for the drivers --
+
+    def hold(self, driver: "_Driver") -> None:
+        """Opens the connection when the node is ready."""
+        self._held[driver] = None
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.get_running_loop().create_task(self._open_held())
+
+    async def _open_held(self) -> None:
+        await self.ready.wait()
+        while self._held:
+            for driver in list(self._held)[:_OPENED_PER_TURN]:
+                del self._held[driver]
+                try:
+                    driver.open()
+                except Exception:
+                    log.exception("a connection could not be opened")
+                    driver.cut()
+            await asyncio.sleep(0)
+
+    def entered(self, handle: int, driver: "_Driver") -> None:
+        """The connection has its handle."""
+        self._held.pop(driver, None)
+        self._by_handle[handle] = driver
+
+    def left(self, handle: int, driver: "_Driver") -> None:
+        """The connection is gone."""
+        self._held.pop(driver, None)
+        self._by_handle.pop(handle, None)
+        if not len(self):
+            self._empty.set()
+
+
+class _Driver:
+    """One connection. `link` is its WebSocket; the three methods after `__init__` are what that reports."""
+
+    __slots__ = (
+        "_early", "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_wire",
+        "link",
+    )  # fmt: skip
+
+    link: Listener
+
+    def __init__(self, node: Connections, request: Request) -> None:
+        self._node = node
+        self._request: Request | None = request
+        self._session: Session | None = None
+        self._wire = requested_wire(request.query)
+        self._handle = 0
+        self._early: list[tuple[bytes, bool]] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
+        self._pending = 0  # publishes and retries under way
+        self._paused = False
+
+    def connected(self) -> None:
+        """The handshake is done."""
+        if self._node.ready.is_set():
+            self.open()
+            return
+        self._early = []
+        self.link.pause()
+        self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._send_away)
+        self._node.hold(self)
+
+    def message(self, payload: bytes, is_text: bool) -> None:
+        """The client has sent one whole message."""
+        session = self._session
+        if session is None:
+            self._keep_early(payload, is_text)
+            return
+        if is_text != (self._wire == JSON):
+            wrong = error(40000, "text frames are JSON and binary frames MessagePack, as `format` asked for")
+            self._run(partial(session.fail, wrong))
+            return
+        try:
+            frame = decode(payload, self._wire)
+        except ClientError as refused:
+            self._run(partial(session.fail, refused.info))
+        else:
+            self._run(partial(session.receive, frame, self._node.clock()))
+
+    def disconnected(self) -> None:
+        """The socket is about to be closed."""
+        self._cancel_timer()
+        self._node.left(self._handle, self)
+        self._handle = 0
+        if self._session is not None:
+            self._session.closed()
+
+    # -- what the node asks --
+
+    def open(self) -> None:
+        """Begins the session, or refuses the client in band."""
+        request, self._request = self._request, None
+        assert request is not None
+        self._cancel_timer()
+        try:
+            session = self._node.open_session(request.query, request.headers.get("authorization"), self._node.clock())
+        except ClientError as refused:
+            self._register("", heartbeats=False)
+            self._run(partial(connection.ended, refused.info))
+            return
+        self._wire = session.params.wire
+        self._register(session.connection_id, heartbeats=session.params.heartbeats)
+        self._session = session
+        session.deliver = self._deliver
+        self._run(session.open)
+        self.link.resume()
+        early, self._early = self._early, None
+        for payload, is_text in early or ():
+            self.message(payload, is_text)
+
+    def lost(self, attachment: int) -> None:
+        """The engine stopped delivering an attachment because its continuity was lost."""
+        if self._session is not None:
+            self._run(partial(self._session.lost, attachment, self._node.clock()))
+
+    def drain(self) -> None:
+        """Sends the client away."""
+        if self._session is not None:
+            self._run(self._session.drain)
+        elif self._handle == 0:
+            self._send_away()
+
+    def cut(self) -> None:
+        """Ends the connection at once."""
+        self.link.cut()
+
+    # -- effects --
+
+    def _run(self, step: Callable[[], Sequence[Effect]]) -> None:
+        """Takes a step of the session's and carries out what it decides, after what is being carried out now."""
+        if self._steps is not None:
+            self._steps.append(step)
+            return
+        self._steps = deque((step,))
+        try:
+            while self._steps:
+                for effect in self._steps.popleft()():
+                    self._perform(effect)
+        finally:
+            self._steps = None
+
+    def _deliver(self, effects: Sequence[Effect]) -> None:
+        """Takes effects that the session came to without being asked."""
+        self._run(lambda: effects)
+
+    def _perform(self, effect: Effect) -> None:
+        if self._handle == 0:
+            return  # the client is gone, and with it all that it could have been told
+        engine = self._node.engine
+        match effect:
+            case Reply():
+                engine.send(self._handle, encode(effect.frame, self._wire), 1 if self._wire == JSON else 2)
+            case Attach():
+                reply = encode(effect.frame, self._wire)
+                engine.attach(
+                    self._handle, effect.attachment, effect.plan, effect.spelling, effect.subscribe, effect.echo, reply
+                )
+            case Detach():
+                engine.detach(self._handle, effect.attachment, encode(effect.frame, self._wire))
+            case Publish():
+                self._begin()
+                self._node.publisher.publish(
+                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial)
+                )
+            case Retry():
+                self._begin()
+                asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
+            case Close():
+                if effect.error is not None:
+                    log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
+                self.link.finish(effect.code)
+
+    def _answered(self, msg_serial: int, result: list[str] | ErrorInfo) -> None:
+        session = self._session
+        assert session is not None
+        self._end()
+        if isinstance(result, ErrorInfo):
+            self._run(partial(session.refused, msg_serial, result))
+        else:
+            self._run(partial(session.published, msg_serial, result))
+
+    def _retry(self, frame: Any) -> None:
+        assert self._session is not None
+        self._end()
+        self._run(partial(self._session.receive, frame, self._node.clock()))
+
+    def _begin(self) -> None:
+        self._pending += 1
+        if self._pending >= _PENDING_MAX and not self._paused:
+            self._paused = True
+            self.link.pause()
+
+    def _end(self) -> None:
+        self._pending -= 1
+        if self._paused and self._pending <= _PENDING_MAX // 2:
+            self._paused = False
+            self.link.resume()
+
+    # -- before the session --
+
+    def _register(self, connection_id: str, *, heartbeats: bool) -> None:
+        self._handle = self.link.register(self._wire, connection_id, heartbeats)
+        self._node.entered(self._handle, self)
+
+    def _keep_early(self, payload: bytes, is_text: bool) -> None:
+        if self._early is None:
+            return  # the client was refused and is being told
+        if len(self._early) >= _EARLY_MAX:
+            self.cut()
+            return
+        self._early.append((payload, is_text))
+
+    def _send_away(self) -> None:
+        self._cancel_timer()
+        self._early = None
+        self._register("", heartbeats=False)
+        self._run(partial(connection.disconnected, error(80003, "this node is not ready yet")))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
