@@ -14,8 +14,8 @@ class Limits:
     attachments: int = 200
     """Channels at once, spellings counted apart: 90010. The protocol's usual number."""
 
-    channel_bytes: int = 512
-    """A channel's name: 40010. It is the key of every record and part of every frame."""
+    channel_bytes: int = 1_024
+    """A channel's name with its qualifier: 40010. The engine takes no longer ones; they are part of every frame."""
 
     message_bytes: int = 65_536
     """Name, client id, data and extras of one publish together: 40009. SDKs assume this number."""

@@ -52,8 +52,9 @@ pub const MESSAGE_OVERHEAD: usize = 200;
 /// See [`MESSAGE_OVERHEAD`].
 pub const CHANNEL_OVERHEAD: usize = 512;
 
-/// Rewind by count never goes back further (the protocol's own bound).
-pub const REWIND_MESSAGES_MAX: usize = 100;
+/// A rewind never goes back further. The protocol's bound is 100; whoever asks for one more than that learns whether
+/// there is more, and must then ask for 100.
+pub const REWIND_MESSAGES_MAX: usize = 101;
 
 /// Messages in one page of history.
 pub const HISTORY_PAGE_MAX: usize = 1000;

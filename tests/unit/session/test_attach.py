@@ -245,7 +245,7 @@ class TestARefusal:
         assert client.say(action=0) != []
         return error_code(effect.frame)
 
-    @pytest.mark.parametrize("name", ["", ":x", "a\nb", "[meta]log", "[filter=eA==]news", "[?rewind=1", "x" * 513])
+    @pytest.mark.parametrize("name", ["", ":x", "a\nb", "[meta]log", "[filter=eA==]news", "[?rewind=1", "x" * 1_025])
     def test_of_a_name(self, name: str) -> None:
         assert self.refused(Conversation(), name) == (40010, 400)
 
