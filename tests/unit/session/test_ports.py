@@ -7,7 +7,7 @@ from fanout.session.ports import Outcome
 
 class TestTheEngine:
     def test_numbers_the_outcomes_alike(self) -> None:
-        assert [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD] == list(Outcome)
+        assert list(Outcome) == [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD]
 
     def test_takes_every_name_that_a_session_takes(self) -> None:
         engine = _core.Engine(io_threads=0, secret=b"sixteen bytes ok")
