@@ -44,7 +44,7 @@ def banner(server: Server) -> str:
     lines = [f"fanout is listening on {server.url}, reading {log}.", ""]
     if key is None:
         return "\n".join([*lines, "Clients are let in by the program's own rule.", ""])
-    messages = f"{server.url}/channels/chat/messages"
+    messages = f"{server.url}/channels/chat:lobby/messages"
     return "\n".join(
         [
             *lines,

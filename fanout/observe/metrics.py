@@ -87,7 +87,11 @@ FAMILIES: Final = (
     ),
 )
 
-GAUGES: Final[Mapping[str, tuple[str, str]]] = {}
+GAUGES: Final = {
+    "channels": ("channels", "Channels in memory."),
+    "history_bytes": ("history_bytes", "Memory that their history takes."),
+    "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
+}
 """What the engine holds at the moment: its name for it -> ours and the help."""
 
 

@@ -15,7 +15,7 @@ LAYERS = [
     {"auth", "routing"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"credentials", "publish", "subscribe"},
+    {"credentials", "probes", "publish", "subscribe"},
     {"server"},
     {"cli"},
     {"__main__"},
