@@ -57,7 +57,7 @@ export function createAgent(Ably) {
     /** Starts to connect; `state` and `awaitState` tell how it went. */
     connect({ client, host, port, key, format, clientId, options = {} }) {
       const realtime = new Ably.Realtime({
-        endpoint: host, port, tls: false, key, clientId: clientId ?? null, useBinaryProtocol: format === "msgpack",
+        endpoint: host, port, tls: false, key, ...(clientId && { clientId }), useBinaryProtocol: format === "msgpack",
         disconnectedRetryTimeout: 500, suspendedRetryTimeout: 500, disableConnectivityCheck: true,
         wsConnectivityCheckUrl: `ws://${host}:${port}/`, logLevel: 0, ...options,
       });
