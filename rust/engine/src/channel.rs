@@ -303,12 +303,8 @@ impl Channel {
     pub fn locate(&self, start: &Start, partitions: &Partitions) -> Located {
         let state = &*self.state.lock();
         let end = state.end();
-        let fresh = |cursor: u64| Located {
-            outcome: Outcome::Fresh,
-            cursor,
-            had: None,
-            backlog: (end - cursor) as usize,
-        };
+        let fresh =
+            |cursor: u64| Located { outcome: Outcome::Fresh, cursor, had: None, backlog: (end - cursor) as usize };
         match start {
             Start::Live => fresh(end),
             Start::Rewind { count, since_ms } => {
@@ -363,7 +359,14 @@ impl Channel {
     }
 
     /// Messages from `from` on, at most `limit`, each with the position behind it; and the next cursor.
-    pub fn take(&self, from: u64, limit: usize, had: Option<&Had>, key: Key, partitions: &Partitions) -> Option<(Vec<Taken>, u64)> {
+    pub fn take(
+        &self,
+        from: u64,
+        limit: usize,
+        had: Option<&Had>,
+        key: Key,
+        partitions: &Partitions,
+    ) -> Option<(Vec<Taken>, u64)> {
         let state = self.state.lock();
         if from < state.base {
             return None;

@@ -45,10 +45,10 @@ impl Dedup {
         now_ms: i64,
     ) -> Option<First> {
         let hash = self.hash(channel, id);
-        if let Some(first) = self.seen.get(&hash) {
-            if timestamp - first.timestamp <= DEDUP_WINDOW_MS {
-                return Some(*first);
-            }
+        if let Some(first) = self.seen.get(&hash)
+            && timestamp - first.timestamp <= DEDUP_WINDOW_MS
+        {
+            return Some(*first);
         }
         self.expire(now_ms);
         self.seen.insert(hash, First { partition, offset, timestamp });

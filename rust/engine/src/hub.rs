@@ -314,7 +314,9 @@ impl Hub {
             };
             channels.values().filter(is_idle).map(|channel| Arc::clone(&channel.name)).collect()
         };
-        idle.iter().for_each(|name| self.forget(name));
+        for name in &idle {
+            self.forget(name);
+        }
     }
 
     fn expire(&self, intake: &mut Intake, now_ms: i64) {
@@ -420,7 +422,9 @@ impl Hub {
             None => None,
         };
         let after = match query.cursor {
-            Some(text) => Some(text.split_once(':').and_then(|(p, o)| Some((p.parse().ok()?, o.parse::<i64>().ok()?)))?),
+            Some(text) => {
+                Some(text.split_once(':').and_then(|(p, o)| Some((p.parse().ok()?, o.parse::<i64>().ok()?)))?)
+            }
             None => None,
         };
         let Some(channel) = self.channels.read().get(name).cloned() else {

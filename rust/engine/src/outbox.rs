@@ -34,7 +34,11 @@ impl Outbox {
     /// What to write next, at most `max` pieces.
     pub fn slices(&self, max: usize) -> impl Iterator<Item = &[u8]> {
         let begun = self.begun;
-        self.chunks.iter().take(max).enumerate().map(move |(index, chunk)| if index == 0 { &chunk[begun..] } else { chunk })
+        self.chunks
+            .iter()
+            .take(max)
+            .enumerate()
+            .map(move |(index, chunk)| if index == 0 { &chunk[begun..] } else { chunk })
     }
 
     /// `n` bytes were written.
@@ -75,7 +79,9 @@ mod tests {
         ) {
             let mut outbox = Outbox::default();
             let all: Vec<u8> = chunks.concat();
-            chunks.into_iter().for_each(|chunk| outbox.push(chunk.into()));
+            for chunk in chunks {
+                outbox.push(chunk.into());
+            }
             let mut seen = Vec::new();
             for step in steps {
                 let ready: Vec<u8> = outbox.slices(4).flatten().copied().collect();

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
-use parking_lot::RwLock;
 use crate::limits::PARTITIONS_MAX;
+use parking_lot::RwLock;
 
 /// The first half of a topic's 16-byte id: random bits enough to tell topics apart, half the length in every position.
 pub type TopicTag = [u8; 8];
@@ -75,7 +75,6 @@ impl Partition {
     }
 }
 
-
 /// All partitions of a node.
 #[derive(Debug, Default)]
 pub struct Partitions {
@@ -97,7 +96,13 @@ impl Partitions {
     ///
     /// The same topic at an offset that was already reached changes nothing; any other start is a new entry, since
     /// what the channels hold of the old one says nothing about it.
-    pub fn assign(&self, topic: &str, id: [u8; 16], number: i32, start: i64) -> Result<Arc<Partition>, TooManyPartitions> {
+    pub fn assign(
+        &self,
+        topic: &str,
+        id: [u8; 16],
+        number: i32,
+        start: i64,
+    ) -> Result<Arc<Partition>, TooManyPartitions> {
         let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
         let inner = &mut *self.inner.write();
         if let Some(&index) = inner.current.get(topic).and_then(|numbers| numbers.get(&number)) {

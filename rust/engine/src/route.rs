@@ -168,7 +168,7 @@ impl<'de> Visitor<'de> for Step<'_> {
 /// What a path may end at.
 struct Leaf;
 
-impl<'de> Visitor<'de> for Leaf {
+impl Visitor<'_> for Leaf {
     type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,7 +202,8 @@ mod tests {
     use crate::record::Header;
 
     fn route(template: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>]) -> Routed {
-        let record = Record { topic: "t", partition: 0, offset: 0, epoch: 0, timestamp: 0, key, value: Some(value), headers };
+        let record =
+            Record { topic: "t", partition: 0, offset: 0, epoch: 0, timestamp: 0, key, value: Some(value), headers };
         Rules::new([("t", template)]).unwrap().route(&record)
     }
 
@@ -241,7 +242,14 @@ mod tests {
     fn the_first_rule_with_the_topic_counts_and_others_match_nothing() {
         let rules = Rules::new([("a", "one"), ("a", "two")]).unwrap();
         let record = |topic| Record {
-            topic, partition: 0, offset: 0, epoch: 0, timestamp: 0, key: None, value: None, headers: &[],
+            topic,
+            partition: 0,
+            offset: 0,
+            epoch: 0,
+            timestamp: 0,
+            key: None,
+            value: None,
+            headers: &[],
         };
         assert_eq!(rules.route(&record("a")), channel("one"));
         assert_eq!(rules.route(&record("b")), Routed::Unmatched);

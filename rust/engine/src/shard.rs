@@ -87,10 +87,12 @@ pub struct NewAttachment {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not the states of one")]
 struct Connection {
     handle: Handle,
     wire: Wire,
-    connection_id: Arc<str>,
+    /// The protocol's connectionId.
+    id: Arc<str>,
     heartbeat_frames: bool,
     outbox: Outbox,
     attachments: SmallVec<[Place; 1]>,
@@ -211,7 +213,7 @@ impl Shard {
         self.connections[at] = Some(Connection {
             handle: new.handle,
             wire: new.wire,
-            connection_id: new.connection_id,
+            id: new.connection_id,
             heartbeat_frames: new.heartbeat_frames,
             outbox: Outbox::default(),
             attachments: SmallVec::new(),
@@ -252,7 +254,9 @@ impl Shard {
 
     /// Queues CLOSE; nothing follows it.
     pub fn finish(&mut self, handle: Handle, code: u16, reason: &str, now_ms: i64) {
-        let Some(connection) = self.connection(handle).filter(|connection| connection.life == Life::Open) else { return };
+        let Some(connection) = self.connection(handle).filter(|connection| connection.life == Life::Open) else {
+            return;
+        };
         connection.outbox.push(websocket::close(code, reason).into());
         connection.life = Life::Finishing;
         connection.since_ms = now_ms;
@@ -268,7 +272,7 @@ impl Shard {
         self.send(handle, reply);
         let NewAttachment { number, plan, spelling, subscribe, echo } = new;
         plan.channel.attached(1);
-        let own = (!echo).then(|| self.connection(handle).map(|c| Arc::clone(&c.connection_id))).flatten();
+        let own = (!echo).then(|| self.connection(handle).map(|c| Arc::clone(&c.id))).flatten();
         let special = Special { spelling, filter: Filter { had: plan.located.had, own } };
         let cursor = Cursor {
             at: plan.located.cursor,
@@ -328,16 +332,11 @@ impl Shard {
         }
         channel.watch(self.bit);
         let group = Group { channel: Arc::clone(channel), cursors: Vec::new(), first: 0 };
-        let at = match self.free_groups.pop() {
-            Some(at) => {
-                self.groups[at as usize] = Some(group);
-                at
-            }
-            None => {
-                self.groups.push(Some(group));
-                self.groups.len() as u32 - 1
-            }
-        };
+        let at = self.free_groups.pop().unwrap_or(self.groups.len() as u32);
+        if at as usize == self.groups.len() {
+            self.groups.push(None);
+        }
+        self.groups[at as usize] = Some(group);
         self.by_channel.insert(channel.id, at);
         at
     }

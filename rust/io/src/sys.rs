@@ -58,15 +58,13 @@ impl Timer {
     /// One that ticks every so many ms, which are less than 1000.
     pub fn new(every_ms: i64) -> io::Result<Self> {
         // SAFETY: no pointers; the descriptor returned is ours alone.
-        let fd = check(unsafe {
-            libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC)
-        })?;
+        let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) })?;
         // SAFETY: just made, owned by nobody else.
         let timer = Self(unsafe { OwnedFd::from_raw_fd(fd) });
         let every = libc::timespec { tv_sec: 0, tv_nsec: every_ms * 1_000_000 };
-        let times = libc::itimerspec { it_interval: every, it_value: every };
-        // SAFETY: `times` is valid; no old value is asked for.
-        check(unsafe { libc::timerfd_settime(fd, 0, &raw const times, std::ptr::null_mut()) })?;
+        let setting = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: `setting` is valid; no old value is asked for.
+        check(unsafe { libc::timerfd_settime(fd, 0, &raw const setting, std::ptr::null_mut()) })?;
         Ok(timer)
     }
 
@@ -114,9 +112,8 @@ impl Epoll {
         tokens.clear();
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_PER_WAIT];
         // SAFETY: `events` has room for as many as are asked for.
-        let n = unsafe {
-            libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_PER_WAIT as i32, timeout_ms)
-        };
+        let n =
+            unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), EVENTS_PER_WAIT as i32, timeout_ms) };
         // An interrupted wait has nothing to tell.
         tokens.extend(events.iter().take(n.max(0) as usize).map(|event| event.u64));
     }

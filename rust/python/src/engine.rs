@@ -27,7 +27,7 @@ pub struct Plan {
     serial: String,
     #[pyo3(get)]
     backlog: usize,
-    plan: Mutex<Option<fanout_engine::hub::Plan>>,
+    unused: Mutex<Option<fanout_engine::hub::Plan>>,
 }
 
 /// The engine. `fanout._core.Engine` is what Python uses.
@@ -39,12 +39,20 @@ pub struct Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    fn new(io_threads: usize, history_ms: i64, key: [u8; 16], max_idle_ms: i64, history_bytes: usize) -> PyResult<Self> {
+    fn new(
+        io_threads: usize,
+        history_ms: i64,
+        key: [u8; 16],
+        max_idle_ms: i64,
+        history_bytes: usize,
+    ) -> PyResult<Self> {
         if io_threads > SHARDS_MAX {
             return Err(PyValueError::new_err(format!("io_threads must be at most {SHARDS_MAX}")));
         }
         if history_ms < 1 || max_idle_ms < 1000 || history_bytes < 1 << 20 {
-            return Err(PyValueError::new_err("history_ms ≥ 1, max_idle_ms ≥ 1000 and history_bytes ≥ 1 MiB are needed"));
+            return Err(PyValueError::new_err(
+                "history_ms ≥ 1, max_idle_ms ≥ 1000 and history_bytes ≥ 1 MiB are needed",
+            ));
         }
         let core = Core::start(Settings { key, history_ms, history_bytes }, io_threads, max_idle_ms);
         Ok(Self { core: Arc::new(core.map_err(|error| PyOSError::new_err(error.to_string()))?) })
@@ -55,6 +63,7 @@ impl Engine {
         Arc::as_ptr(&self.core) as usize
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call out of Python's list")]
     fn rules(&self, rules: Vec<(String, String)>) -> PyResult<()> {
         let rules = Rules::new(rules.iter().map(|(topic, template)| (&**topic, &**template)));
         self.core.hub.set_rules(rules.map_err(PyValueError::new_err)?);
@@ -92,7 +101,7 @@ impl Engine {
             outcome: plan.located.outcome as u8,
             serial: plan.serial.clone(),
             backlog: plan.located.backlog,
-            plan: Mutex::new(Some(plan)),
+            unused: Mutex::new(Some(plan)),
         })
     }
 
@@ -107,7 +116,7 @@ impl Engine {
         echo: bool,
         reply: &[u8],
     ) -> PyResult<()> {
-        let plan = plan.plan.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
+        let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
         let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
         let new = NewAttachment { number: attachment, plan, spelling, subscribe, echo };
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));

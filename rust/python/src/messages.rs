@@ -8,13 +8,23 @@ use pyo3::types::{PyBytes, PyString};
 static CLASS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
 
-fn imported<'py>(py: Python<'py>, cell: &PyOnceLock<Py<PyAny>>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+fn imported<'py>(
+    py: Python<'py>,
+    cell: &PyOnceLock<Py<PyAny>>,
+    module: &str,
+    name: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let found = cell.get_or_try_init(py, || PyResult::Ok(py.import(module)?.getattr(name)?.unbind()))?;
     Ok(found.bind(py).clone())
 }
 
 /// The message as Python sees it.
-pub fn to_python<'py>(py: Python<'py>, channel: &str, message: &Message, position: &str) -> PyResult<Bound<'py, PyAny>> {
+pub fn to_python<'py>(
+    py: Python<'py>,
+    channel: &str,
+    message: &Message,
+    position: &str,
+) -> PyResult<Bound<'py, PyAny>> {
     let data = match &message.data {
         Data::None => None,
         Data::Text(text) | Data::Json(text) => Some(PyString::new(py, text).into_any()),

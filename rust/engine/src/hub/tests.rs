@@ -1,1 +1,304 @@
+use super::*;
+use crate::record::Header;
 
+const HISTORY_MS: i64 = 1000;
+
+/// A node with one topic of `partitions` partitions whose key is the channel.
+fn node(partitions: i32, history_bytes: usize) -> Hub {
+    let hub = Hub::new(Settings { key: [3; 16], history_ms: HISTORY_MS, history_bytes });
+    hub.set_rules(Rules::new([("t", "#{key}")]).unwrap());
+    for number in 0..partitions {
+        hub.assign("t", [1; 16], number, 0).unwrap();
+    }
+    hub
+}
+
+fn record<'a>(partition: i32, offset: i64, key: &'a str, value: &'a str, headers: &'a [Header<'a>]) -> Record<'a> {
+    Record {
+        topic: "t",
+        partition,
+        offset,
+        epoch: 0,
+        timestamp: offset,
+        key: Some(key.as_bytes()),
+        value: Some(value.as_bytes()),
+        headers,
+    }
+}
+
+fn put(hub: &Hub, partition: i32, offset: i64, key: &str, now: i64) {
+    assert_eq!(hub.ingest([(record(partition, offset, key, "v", &[]), Routing::Rules)].into_iter(), now), 0);
+}
+
+fn offsets(hub: &Hub, channel: &str) -> Vec<i64> {
+    hub.channel(channel, 0).messages().iter().map(|message| message.offset).collect()
+}
+
+fn counter(hub: &Hub, name: &str) -> u64 {
+    hub.stats.all().into_iter().find(|(other, _)| *other == name).unwrap().1
+}
+
+#[test]
+fn records_go_to_their_channels_in_order() {
+    let hub = node(1, 1 << 20);
+    for offset in 0..10 {
+        put(&hub, 0, offset, if offset % 2 == 0 { "even" } else { "odd" }, 0);
+    }
+    assert_eq!(offsets(&hub, "even"), [0, 2, 4, 6, 8]);
+    assert_eq!(offsets(&hub, "odd"), [1, 3, 5, 7, 9]);
+}
+
+#[test]
+fn a_record_that_is_read_twice_is_delivered_once() {
+    let hub = node(1, 1 << 20);
+    for offset in [0, 1, 0, 1, 2] {
+        put(&hub, 0, offset, "c", 0);
+    }
+    assert_eq!(offsets(&hub, "c"), [0, 1, 2]);
+    assert_eq!(counter(&hub, "records_repeated"), 2);
+}
+
+#[test]
+fn a_publish_that_was_sent_twice_is_delivered_once() {
+    let hub = node(1, 1 << 20);
+    let headers =
+        [Header { name: "fanout.type", value: Some(b"text") }, Header { name: "fanout.id", value: Some(b"x:0:0") }];
+    for offset in 0..3 {
+        hub.ingest([(record(0, offset, "c", "v", &headers), Routing::Rules)].into_iter(), 0);
+    }
+    assert_eq!(offsets(&hub, "c"), [0]);
+    assert_eq!(hub.find("c", "x:0:0").as_deref(), Some("0000000000000000-0"));
+    assert_eq!(hub.find("c", "x:0:1"), None);
+    assert_eq!(counter(&hub, "duplicates"), 2);
+}
+
+#[test]
+fn a_router_may_name_several_channels_none_or_nonsense() {
+    let hub = node(1, 1 << 20);
+    let many: Vec<String> = (0..=CHANNELS_PER_RECORD_MAX).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(|name| &**name).collect();
+    for (offset, names) in [&["a", "b", "a"][..], &[], &["", "ok"], &many].into_iter().enumerate() {
+        hub.ingest([(record(0, offset as i64, "k", "v", &[]), Routing::Given(names))].into_iter(), 0);
+    }
+    assert_eq!(offsets(&hub, "a"), [0]);
+    assert_eq!(offsets(&hub, "b"), [0]);
+    assert_eq!(offsets(&hub, "ok"), [2]);
+    assert_eq!((counter(&hub, "records_unrouted"), counter(&hub, "records_unroutable")), (1, 2));
+}
+
+#[test]
+fn records_of_unannounced_partitions_are_refused() {
+    let hub = node(1, 1 << 20);
+    assert_eq!(hub.ingest([(record(7, 0, "c", "v", &[]), Routing::Rules)].into_iter(), 0), 1);
+}
+
+#[test]
+fn messages_leave_after_the_history_window() {
+    let hub = node(1, 1 << 20);
+    put(&hub, 0, 0, "c", 0);
+    put(&hub, 0, 1, "c", HISTORY_MS);
+    hub.sweep(HISTORY_MS);
+    assert_eq!(offsets(&hub, "c"), [0, 1]);
+    hub.sweep(HISTORY_MS + 1);
+    assert_eq!(offsets(&hub, "c"), [1]);
+    assert_eq!(counter(&hub, "messages_expired"), 1);
+}
+
+#[test]
+fn memory_is_bounded_and_a_flood_on_one_channel_leaves_the_others_theirs() {
+    let bytes = 1 << 20;
+    let hub = node(1, bytes);
+    let value = "x".repeat(1000);
+    put(&hub, 0, 0, "quiet", 0);
+    for offset in 1..5000 {
+        hub.ingest([(record(0, offset, "flood", &value, &[]), Routing::Rules)].into_iter(), 0);
+        assert!(hub.memory.load(Ordering::Relaxed) <= bytes);
+    }
+    assert_eq!(offsets(&hub, "quiet"), [0]);
+    assert!(offsets(&hub, "flood").len() > 100);
+    for offset in 5000..15_000 {
+        hub.ingest([(record(0, offset, &format!("c{offset}"), &value, &[]), Routing::Rules)].into_iter(), 0);
+    }
+    assert!(hub.memory.load(Ordering::Relaxed) <= bytes + 2000);
+    assert!(hub.channels.read().len() < 2000, "channels squeezed empty are forgotten");
+}
+
+#[test]
+fn memory_is_counted_back_to_nothing() {
+    let hub = node(1, 1 << 20);
+    for offset in 0..50 {
+        put(&hub, 0, offset, "c", 0);
+    }
+    let channel = hub.channel("c", 0);
+    for from in [0, 10, 20, 30, 40, 5, 15] {
+        channel.frame(crate::wire::Wire::Json, None, from, &hub.context());
+        channel.frame(crate::wire::Wire::Msgpack, None, from, &hub.context());
+    }
+    drop(channel);
+    hub.sweep(HISTORY_MS + 1);
+    hub.sweep(CHANNEL_IDLE_MS + HISTORY_MS + 2);
+    assert_eq!(hub.memory.load(Ordering::Relaxed), 0);
+    assert_eq!(hub.channels.read().len(), 0);
+}
+
+#[test]
+fn a_held_channel_is_not_forgotten() {
+    let hub = node(1, 1 << 20);
+    let plan = hub.locate("c", None, Start::Live, 0);
+    hub.sweep(CHANNEL_IDLE_MS * 3);
+    put(&hub, 0, 0, "c", CHANNEL_IDLE_MS * 3);
+    assert_eq!(plan.channel.end(), 1, "the plan's channel is the one that was appended to");
+}
+
+/// Every outcome of a position.
+mod resume {
+    use super::*;
+
+    fn outcome(hub: &Hub, serial: &str) -> (Outcome, usize) {
+        let plan = hub.locate("c", Some(serial), Start::Live, 0);
+        (plan.located.outcome, plan.located.backlog)
+    }
+
+    #[test]
+    fn continues_exactly_behind_the_position() {
+        let hub = node(1, 1 << 20);
+        put(&hub, 0, 0, "c", 0);
+        let serial = hub.position("c", 0);
+        assert_eq!(outcome(&hub, &serial), (Outcome::Resumed, 0));
+        put(&hub, 0, 1, "other", 0);
+        put(&hub, 0, 2, "c", 0);
+        assert_eq!(outcome(&hub, &serial), (Outcome::Resumed, 1));
+        assert_eq!(hub.locate("c", Some(&serial), Start::Live, 0).serial, serial, "its own, while a backlog follows");
+    }
+
+    #[test]
+    fn says_that_something_is_gone() {
+        let hub = node(1, 1 << 20);
+        let serial = hub.position("c", 0);
+        put(&hub, 0, 0, "c", 0);
+        put(&hub, 0, 1, "c", 500);
+        hub.sweep(HISTORY_MS + 1);
+        assert_eq!(outcome(&hub, &serial), (Outcome::Gap, 1));
+    }
+
+    #[test]
+    fn a_gap_of_another_channel_is_not_ours() {
+        let hub = node(1, 1 << 20);
+        let serial = hub.position("c", 0);
+        put(&hub, 0, 0, "other", 0);
+        hub.sweep(HISTORY_MS + 1);
+        assert_eq!(outcome(&hub, &serial), (Outcome::Resumed, 0));
+    }
+
+    #[test]
+    fn a_channel_that_was_forgotten_does_not_pretend() {
+        let hub = node(1, 1 << 20);
+        let serial = hub.position("c", 0);
+        put(&hub, 0, 0, "c", 0);
+        hub.sweep(HISTORY_MS + 1);
+        hub.sweep(CHANNEL_IDLE_MS + HISTORY_MS + 2);
+        assert_eq!(hub.occupancy("c"), None);
+        assert_eq!(outcome(&hub, &serial).0, Outcome::Gap);
+    }
+
+    #[test]
+    fn of_another_log_channel_or_secret_is_foreign() {
+        let (hub, other) = (node(1, 1 << 20), node(1, 1 << 20));
+        let serial = hub.position("c", 0);
+        assert_eq!(outcome(&hub, &hub.position("d", 0)).0, Outcome::Foreign);
+        assert_eq!(outcome(&hub, "nonsense").0, Outcome::Foreign);
+        other.assign("t", [9; 16], 0, 0).unwrap();
+        assert_eq!(outcome(&other, &serial).0, Outcome::Foreign, "the topic was made anew");
+    }
+
+    #[test]
+    fn of_a_node_that_has_read_further_is_ahead_until_we_have() {
+        let (hub, other) = (node(1, 1 << 20), node(1, 1 << 20));
+        put(&hub, 0, 0, "c", 0);
+        put(&hub, 0, 1, "c", 0);
+        let serial = hub.position("c", 0);
+        put(&other, 0, 0, "c", 0);
+        assert_eq!(outcome(&other, &serial).0, Outcome::Ahead);
+        put(&other, 0, 1, "c", 0);
+        assert_eq!(outcome(&other, &serial), (Outcome::Resumed, 0));
+    }
+
+    #[test]
+    fn before_the_node_began_to_read_is_a_gap() {
+        let hub = node(1, 1 << 20);
+        put(&hub, 0, 0, "c", 0);
+        let serial = hub.position("c", 0);
+        let late = Hub::new(Settings { key: [3; 16], history_ms: HISTORY_MS, history_bytes: 1 << 20 });
+        late.assign("t", [1; 16], 0, 5).unwrap();
+        assert_eq!(outcome(&late, &serial).0, Outcome::Gap);
+        late.progress("t", 0, 9);
+        assert_eq!(outcome(&late, &late.position("c", 0)).0, Outcome::Resumed);
+    }
+
+    #[test]
+    fn rewinds_by_count_and_by_time() {
+        let hub = node(1, 1 << 20);
+        for offset in 0..150 {
+            put(&hub, 0, offset, "c", 0);
+        }
+        let backlog = |count, since_ms| hub.locate("c", None, Start::Rewind { count, since_ms }, 0).located.backlog;
+        assert_eq!(backlog(3, i64::MIN), 3);
+        assert_eq!(backlog(usize::MAX, 140), 10);
+        assert_eq!(backlog(4, 140), 4);
+        assert_eq!(backlog(usize::MAX, 0), REWIND_MESSAGES_MAX_USED);
+    }
+
+    const REWIND_MESSAGES_MAX_USED: usize = crate::limits::REWIND_MESSAGES_MAX;
+}
+
+/// Pages of what memory holds.
+mod history {
+    use super::*;
+
+    fn query(forwards: bool, limit: usize) -> PageQuery<'static> {
+        PageQuery { start_ms: 0, end_ms: i64::MAX, forwards, limit, cursor: None, until: None }
+    }
+
+    #[test]
+    fn pages_join_without_gap_or_repeat_in_both_directions() {
+        let hub = node(1, 1 << 20);
+        (0..25).for_each(|offset| put(&hub, 0, offset, "c", 0));
+        for forwards in [true, false] {
+            let mut cursor: Option<String> = None;
+            let mut seen = Vec::new();
+            loop {
+                let page = hub.page("c", &PageQuery { cursor: cursor.as_deref(), ..query(forwards, 10) }).unwrap();
+                seen.extend(page.messages.iter().map(|message| message.offset));
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            let mut expected: Vec<i64> = (0..25).collect();
+            if !forwards {
+                expected.reverse();
+            }
+            assert_eq!(seen, expected);
+        }
+    }
+
+    #[test]
+    fn ends_at_a_position_and_at_times() {
+        let hub = node(1, 1 << 20);
+        put(&hub, 0, 0, "c", 0);
+        let until = hub.position("c", 0);
+        put(&hub, 0, 1, "c", 0);
+        let page = hub.page("c", &PageQuery { until: Some(&until), ..query(false, 10) }).unwrap();
+        assert_eq!(page.messages.len(), 1);
+        let page = hub.page("c", &PageQuery { start_ms: 1, end_ms: 1, ..query(false, 10) }).unwrap();
+        assert_eq!(page.messages[0].offset, 1);
+    }
+
+    #[test]
+    fn a_foreign_cursor_is_refused_and_an_unknown_channel_is_empty() {
+        let hub = node(1, 1 << 20);
+        assert!(hub.page("c", &PageQuery { cursor: Some("x"), ..query(true, 10) }).is_none());
+        assert!(hub.page("c", &PageQuery { until: Some("x"), ..query(true, 10) }).is_none());
+        assert!(hub.page("c", &query(true, 10)).unwrap().messages.is_empty());
+    }
+}

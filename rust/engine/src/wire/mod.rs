@@ -17,7 +17,7 @@ const MESSAGE: u8 = 15;
 pub enum Wire {
     /// Protocol messages as JSON in text frames.
     Json,
-    /// Protocol messages as MessagePack in binary frames.
+    /// Protocol messages as `MessagePack` in binary frames.
     Msgpack,
 }
 

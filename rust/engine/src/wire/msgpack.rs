@@ -1,5 +1,5 @@
 //! The `msgpack` wire: the same maps as the `json` wire's, with text keys, integers for times, and `bin` for binary
-//! data, which therefore needs no further encoding. (MessagePack specification, formats of 2013.)
+//! data, which therefore needs no further encoding. (`MessagePack` specification, formats of 2013.)
 
 use super::MESSAGE;
 use crate::message::{Data, Message};
@@ -67,17 +67,20 @@ fn value(out: &mut Vec<u8>, json: &serde_json::Value) {
     match json {
         Value::Null => out.push(0xC0),
         Value::Bool(truth) => out.push(0xC2 + u8::from(*truth)),
-        Value::Number(number) => match number.as_i64() {
-            Some(number) => integer(out, number),
-            None => {
+        Value::Number(number) => {
+            if let Some(number) = number.as_i64() {
+                integer(out, number);
+            } else {
                 out.push(0xCB);
                 out.extend_from_slice(&number.as_f64().unwrap_or_default().to_be_bytes());
             }
-        },
+        }
         Value::String(string) => text(out, string),
         Value::Array(items) => {
             array(out, items.len());
-            items.iter().for_each(|item| value(out, item));
+            for item in items {
+                value(out, item);
+            }
         }
         Value::Object(entries) => {
             map(out, entries.len());
