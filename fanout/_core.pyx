@@ -16,7 +16,7 @@ from libc.stdlib cimport free, realloc
 
 from fanout import _engine
 from fanout._engine import Cursor, Plan, message_serial
-from fanout.sources.base import Record
+from fanout.types import Record
 
 __all__ = [
     "AHEAD", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED", "Cursor", "Engine", "Plan", "message_serial",

@@ -3,10 +3,11 @@
 A leaf: nothing of ours is imported here. Times are milliseconds since 1970, UTC.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["Identity", "Message", "OutMessage"]
+__all__ = ["Identity", "Message", "OutMessage", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,20 @@ class Identity:
     key_name: str
     client_id: str | None
     capability: "dict[str, frozenset[str]]"
+
+
+class Record(NamedTuple):
+    """One record as read. `timestamp` is in ms; `leader_epoch` is -1 where the log has none.
+
+    confluent-kafka's `Message` may stand in its place: the engine reads it through the methods of the same names, which
+    saves making one more object for each record.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    leader_epoch: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] | None

@@ -26,25 +26,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from fanout.errors import SourceError
+from fanout.types import Record
 
 __all__ = ["LIMITS", "Appended", "Done", "Health", "Limits", "NewRecord", "Record", "Sink", "Source"]
-
-
-class Record(NamedTuple):
-    """One record as read. `timestamp` is in ms; `leader_epoch` is -1 where the log has none.
-
-    confluent-kafka's `Message` may stand in its place: the engine reads it through the methods of the same names, which
-    saves making one more object for each record.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    leader_epoch: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Sequence[tuple[str, bytes | None]] | None
 
 
 class NewRecord(NamedTuple):

