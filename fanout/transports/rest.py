@@ -70,8 +70,8 @@ class Rest:
         channel, _ = self._authorized(request, "channel-metadata")
         count = self.engine.occupancy(channel)
         metrics = {
-            "connections": count["connections"],
-            "publishers": count["connections"],  # by capability; who of them will publish nobody knows
+            "connections": count["subscribers"],
+            "publishers": count["subscribers"],  # who of them will publish nobody knows
             "subscribers": count["subscribers"],
             "presenceConnections": 0,
             "presenceMembers": 0,
@@ -79,7 +79,7 @@ class Rest:
             "objectPublishers": 0,
             "objectSubscribers": 0,
         }
-        active = count["connections"] > 0 or count["messages"] > 0
+        active = count["subscribers"] > 0 or count["messages"] > 0
         return reply(request, {"channelId": channel, "status": {"isActive": active, "occupancy": {"metrics": metrics}}})
 
     async def publish(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""A front door to knock at: real sockets and the real HTTP, WebSocket and session parts, around an engine in Python."""
+"""A front door to knock at: real sockets, real parts, and the native engine or one in Python that shows its calls."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.keys import Key, Keys
 from fanout.errors import ErrorInfo
@@ -83,7 +84,9 @@ class FakeEngine:
     def heard(self, handle: int) -> None:
         assert handle in self.connections
 
-    def attach(self, handle: int, attachment: int, plan: Any, spelling: str, subscribe: bool, echo: bool, reply: bytes) -> None:
+    def attach(
+        self, handle: int, attachment: int, plan: Any, spelling: str, subscribe: bool, echo: bool, reply: bytes
+    ) -> None:
         self.calls.append(("attach", attachment, spelling, subscribe, echo))
         self.send(handle, reply, 1 if self.connections[handle].wire == 0 else 2)
 
@@ -96,7 +99,14 @@ class FakeEngine:
         return self.plans.pop(0) if self.plans else Plan()
 
     def history(
-        self, channel: str, start_ms: int, end_ms: int, forwards: bool, limit: int, cursor: str | None, until: str | None
+        self,
+        channel: str,
+        start_ms: int,
+        end_ms: int,
+        forwards: bool,
+        limit: int,
+        cursor: str | None,
+        until: str | None,
     ) -> tuple[list[Message], str | None]:
         if cursor == "foreign" or until == "foreign":
             raise ValueError("foreign")
@@ -107,7 +117,7 @@ class FakeEngine:
         return held[first:following], str(following) if following < len(held) else None
 
     def occupancy(self, channel: str) -> dict[str, int]:
-        return {"connections": 2, "subscribers": 1, "messages": len(self.pages.get(channel, []))}
+        return {"subscribers": 1, "messages": len(self.pages.get(channel, []))}
 
     def _write(self, handle: int, data: bytes) -> None:
         connection = self.connections.get(handle)
@@ -188,11 +198,11 @@ class FrontDoor:
             ready=self.ready,
             clock=now_ms,
         )
-        if isinstance(engine, FakeEngine):
-            engine.on_event = self.connections.event
         rest = Rest(keys=keys, engine=engine, publisher=self.publisher, clock=now_ms, limits=Limits())
         self.handled: list[Request] = []
-        self.router = Router([*rest.routes(), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)])
+        self.router = Router(
+            [*rest.routes(), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
+        )
         self.front = Front(self.router, self.connections.accept)
         self.listener = Listener(self.front.take, lambda: self.front.open_connections, limit)
         self.release = asyncio.Event()
@@ -213,23 +223,65 @@ class FrontDoor:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.port
 
+    @property
+    def fake(self) -> FakeEngine:
+        assert isinstance(self.engine, FakeEngine)
+        return self.engine
+
+    async def gone(self) -> None:
+        """Waits until no connection is left: every test ends here, so that none may linger."""
+        for _ in range(300):
+            if not self.front.open_connections:
+                break
+            await asyncio.sleep(0.01)
+        assert self.front.open_connections == 0
+        assert len(self.connections) == 0
+
 
 @contextlib.asynccontextmanager
 async def front_door(*, limit: int | None = None) -> AsyncIterator[FrontDoor]:
+    """With the engine in Python."""
     door = FrontDoor(FakeEngine(), limit=limit)
+    door.fake.on_event = door.connections.event
+    async with _open(door):
+        yield door
+    assert not door.fake.connections
+
+
+@contextlib.asynccontextmanager
+async def native_front_door(*, io_threads: int = 1) -> AsyncIterator[FrontDoor]:
+    """With the native engine, which has one partition of an empty log."""
+    engine = Engine(io_threads=io_threads, secret=b"0123456789abcdef")
+    engine.rules([("topic", "#{key}")])
+    engine.partition("topic", b"0" * 16, 0, 0)
+    door = FrontDoor(engine)
+    loop = asyncio.get_running_loop()
+
+    def dispatch() -> None:
+        for event in engine.events():
+            door.connections.event(*event)
+
+    loop.add_reader(engine.event_fd, dispatch)
+    if io_threads == 0:
+        loop.add_reader(engine.shard_fd, engine.run_shards)
+    async with _open(door):
+        yield door
+    loop.remove_reader(engine.event_fd)
+    if io_threads == 0:
+        loop.remove_reader(engine.shard_fd)
+    engine.close()
+
+
+@contextlib.asynccontextmanager
+async def _open(door: FrontDoor) -> AsyncIterator[None]:
     door.port = await door.listener.start("127.0.0.1", 0)
     try:
-        yield door
+        yield
     finally:
         door.listener.stop()
         door.connections.abort_all()
         await door.front.drain(0.2)
-        for _ in range(200):
-            if not door.front.open_connections:
-                break
-            await asyncio.sleep(0.01)
-        assert door.front.open_connections == 0
-        assert not door.engine.connections
+    await door.gone()
 
 
 def now_ms() -> int:

@@ -1,0 +1,418 @@
+"""The WebSocket listener and the driver of sessions, over real sockets."""
+
+import asyncio
+import logging
+import socket
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+
+from fanout.errors import error
+from fanout.transports import websocket
+from fanout.transports._websocket import FRAGMENTS_MAX, MESSAGE_BYTES
+from tests.unit.transports.front_door import (
+    KEY,
+    FrontDoor,
+    Plan,
+    Wire,
+    client_frame,
+    frame,
+    front_door,
+    native_front_door,
+    upgrade,
+)
+
+HEARTBEAT = b'{"action":0,"id":"h"}'
+ATTACH = {"action": 10, "channel": "room"}
+
+
+async def connected(door: FrontDoor, query: str = f"key={KEY}&v=6&format=json") -> Wire:
+    wire = await Wire.websocket(door, query)
+    assert (await wire.message())["action"] == 4
+    return wire
+
+
+async def alive(wire: Wire) -> None:
+    await wire.say(client_frame(1, HEARTBEAT))
+    assert await wire.message() == {"action": 0, "id": "h"}
+
+
+# -- frames --
+
+
+async def test_a_message_in_fragments_with_a_ping_between() -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(
+            client_frame(1, HEARTBEAT[:5], fin=False)
+            + client_frame(0, b"", fin=False)
+            + client_frame(9, b"now")
+            + client_frame(0, HEARTBEAT[5:])
+        )
+        assert await wire.message() == {"action": 0, "id": "h"}
+        assert await wire.frame() == (10, b"now")
+        await wire.close()
+
+
+async def test_masking_is_undone() -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(frame(1, HEARTBEAT, mask=b"\x12\x34\x56\x78"))
+        assert await wire.message() == {"action": 0, "id": "h"}
+        await wire.close()
+
+
+async def test_only_the_newest_of_pings_that_came_together_is_answered() -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(b"".join(client_frame(9, b"%d" % number) for number in range(50)))
+        opcode, payload = await wire.frame()
+        assert opcode == 10
+        while payload != b"49":  # the kernel may have delivered them in more than one read
+            opcode, payload = await wire.frame()
+            assert opcode == 10
+        await alive(wire)
+        await wire.close()
+
+
+async def test_what_follows_the_request_in_the_same_segment_is_heard() -> None:
+    async with native_front_door() as door:
+        wire = await Wire.open(door)
+        await wire.say(upgrade() + client_frame(1, HEARTBEAT) * 100)
+        await wire.head()
+        assert (await wire.message())["action"] == 4
+        for _ in range(100):
+            assert (await wire.message())["action"] == 0
+        await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (client_frame(8, struct.pack("!H", 1000)), 1000),
+        (client_frame(8, b""), 1000),
+        (client_frame(8, struct.pack("!H", 4321) + b"mine"), 4321),
+        (client_frame(8, struct.pack("!H", 1006)), 1002),
+        (client_frame(8, struct.pack("!H", 5000)), 1002),
+        (client_frame(8, struct.pack("!H", 999)), 1002),
+        (client_frame(8, b"\x03"), 1002),
+        (client_frame(8, struct.pack("!H", 1000) + b"\xff"), 1007),
+        (client_frame(1, HEARTBEAT, rsv=4), 1002),
+        (client_frame(1, HEARTBEAT, rsv=1), 1002),
+        (client_frame(0, HEARTBEAT), 1002),
+        (client_frame(1, b"{", fin=False) + client_frame(1, HEARTBEAT), 1002),
+        (client_frame(1, b'{"a":"\xc3\x28"}'), 1007),
+        (client_frame(3, b""), 1002),
+        (client_frame(9, b"x" * 126), 1002),
+        (client_frame(9, b"", fin=False), 1002),
+        (frame(1, HEARTBEAT), 1002),
+        (client_frame(1, b"x" * (MESSAGE_BYTES + 1)), 1009),
+        (client_frame(1, b"x" * 300_000, fin=False) + client_frame(0, b"x" * 300_000), 1009),
+        (client_frame(1, b"{", fin=False) + client_frame(0, b" ", fin=False) * FRAGMENTS_MAX, 1008),
+    ],
+)
+async def test_how_a_connection_is_closed(sent: bytes, code: int) -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(sent)
+        assert await wire.closed_with() == code
+        await wire.close()
+
+
+async def test_what_comes_after_the_closing_began_is_dropped_and_bounded() -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        wire.writer.write(client_frame(3, b""))
+        wire.writer.write(b"x" * (4 << 20))
+        await door.gone()  # long before the peer would have been given up
+        await wire.close()
+
+
+# -- the driver --
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (f"key={KEY}", 40017),
+        ("v=6&key=app.key:wrong", 40101),
+        ("v=6", 40101),
+        (f"v=6&key={KEY}&format=xml", 40003),
+    ],
+)
+async def test_who_is_not_let_in_is_told_in_band(query: str, code: int) -> None:
+    async with native_front_door() as door:
+        wire = await Wire.websocket(door, query)
+        message = await wire.message()
+        assert (message["action"], message["error"]["code"]) == (9, code)
+        assert "channel" not in message
+        assert await wire.closed_with() == 1008
+        await wire.close()
+
+
+async def test_msgpack_is_spoken_in_binary_frames() -> None:
+    async with native_front_door() as door:
+        wire = await Wire.websocket(door, f"key={KEY}&v=6&format=msgpack")
+        opcode, payload = await wire.frame()
+        assert (opcode, msgspec.msgpack.decode(payload)["action"]) == (2, 4)
+        await wire.say(client_frame(2, msgspec.msgpack.encode({"action": 0})))
+        opcode, payload = await wire.frame()
+        assert (opcode, msgspec.msgpack.decode(payload)) == (2, {"action": 0})
+        await wire.say(client_frame(1, HEARTBEAT))
+        opcode, payload = await wire.frame()
+        assert msgspec.msgpack.decode(payload)["error"]["code"] == 40000
+        assert await wire.closed_with() == 1008
+        await wire.close()
+
+
+@pytest.mark.parametrize("sent", [b"not json", b"[]", b'{"action":"x"}', b"[" * 100_000])
+async def test_a_frame_that_cannot_be_read_ends_the_connection(sent: bytes) -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(client_frame(1, sent))
+        message = await wire.message()
+        assert (message["action"], message["error"]["code"]) == (9, 40000)
+        assert await wire.closed_with() == 1008
+        await wire.close()
+
+
+async def test_attach_publish_detach_in_the_order_asked() -> None:
+    async with front_door() as door:
+        wire = await connected(door)
+        for message in (
+            ATTACH,
+            {"action": 15, "channel": "room", "msgSerial": 0, "messages": [{"data": "a"}, {"data": "b"}]},
+            {"action": 12, "channel": "room"},
+        ):
+            await wire.tell(message)
+        assert [(await wire.message())["action"] for _ in range(3)] == [11, 1, 13]
+        assert [call[0] for call in door.fake.calls] == ["attach", "detach"]
+        (channel, messages) = door.publisher.published[0]
+        assert (channel, [message.data for message in messages]) == ("room", ["a", "b"])
+        await wire.close()
+
+
+async def test_a_refused_publish_is_a_nack() -> None:
+    async with front_door() as door:
+        door.publisher.refusal = error(50003)
+        wire = await connected(door)
+        await wire.tell({"action": 15, "channel": "room", "msgSerial": 0, "messages": [{"data": "a"}]})
+        message = await wire.message()
+        assert (message["action"], message["error"]["code"]) == (2, 50003)
+        await wire.close()
+
+
+async def test_a_position_ahead_of_the_node_is_asked_for_again() -> None:
+    async with front_door() as door:
+        door.fake.plans = [Plan(outcome=4), Plan(outcome=4), Plan(outcome=1, serial="p7")]
+        wire = await connected(door)
+        await wire.tell(ATTACH | {"channelSerial": "p7"})
+        assert (await wire.message())["channelSerial"] == "p7"
+        assert not door.fake.plans
+        await wire.close()
+
+
+async def test_lost_continuity_reaches_the_session() -> None:
+    async with front_door() as door:
+        wire = await connected(door)
+        await wire.tell(ATTACH)
+        await wire.message()
+        (handle,) = door.fake.connections
+        attachment = door.fake.calls[0][1]
+        door.connections.event("lost", handle, attachment)
+        message = await wire.message()
+        assert (message["action"], message["error"]["code"]) == (11, 80020)
+        door.connections.event("lost", handle + 1, attachment)  # of a connection that is gone
+        await wire.close()
+
+
+async def test_an_evicted_client_is_gone_even_if_it_is_not_read_from() -> None:
+    async with front_door() as door:
+        wire = await connected(door)
+        (handle,) = door.fake.connections
+        driver = door.connections._by_handle[handle]
+        driver.link.pause()
+        door.connections.event("evicted", handle, 1)
+        assert await wire.end() == b""
+        await wire.close()
+
+
+async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    async with front_door() as door:
+        door.publisher.hold = True
+        wire = await connected(door)
+        for serial in range(8):
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}]})
+        await asyncio.sleep(0.05)
+        for serial in range(8, 20):
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}]})
+        await asyncio.sleep(0.05)
+        assert len(door.publisher.published) == 8
+        door.publisher.hold = False
+        for answer in door.publisher.waiting:
+            answer()
+        answered = 0
+        while answered < 20:
+            message = await wire.message()
+            assert message["action"] == 1
+            answered += message["count"]
+        await wire.close()
+
+
+async def test_an_answer_for_a_client_that_left_is_nobodys() -> None:
+    async with front_door() as door:
+        door.publisher.hold = True
+        wire = await connected(door)
+        await wire.tell({"action": 15, "channel": "room", "msgSerial": 0, "messages": [{"data": "a"}]})
+        await asyncio.sleep(0.05)
+        await wire.close()
+        await door.gone()
+        for answer in door.publisher.waiting:
+            answer()
+
+
+async def test_a_resumed_connection_supersedes_the_old_transport() -> None:
+    async with native_front_door() as door:
+        old = await Wire.websocket(door)
+        first = await old.message()
+        key = first["connectionDetails"]["connectionKey"]
+        new = await Wire.websocket(door, f"key={KEY}&v=6&resume={key}")
+        second = await new.message()
+        assert second["connectionId"] == first["connectionId"]
+        assert (await old.message())["error"]["code"] == 80016
+        await old.closed_with()
+        await alive(new)
+        for wire in (old, new):
+            await wire.close()
+
+
+# -- a node that is not ready --
+
+
+async def test_a_client_is_held_until_the_node_is_ready() -> None:
+    async with native_front_door() as door:
+        door.ready.clear()
+        wires = [await Wire.websocket(door) for _ in range(70)]
+        await wires[0].say(client_frame(1, HEARTBEAT))
+        await asyncio.sleep(0.05)
+        assert len(door.connections) == 70
+        door.ready.set()
+        for wire in wires:
+            assert (await wire.message())["action"] == 4
+        assert await wires[0].message() == {"action": 0, "id": "h"}
+        for wire in wires:
+            await wire.close()
+
+
+async def test_a_held_client_is_sent_away_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_HOLD_SECONDS", 0.1)
+    async with native_front_door() as door:
+        door.ready.clear()
+        wire = await Wire.websocket(door)
+        message = await wire.message()
+        assert (message["action"], message["error"]["code"], message["error"]["statusCode"]) == (6, 80003, 400)
+        assert await wire.closed_with() == 1001
+        await wire.close()
+
+
+async def test_a_held_client_that_floods_is_cut() -> None:
+    async with native_front_door() as door:
+        door.ready.clear()
+        wire = await Wire.open(door)
+        await wire.say(upgrade() + client_frame(1, HEARTBEAT) * 40)
+        await wire.head()
+        assert await wire.end() == b""
+        await wire.close()
+
+
+# -- the end of a node --
+
+
+@pytest.mark.parametrize("io_threads", [0, 1])
+async def test_draining_spreads_the_clients_over_the_window(io_threads: int) -> None:
+    async with native_front_door(io_threads=io_threads) as door:
+        wires = [await connected(door) for _ in range(10)]
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+
+        async def sent_away(wire: Wire) -> float:
+            message = await wire.message()
+            assert (message["action"], message["error"]["code"]) == (6, 80003)
+            when = loop.time() - begun
+            await wire.closed_with()
+            await wire.close()
+            return when
+
+        draining = asyncio.create_task(door.connections.drain(0.5))
+        times = await asyncio.gather(*(sent_away(wire) for wire in wires))
+        await draining
+        assert len(door.connections) == 0
+        assert min(times) < 0.2
+        assert max(times) > 0.4
+
+
+async def test_draining_sends_held_clients_away_too() -> None:
+    async with native_front_door() as door:
+        door.ready.clear()
+        wire = await Wire.websocket(door)
+        draining = asyncio.create_task(door.connections.drain(0))
+        assert (await wire.message())["action"] == 6
+        await wire.closed_with()
+        await wire.close()
+        await draining
+
+
+async def test_draining_cuts_who_does_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.2)
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await door.connections.drain(0)  # the client answers nothing
+        await door.gone()
+        await wire.close()
+
+
+async def test_a_failure_to_open_is_logged_and_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with front_door() as door:
+
+        def fails(*_: Any) -> int:
+            raise OverflowError("no room")
+
+        monkeypatch.setattr(door.engine, "register", fails)
+        wire = await Wire.websocket(door)
+        assert await wire.end() == b""
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        await wire.close()
+
+
+# -- descriptors --
+
+
+async def test_a_reused_descriptor_is_never_written_to() -> None:
+    """Connections that the engine writes to are cut, while this process opens sockets that get their numbers."""
+    async with native_front_door() as door:
+        message = {"action": 10, "channel": "room"}
+        strangers: list[tuple[socket.socket, socket.socket]] = []
+        for _ in range(20):
+            wires = [await connected(door) for _ in range(10)]
+            for wire in wires:
+                await wire.tell(message)
+                await wire.say(client_frame(1, HEARTBEAT) * 50)  # so that the engine is writing when the end comes
+                raw: Any = wire.writer.get_extra_info("socket")
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                wire.writer.transport.abort()
+            for _ in range(10):
+                strangers.append(socket.socketpair())
+                await asyncio.sleep(0)
+        await door.gone()
+        ends = [end for pair in strangers for end in pair]
+        for end in ends:
+            end.setblocking(False)
+            with pytest.raises(BlockingIOError):  # neither bytes nor a shutdown
+                end.recv(1)
+        for end in ends:
+            end.close()
