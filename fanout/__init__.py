@@ -17,7 +17,7 @@ from fanout.errors import (
     SourceError,
     SourceTimeout,
 )
-from fanout.types import Identity, Message
+from fanout.types import Identity, Message, Record
 
 if TYPE_CHECKING:
     from fanout.server import Server, Subscription
@@ -31,6 +31,7 @@ __all__ = [
     "FanoutError",
     "Identity",
     "Message",
+    "Record",
     "Server",
     "SourceBusy",
     "SourceError",

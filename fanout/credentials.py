@@ -36,7 +36,7 @@ def load_or_create(directory: Path) -> Credentials:
     """
     path = directory / FILE
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create(path)
         text = path.read_bytes()

@@ -18,13 +18,20 @@ rule. What is published is also sent to subscribers unless the user says what is
 | R | T | R | T |
 """
 
+import logging
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from fanout.errors import ConfigError
+from fanout.types import Record
 
-__all__ = ["Routing", "Rule", "parse_rule", "routing"]
+__all__ = ["Route", "Routing", "Rule", "guarded", "parse_rule", "routing"]
+
+log = logging.getLogger(__name__)
+
+Route = Callable[[Record], str | Sequence[str] | None]
+"""A program's own rule: the channel of a record, several, or None to skip it."""
 
 MESSAGES_TOPIC = "fanout.messages"
 RULES_MAX = 1_000  # a record's topic is looked up among them once a batch
@@ -88,6 +95,51 @@ def routing(routes: Sequence[str], publish_topic: str | None) -> Routing:
     if not routes or publish_topic is None:
         rules.setdefault(target, Rule(target, "#{key}"))
     return Routing(tuple(rules.values()), target)
+
+
+def guarded(route: Route) -> Callable[[Any], str | tuple[str, ...] | None]:
+    """The program's rule as the engine may call it: with whatever a source delivers, and sure not to raise.
+
+    A record for which the rule raises, or names something other than channels, is skipped. Each kind of exception is
+    logged once, so that a rule that fails for every record does not fill the disk.
+    """
+    told: set[type[Exception]] = set()
+
+    def call(delivered: Any) -> str | tuple[str, ...] | None:
+        record = _as_record(delivered)
+        try:
+            return _channels(route(record))
+        except Exception as problem:
+            if type(problem) not in told:
+                told.add(type(problem))
+                log.exception("route failed for offset %d of %s; such records are skipped", record.offset, record.topic)
+            return None
+
+    return call
+
+
+def _as_record(delivered: Any) -> Record:
+    """A `Record`, also of confluent-kafka's `Message`."""
+    if isinstance(delivered, Record):
+        return delivered
+    return Record(
+        delivered.topic(),
+        delivered.partition(),
+        delivered.offset(),
+        delivered.leader_epoch() if delivered.leader_epoch() is not None else -1,
+        delivered.timestamp()[1],
+        delivered.key(),
+        delivered.value(),
+        delivered.headers(),
+    )
+
+
+def _channels(answer: object) -> str | tuple[str, ...] | None:
+    if answer is None or isinstance(answer, str):
+        return answer
+    if isinstance(answer, Sequence) and all(isinstance(name, str) for name in answer):
+        return tuple(answer)
+    raise TypeError(f"route returns a channel, a sequence of channels or None, not {answer!r}")
 
 
 def _check_topic(option: str, topic: str) -> None:

@@ -17,7 +17,7 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -33,7 +33,7 @@ from fanout.errors import ClientError, ConfigError, SourceError, error
 from fanout.observe.metrics import Metrics, Readings
 from fanout.probes import probes
 from fanout.publish import Publisher
-from fanout.routing import routing
+from fanout.routing import Route, guarded, routing
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
 from fanout.session.opening import open_session
@@ -41,6 +41,7 @@ from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from fanout.sources.base import Health, Source
 from fanout.subscribe import Subscription, Subscriptions
+from fanout.transports.comet import comet
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
@@ -63,8 +64,8 @@ class Server:
     """A node. Enter it once, to start it; leaving stops it, draining first over no time at all.
 
     `route`, if given, takes the place of the routes' templates: it is called for each record of the topics that the
-    node reads, on the source's thread, and returns a channel, several, or None to skip the record. Every node of one
-    log must decide alike.
+    node reads, on the source's thread, and returns a channel, several, or None to skip the record. It must not block,
+    and every node of one log must decide alike. A record for which it raises is skipped.
 
     `authorize`, if given, takes the place of the keys: it is called on the loop with the credential that a client
     presents in the place of a key, and the client id that it asks for or None; it returns who that is, or None to
@@ -75,7 +76,7 @@ class Server:
         self,
         config: Config | None = None,
         *,
-        route: Callable[[Any], str | Sequence[str] | None] | None = None,
+        route: Route | None = None,
         authorize: Authorize | None = None,
     ) -> None:
         """Raises ConfigError for options that contradict each other. Nothing is opened before the server is entered."""
@@ -239,7 +240,7 @@ class Server:
             engine.rules(self._routing.rules)
         except ValueError as problem:
             raise ConfigError(f"route: {problem}") from problem
-        engine.router(self._route)
+        engine.router(guarded(self._route) if self._route else None)
         subscriptions = self._subscriptions = Subscriptions(engine)
         stack.callback(subscriptions.close)
 
@@ -312,7 +313,7 @@ class Server:
         rest = Rest(keys, self._engine, self._publisher, _now_ms, settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = self.key if not self.config.key and _is_loopback(self.config.host) else None
-        router = Router([*probes(self.health, self._metrics.render), *rest.routes(), *pages(demo_key)])
+        router = Router([*probes(self.health, self._metrics.render), *rest.routes(), *comet(), *pages(demo_key)])
         self._front = Front(router, self._connections.accept)
         most = connection_limit()
         if self.config.max_connections is not None:

@@ -12,7 +12,7 @@ from fanout.config import Config
 
 ROOT = Path(__file__).parents[2]
 CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".js", ".mjs", ".html", ".css"}
-TEXT = CODE | {".typed", ".md", ".toml", ".json", ".svg", ".lock", ".xml", ""}
+TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".xml", ""}
 LINES_MAX = 600
 
 

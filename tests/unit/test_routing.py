@@ -1,9 +1,42 @@
 """Rules as users write them: the templates, the defaults, and the words of a refusal."""
 
+from typing import Any
+
 import pytest
 
 from fanout.errors import ConfigError
-from fanout.routing import Rule, parse_rule, routing
+from fanout.routing import Rule, guarded, parse_rule, routing
+from fanout.types import Record
+
+RECORD = Record("orders", 1, 2, -1, 3, b"k", b"v", [("h", b"x")])
+
+
+class KafkaMessage:
+    """Answers as confluent-kafka's `Message` does."""
+
+    def topic(self) -> str:
+        return "orders"
+
+    def partition(self) -> int:
+        return 1
+
+    def offset(self) -> int:
+        return 2
+
+    def leader_epoch(self) -> int | None:
+        return None
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, 3)
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v"
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        return [("h", b"x")]
 
 
 @pytest.mark.parametrize(
@@ -93,3 +126,33 @@ def test_number_of_rules_is_bounded() -> None:
 def test_wrong_publish_topic_is_refused() -> None:
     with pytest.raises(ConfigError, match="publish-topic: 'a/b' is no name of a topic"):
         routing([], "a/b")
+
+
+class TestProgramsOwnRule:
+    @pytest.mark.parametrize(("answer", "channels"), [("a", "a"), (None, None), (["a", "b"], ("a", "b")), ((), ())])
+    def test_names_a_channel_several_or_none(self, answer: Any, channels: Any) -> None:
+        assert guarded(lambda record: answer)(RECORD) == channels
+
+    @pytest.mark.parametrize("delivered", [RECORD, KafkaMessage()], ids=["record", "kafka"])
+    def test_sees_the_same_record_whatever_the_log(self, delivered: Any) -> None:
+        seen: list[Record] = []
+        guarded(seen.append)(delivered)
+        assert seen == [RECORD]
+
+    @pytest.mark.parametrize("answer", [1, b"a", ["a", None], {"a"}])
+    def test_that_names_no_channel_skips_the_record(self, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+        assert guarded(lambda record: answer)(RECORD) is None
+        assert "route returns a channel" in caplog.text
+
+    def test_that_raises_skips_the_record_and_is_logged_once_for_each_kind(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        failures = [KeyError("a"), KeyError("b"), ValueError("c"), KeyError("d")]
+
+        def route(record: Record) -> str:
+            raise failures.pop(0)
+
+        rule = guarded(route)
+        assert [rule(RECORD) for _ in range(4)] == [None] * 4
+        assert [entry.exc_info[0] for entry in caplog.records if entry.exc_info] == [KeyError, ValueError]
+        assert "offset 2 of orders" in caplog.text

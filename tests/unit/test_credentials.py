@@ -1,0 +1,52 @@
+"""What a node makes up for itself: once, for its owner's eyes, whoever is first."""
+
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fanout.auth.keys import Key
+from fanout.credentials import load_or_create
+from fanout.errors import ConfigError
+
+
+def test_are_made_once_and_kept(tmp_path: Path) -> None:
+    made = load_or_create(tmp_path / "deep" / "data")
+    assert Key.parse(made.key).capability
+    assert len(made.secret) == 64
+    assert load_or_create(tmp_path / "deep" / "data") == made
+
+
+def test_are_different_in_each_directory(tmp_path: Path) -> None:
+    one, two = load_or_create(tmp_path / "one"), load_or_create(tmp_path / "two")
+    assert one.key != two.key
+    assert one.secret != two.secret
+
+
+def test_are_for_the_owner_alone(tmp_path: Path) -> None:
+    load_or_create(tmp_path / "data")
+    assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "data" / "credentials.json").stat().st_mode) == 0o600
+    assert os.listdir(tmp_path / "data") == ["credentials.json"]
+
+
+def test_are_the_first_ones_for_all_who_come_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        assert len(set(pool.map(load_or_create, [tmp_path] * 64))) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1, "secret": "x"}', '{"key": "x"}', "\xff"])
+def test_that_are_damaged_are_refused_with_the_file_to_delete(tmp_path: Path, text: str) -> None:
+    (tmp_path / "credentials.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"credentials.json' is damaged; delete it"):
+        load_or_create(tmp_path)
+
+
+def test_in_a_place_that_cannot_be_written_are_refused_with_the_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        ConfigError, match=r"^data: '.*/file/data' cannot be used \(Not a directory\); give a directory"
+    ):
+        load_or_create(tmp_path / "file" / "data")
