@@ -1,7 +1,8 @@
 """A TCP proxy on loopback whose connections a test can cut: for clients that must survive the network.
 
-`cut` resets both sides of every connection at once (RST, not a polite end); `refuse` closes new ones
-until `accept` is called. Bytes are passed on as they come, in bounded pieces, with the backpressure of the slower side.
+`cut` resets both sides of every connection at once (RST, not a polite end). `refuse` closes new ones until `accept` is
+called, `refuse_upgrades` only those that ask for a WebSocket. Bytes are passed on as they come, in bounded pieces, with
+the backpressure of the slower side.
 """
 
 import asyncio
@@ -23,9 +24,10 @@ class Proxy:
         self._target_port = target_port
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._accepting = True
+        self._accepts_any = True
+        self._accepts_upgrades = True
         self.port = 0
-        self.connections = 0  # ever
+        self.connections = 0  # passed on, ever
 
     @property
     def url(self) -> str:
@@ -40,11 +42,15 @@ class Proxy:
 
     def refuse(self) -> None:
         """From now on connections are closed as soon as they come."""
-        self._accepting = False
+        self._accepts_any = False
+
+    def refuse_upgrades(self) -> None:
+        """From now on WebSockets are refused; other requests are passed on."""
+        self._accepts_upgrades = False
 
     def accept(self) -> None:
         """New connections are passed on again."""
-        self._accepting = True
+        self._accepts_any = self._accepts_upgrades = True
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -53,8 +59,7 @@ class Proxy:
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         try:
-            if self._accepting:
-                self.connections += 1
+            if self._accepts_any:
                 await self._relay(reader, writer)
         finally:
             self._writers.discard(writer)
@@ -62,9 +67,14 @@ class Proxy:
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            head = await reader.read(_PIECE)
+            if not self._accepts_upgrades and b"upgrade: websocket" in head.lower():
+                return
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             return
+        self.connections += 1
+        far_writer.write(head)
         self._writers.add(far_writer)
         try:
             async with asyncio.TaskGroup() as both:
