@@ -26,7 +26,8 @@ lint: build ## ruff, mypy, cython-lint, rustfmt, clippy: warnings are errors
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint fanout
+	$(BIN)/python -m mypy.stubtest fanout._core --allowlist tests/house/stubtest.txt
+	PATH="$(abspath $(BIN)):$$PATH" cython-lint fanout
 	$(CARGO) fmt $(RUST) --all --check
 	$(CARGO) clippy $(RUST) --all-targets -- -D warnings
 

@@ -1,5 +1,6 @@
 """The engine's table of C functions (`rust/python/src/table.rs`); `VERSION` there changes with what is declared here."""
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
@@ -34,13 +35,14 @@ ctypedef struct Table:
     void (*heard)(const void *, uint64_t) noexcept nogil
 
 
+@cython.final
 cdef class Engine:
     cdef object _native
     cdef object _router
+    cdef bint _router_failed
     cdef const void *_address
 
     cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0
     cpdef unregister(self, uint64_t connection)
     cpdef send(self, uint64_t connection, bytes payload, int opcode=*)
     cpdef heard(self, uint64_t connection)
-    cpdef records(self, list batch)

@@ -5,9 +5,23 @@ belongs to the event loop that made the engine. Bytes that are handed in are cop
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 from fanout.types import Message
+
+__all__ = [
+    "AHEAD",
+    "FOREIGN",
+    "FRESH",
+    "GAP",
+    "JSON",
+    "MSGPACK",
+    "RESUMED",
+    "Cursor",
+    "Engine",
+    "Plan",
+    "message_serial",
+]
 
 JSON: Final = 0
 MSGPACK: Final = 1
@@ -19,6 +33,7 @@ GAP: Final = 2        # messages after the position are no longer held: continue
 FOREIGN: Final = 3    # not a position of this channel in this log: live
 AHEAD: Final = 4      # the position is beyond what this node has read so far: ask again in a moment
 
+@final
 class Plan:
     """Where an attachment will start; made by `Engine.locate`, used once by `Engine.attach`."""
 
@@ -31,6 +46,7 @@ class Plan:
     def backlog(self) -> int:
         """Messages that will follow before live ones."""
 
+@final
 class Cursor:
     """A subscriber inside this process. It holds nothing but its place in the channel."""
 
@@ -44,6 +60,7 @@ class Cursor:
         """
     def close(self) -> None: ...
 
+@final
 class Engine:
     """Channels, rings, attachments and the threads that write to sockets. See ARCHITECTURE.md."""
 
@@ -64,7 +81,8 @@ class Engine:
         """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
         To be called before the first record."""
     def router(self, route: Callable[[Any], str | Sequence[str] | None] | None) -> None:
-        """A Python callable in the place of the rules: record -> channel, channels, or None to skip."""
+        """A Python callable in the place of the rules: record -> channel, channels, or None to skip. It is called on the
+        source's thread; a record on which it raises, or for which it names no channel, is counted and skipped."""
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

@@ -7,7 +7,9 @@ the interpreter's lock is free while the engine reads them.
 """
 
 import hashlib
+import logging
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.pycapsule cimport PyCapsule_Import
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
@@ -28,6 +30,8 @@ FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
 if _table.version != 1:
     raise ImportError("fanout's two native modules are of different builds: install it again")
+
+log = logging.getLogger(__name__)
 
 cdef int _SECRET_BYTES_MIN = 16
 
@@ -132,17 +136,19 @@ cdef class _Batch:
         return 0
 
     cdef int route(self, object names) except -1:
-        """The router's answer for the record that was added last."""
+        """The router's answer for the record that was added last. Nothing of an answer that raises is kept."""
         cdef CRecord *record = &self.records[self.count - 1]
+        cdef size_t before = self.channel_count
+        names = () if names is None else (names,) if isinstance(names, str) else tuple(names)
         record.routed = True
-        if names is None:
-            return 0
-        if isinstance(names, str):
-            names = (names,)
         self.alive.append(names)
-        for name in names:
-            self.channel(name)
-            record.channel_count += 1
+        try:
+            for name in names:
+                self.channel(name)
+        except BaseException:
+            self.channel_count = before
+            raise
+        record.channel_count = self.channel_count - before
         return 0
 
     cdef void join(self) noexcept:
@@ -155,6 +161,7 @@ cdef class _Batch:
             channel += self.records[index].channel_count
 
 
+@cython.final
 cdef class Engine:
     """See `_core.pyi`."""
 
@@ -187,14 +194,21 @@ cdef class Engine:
     def progress(self, topic, partition, next_offset, /):
         self._native.progress(topic, partition, next_offset)
 
-    cpdef records(self, list batch):
+    def records(self, list batch, /):
         cdef _Batch view = _Batch()
         cdef size_t refused
         router = self._router
         for item in batch:
             view.add(item)
             if router is not None:
-                view.route(router(item))
+                try:
+                    view.route(router(item))
+                except Exception:
+                    # One bad record must not stop the stream: the engine counts it, as it does names that are none.
+                    view.route("")
+                    if not self._router_failed:
+                        self._router_failed = True
+                        log.exception("the router failed on a record, which is skipped; further failures are counted only")
         view.join()
         with nogil:
             refused = _table.ingest(self._address, view.records, view.count)

@@ -94,17 +94,21 @@ impl Epoll {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Watches `fd`; `token` comes back with its events.
+    /// Watches `fd`; `token` comes back with its events. One that was watched already gets the new token: its owner gave
+    /// it here twice without closing it in between.
     pub fn add(&self, fd: RawFd, events: i32, token: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: events as u32, u64: token };
-        // SAFETY: `event` is valid; a bad `fd` is an error, not undefined.
-        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) }).map(drop)
+        match self.control(libc::EPOLL_CTL_ADD, fd, events, token) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                self.control(libc::EPOLL_CTL_MOD, fd, events, token)
+            }
+            other => other,
+        }
     }
 
-    /// No longer.
-    pub fn remove(&self, fd: RawFd) {
-        // SAFETY: no event is passed; a bad `fd` is an error, not undefined.
-        unsafe { libc::epoll_ctl(self.0.as_raw_fd(), libc::EPOLL_CTL_DEL, fd, std::ptr::null_mut()) };
+    fn control(&self, operation: i32, fd: RawFd, events: i32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` is valid; a bad `fd` is an error, not undefined.
+        check(unsafe { libc::epoll_ctl(self.0.as_raw_fd(), operation, fd, &raw mut event) }).map(drop)
     }
 
     /// Tokens of what happened, waiting at most so long.

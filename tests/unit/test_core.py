@@ -1,0 +1,215 @@
+"""The bridge to the engine: what goes in by batches comes out as messages, and what cannot is refused with words."""
+
+import logging
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Message as KafkaMessage
+
+from fanout import _core
+from fanout.sources.base import Record
+
+SECRET = b"0123456789abcdef"
+
+
+@pytest.fixture
+def engine() -> Iterator[_core.Engine]:
+    engine = _core.Engine(io_threads=0, secret=SECRET)
+    engine.rules([("t", "#{key}")])
+    engine.partition("t", bytes(16), 0, 0)
+    yield engine
+    engine.close()
+
+
+def record(offset: int, key: bytes | None = b"c", value: bytes | None = b"v", headers: Any = None) -> Record:
+    return Record("t", 0, offset, -1, 1000 + offset, key, value, headers)
+
+
+def held(engine: _core.Engine, channel: str = "c") -> list[Any]:
+    return engine.history(channel, 0, 1 << 60, True, 100, None, None)[0]
+
+
+class TestBatches:
+    def test_a_record_becomes_a_message_with_all_that_its_publisher_said(self, engine: _core.Engine) -> None:
+        headers = [
+            ("fanout.id", b"x:0:0"),
+            ("fanout.type", b"text"),
+            ("fanout.name", b"n"),
+            ("fanout.encoding", b"json"),
+            ("fanout.clientId", b"bob"),
+            ("fanout.connectionId", b"x"),
+            ("fanout.extras", b'{"headers":{"a":1}}'),
+        ]
+        engine.records([record(0, value=b"[1]", headers=headers)])
+        (message,) = held(engine)
+        assert (message.id, message.name, message.data, message.encoding) == ("x:0:0", "n", "[1]", "json")
+        assert (message.client_id, message.connection_id, message.timestamp) == ("bob", "x", 1000)
+        assert message.extras == {"headers": {"a": 1}}
+        assert message.serial == _core.message_serial(0, 0)
+
+    @pytest.mark.parametrize(
+        ("value", "data", "encoding"),
+        [
+            (b"text", "text", None),
+            (b'{"a":1}', '{"a":1}', "json"),
+            (b"\xff", b"\xff", None),
+            (None, None, None),
+            (b"", "", None),
+        ],
+    )
+    def test_a_plain_record_is_what_it_is(
+        self, engine: _core.Engine, value: bytes | None, data: str | bytes | None, encoding: str | None
+    ) -> None:
+        engine.records([record(0, value=value)])
+        (message,) = held(engine)
+        assert (message.data, message.encoding, message.id) == (data, encoding, "t:0:0")
+
+    def test_confluent_kafkas_messages_are_read_as_they_are(self, engine: _core.Engine) -> None:
+        message = KafkaMessage(
+            topic="t",
+            partition=0,
+            offset=4,
+            key=b"c",
+            value=b"v",
+            headers=[("h", b"1"), ("none", None)],
+            timestamp=(1, 77),
+        )
+        engine.records([message])
+        assert [(m.data, m.timestamp, m.id) for m in held(engine)] == [("v", 77, "t:0:4")]
+
+    def test_many_headers_and_records_keep_apart(self, engine: _core.Engine) -> None:
+        engine.rules([("t", "#{header.h}")])
+        headers = [("noise", b"x")] * 10
+        engine.records([record(n, headers=[*headers, ("h", b"%d" % (n % 7))]) for n in range(700)])
+        assert [int(m.id.split(":")[2]) for m in held(engine, "3")] == list(range(3, 700, 7))
+
+    def test_records_of_unannounced_partitions_are_a_bug_that_is_told(self, engine: _core.Engine) -> None:
+        with pytest.raises(RuntimeError, match="never announced"):
+            engine.records([Record("t", 9, 0, -1, 0, b"c", b"v", None)])
+
+
+class TestRouter:
+    def test_names_one_channel_several_or_none(self, engine: _core.Engine) -> None:
+        answers = {0: "a", 1: ["a", "b"], 2: None, 3: ()}
+        engine.router(lambda record: answers[record.offset])
+        engine.records([record(n) for n in range(4)])
+        assert [len(held(engine, name)) for name in "ab"] == [2, 1]
+        assert engine.stats()["records_unrouted"] == 2
+
+    def test_a_failure_skips_its_record_and_is_logged_once(
+        self, engine: _core.Engine, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answers: dict[int, Any] = {0: "a", 1: 7, 2: ["a", 7], 3: "\ud800", 4: "a"}
+        engine.router(lambda record: answers[record.offset])
+        with caplog.at_level(logging.ERROR):
+            engine.records([record(n) for n in range(6)])
+        assert [m.id for m in held(engine, "a")] == ["t:0:0", "t:0:4"]
+        assert engine.stats()["records_unroutable"] == 4
+        assert len(caplog.records) == 1
+
+
+class TestConnections:
+    def test_replies_and_messages_leave_in_order(self, engine: _core.Engine) -> None:
+        server, client = socket.socketpair()
+        server.setblocking(False)
+        handle = engine.register(server.fileno(), _core.JSON, "conn", False)
+        engine.send(handle, b"first")
+        plan = engine.locate("c", None, 0, 0, 0)
+        engine.attach(handle, 1, plan, "c", True, True, b"attached")
+        engine.records([record(0)])
+        engine.send(handle, b"pong", 10)
+        engine.run_shards()
+        text = client.recv(4096)
+        assert text.startswith(b"\x81\x05first\x81\x08attached\x8a\x04pong")
+        assert b'"data":"v"' in text
+        engine.unregister(handle)
+        server.close()
+        client.close()
+
+    def test_a_closed_socket_is_not_written_and_its_handle_means_nobody(self, engine: _core.Engine) -> None:
+        server, client = socket.socketpair()
+        server.setblocking(False)
+        old = engine.register(server.fileno(), _core.JSON, "conn", False)
+        engine.run_shards()
+        engine.unregister(old)
+        new = engine.register(server.fileno(), _core.MSGPACK, "conn", False)
+        assert new != old
+        engine.send(old, b"late")
+        engine.finish(old)
+        engine.send(new, b"x")
+        engine.run_shards()
+        assert client.recv(4096) == b"\x82\x01x"
+        engine.unregister(new)
+        server.close()
+        client.close()
+
+    def test_a_plan_is_used_once(self, engine: _core.Engine) -> None:
+        plan = engine.locate("c", None, 0, 0, 0)
+        engine.attach(1, 1, plan, "c", True, True, b"")
+        with pytest.raises(ValueError, match="once"):
+            engine.attach(1, 1, plan, "c", True, True, b"")
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"secret": b"short"},
+            {"io_threads": -1},
+            {"io_threads": 1000},
+            {"history_ms": 0},
+            {"max_idle_ms": 1},
+            {"history_bytes": 1},
+        ],
+    )
+    def test_options_out_of_range(self, options: dict[str, Any]) -> None:
+        with pytest.raises(ValueError, match="must|needed"):
+            _core.Engine(**{"secret": SECRET, **options})
+
+    def test_a_bad_template_is_named(self, engine: _core.Engine) -> None:
+        with pytest.raises(ValueError, match="nothing"):
+            engine.rules([("t", "#{nothing}")])
+
+    @pytest.mark.parametrize("name", ["", "x" * 1025])
+    def test_an_empty_or_endless_channel(self, engine: _core.Engine, name: str) -> None:
+        with pytest.raises(ValueError, match="1 to 1024"):
+            engine.locate(name, None, 0, 0, 0)
+
+    def test_a_foreign_history_cursor(self, engine: _core.Engine) -> None:
+        with pytest.raises(ValueError, match="cursor"):
+            engine.history("c", 0, 1, True, 10, "nonsense", None)
+
+
+class TestCursor:
+    def test_takes_what_comes_and_is_woken_for_it(self, engine: _core.Engine) -> None:
+        cursor = engine.cursor("c", None, 5)
+        assert cursor.take(10) == []
+        engine.records([record(n) for n in range(3)])
+        assert engine.events() == [("wake", 5, 0)]
+        assert [m.id for m in cursor.take(2)] == ["t:0:0", "t:0:1"]
+        assert [m.id for m in cursor.take(2)] == ["t:0:2"]
+        assert cursor.take(2) == []
+        cursor.close()
+        engine.records([record(3)])
+        assert engine.events() == []
+
+    def test_each_messages_position_continues_behind_it(self, engine: _core.Engine) -> None:
+        cursor = engine.cursor("c", None, 1)
+        engine.records([record(n) for n in range(5)])
+        for index, message in enumerate(cursor.take(10)):
+            again = engine.cursor("c", message.position, 2)
+            assert again.outcome == _core.RESUMED
+            assert len(again.take(10)) == 4 - index
+
+    def test_dropped_messages_are_told_once(self) -> None:
+        engine = _core.Engine(io_threads=0, secret=SECRET, history_bytes=1 << 20)
+        engine.rules([("t", "#{key}")])
+        engine.partition("t", bytes(16), 0, 0)
+        cursor = engine.cursor("c", None, 1)
+        engine.records([record(n, value=b"x" * 10_000) for n in range(300)])
+        with pytest.raises(LookupError, match="dropped"):
+            cursor.take(10)
+        assert cursor.take(1000)[-1].id == "t:0:299"
+        engine.close()
