@@ -39,7 +39,6 @@ ctypedef struct Table:
 cdef class Engine:
     cdef object _native
     cdef object _router
-    cdef bint _router_failed
     cdef const void *_address
 
     cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0

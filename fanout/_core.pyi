@@ -80,9 +80,9 @@ class Engine:
     def rules(self, rules: Sequence[tuple[str, str]]) -> None:
         """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
         To be called before the first record."""
-    def router(self, route: Callable[[Any], str | Sequence[str] | None] | None) -> None:
-        """A Python callable in the place of the rules: record -> channel, channels, or None to skip. It is called on the
-        source's thread; a record on which it raises, or for which it names no channel, is counted and skipped."""
+    def router(self, route: Callable[[Any], tuple[str, ...]] | None) -> None:
+        """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the
+        source's thread and must not raise (`fanout.routing.guarded`); an impossible name is counted and skipped."""
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

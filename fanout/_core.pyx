@@ -7,7 +7,6 @@ the interpreter's lock is free while the engine reads them.
 """
 
 import hashlib
-import logging
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -30,8 +29,6 @@ FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
 if _table.version != 1:
     raise ImportError("fanout's two native modules are of different builds: install it again")
-
-log = logging.getLogger(__name__)
 
 cdef int _SECRET_BYTES_MIN = 16
 
@@ -135,20 +132,14 @@ cdef class _Batch:
                 record.header_count += 1
         return 0
 
-    cdef int route(self, object names) except -1:
-        """The router's answer for the record that was added last. Nothing of an answer that raises is kept."""
+    cdef int route(self, tuple names) except -1:
+        """The router's answer for the record that was added last."""
         cdef CRecord *record = &self.records[self.count - 1]
-        cdef size_t before = self.channel_count
-        names = () if names is None else (names,) if isinstance(names, str) else tuple(names)
         record.routed = True
         self.alive.append(names)
-        try:
-            for name in names:
-                self.channel(name)
-        except BaseException:
-            self.channel_count = before
-            raise
-        record.channel_count = self.channel_count - before
+        for name in names:
+            self.channel(name)
+            record.channel_count += 1
         return 0
 
     cdef void join(self) noexcept:
@@ -201,14 +192,7 @@ cdef class Engine:
         for item in batch:
             view.add(item)
             if router is not None:
-                try:
-                    view.route(router(item))
-                except Exception:
-                    # One bad record must not stop the stream: the engine counts it, as it does names that are none.
-                    view.route("")
-                    if not self._router_failed:
-                        self._router_failed = True
-                        log.exception("the router failed on a record, which is skipped; further failures are counted only")
+                view.route(router(item))
         view.join()
         with nogil:
             refused = _table.ingest(self._address, view.records, view.count)

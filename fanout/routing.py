@@ -97,15 +97,15 @@ def routing(routes: Sequence[str], publish_topic: str | None) -> Routing:
     return Routing(tuple(rules.values()), target)
 
 
-def guarded(route: Route) -> Callable[[Any], str | tuple[str, ...] | None]:
+def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
     """The program's rule as the engine may call it: with whatever a source delivers, and sure not to raise.
 
-    A record for which the rule raises, or names something other than channels, is skipped. Each kind of exception is
-    logged once, so that a rule that fails for every record does not fill the disk.
+    A record for which the rule raises, or names something other than channels, is counted as unroutable and skipped.
+    Each kind of exception is logged once, so that a rule that fails for every record does not fill the disk.
     """
     told: set[type[Exception]] = set()
 
-    def call(delivered: Any) -> str | tuple[str, ...] | None:
+    def call(delivered: Any) -> tuple[str, ...]:
         record = _as_record(delivered)
         try:
             return _channels(route(record))
@@ -113,7 +113,7 @@ def guarded(route: Route) -> Callable[[Any], str | tuple[str, ...] | None]:
             if type(problem) not in told:
                 told.add(type(problem))
                 log.exception("route failed for offset %d of %s; such records are skipped", record.offset, record.topic)
-            return None
+            return ("",)  # no channel's name: the engine counts it
 
     return call
 
@@ -134,11 +134,12 @@ def _as_record(delivered: Any) -> Record:
     )
 
 
-def _channels(answer: object) -> str | tuple[str, ...] | None:
-    if answer is None or isinstance(answer, str):
-        return answer
-    if isinstance(answer, Sequence) and all(isinstance(name, str) for name in answer):
-        return tuple(answer)
+def _channels(answer: object) -> tuple[str, ...]:
+    names = () if answer is None else (answer,) if isinstance(answer, str) else answer
+    if isinstance(names, Sequence) and all(isinstance(name, str) for name in names):
+        for name in names:
+            name.encode()  # text that UTF-8 cannot hold names nothing
+        return tuple(names)
     raise TypeError(f"route returns a channel, a sequence of channels or None, not {answer!r}")
 
 

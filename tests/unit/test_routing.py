@@ -129,7 +129,7 @@ def test_wrong_publish_topic_is_refused() -> None:
 
 
 class TestProgramsOwnRule:
-    @pytest.mark.parametrize(("answer", "channels"), [("a", "a"), (None, None), (["a", "b"], ("a", "b")), ((), ())])
+    @pytest.mark.parametrize(("answer", "channels"), [("a", ("a",)), (None, ()), (["a", "b"], ("a", "b")), ((), ())])
     def test_names_a_channel_several_or_none(self, answer: Any, channels: Any) -> None:
         assert guarded(lambda record: answer)(RECORD) == channels
 
@@ -139,10 +139,10 @@ class TestProgramsOwnRule:
         guarded(seen.append)(delivered)
         assert seen == [RECORD]
 
-    @pytest.mark.parametrize("answer", [1, b"a", ["a", None], {"a"}])
+    @pytest.mark.parametrize("answer", [1, b"a", ["a", None], {"a"}, "\ud800"])
     def test_that_names_no_channel_skips_the_record(self, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
-        assert guarded(lambda record: answer)(RECORD) is None
-        assert "route returns a channel" in caplog.text
+        assert guarded(lambda record: answer)(RECORD) == ("",)
+        assert "route failed" in caplog.text
 
     def test_that_raises_skips_the_record_and_is_logged_once_for_each_kind(
         self, caplog: pytest.LogCaptureFixture
@@ -153,6 +153,6 @@ class TestProgramsOwnRule:
             raise failures.pop(0)
 
         rule = guarded(route)
-        assert [rule(RECORD) for _ in range(4)] == [None] * 4
+        assert [rule(RECORD) for _ in range(4)] == [("",)] * 4
         assert [entry.exc_info[0] for entry in caplog.records if entry.exc_info] == [KeyError, ValueError]
         assert "offset 2 of orders" in caplog.text
