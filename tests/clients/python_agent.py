@@ -61,6 +61,7 @@ async def connect(client: str, host: str, port: int, key: str, format: str, **op
         use_binary_protocol=format == "msgpack",
         disconnected_retry_timeout=500,
         suspended_retry_timeout=500,
+        realtime_request_timeout=2_000,  # how long it waits for CONNECTED also when the port is closed
         fallback_hosts=[],
         client_id=options.get("clientId"),
         auto_connect=False,

@@ -16,15 +16,17 @@ pytestmark = [pytest.mark.node, pytest.mark.browser]
 class TestBrowserSdk(SdkPromises):
     kind = "browser"
 
-    async def test_history_is_readable_from_another_origin(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+    async def test_history_is_readable_from_another_origin(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
         client = await host.connect(node.url, KEY, wire)
-        await client.publish("room", *map(str, range(5)))
-        assert await client.history("room", limit=2) == [["4", "3"], ["2", "1"], ["0"]]
+        await client.publish(room, *map(str, range(5)))
+        assert await client.history(room, limit=2) == [["4", "3"], ["2", "1"], ["0"]]
 
     async def test_client_whose_websockets_are_refused_for_a_while_comes_back(
-        self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str
+        self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str, room: str
     ) -> None:
-        client = await (await host.connect(proxy.url, KEY, wire)).attach("room")
+        client = await (await host.connect(proxy.url, KEY, wire)).attach(room)
         proxy.refuse_upgrades()
         polls = proxy.connections
         proxy.cut()
@@ -33,6 +35,6 @@ class TestBrowserSdk(SdkPromises):
                 await asyncio.sleep(0.05)
         proxy.accept()
         await client.await_state("connected")
-        await client.publish("room", "back")
-        await client.await_count("room", 1)
-        assert await client.continuity("room") == [False, True]
+        await client.publish(room, "back")
+        await client.await_count(room, 1)
+        assert await client.continuity(room) == [False, True]

@@ -156,6 +156,7 @@ class AgentHost:
         self._kind = kind
         self._lines = lines
         self._names = itertools.count(1)
+        self._open: set[Agent] = set()
 
     async def ask(self, op: str, **arguments: Any) -> Any:
         """One command to the agents of this process."""
@@ -171,10 +172,20 @@ class AgentHost:
         """
         address = urlsplit(url)
         agent = Agent(self, f"client{next(self._names)}")
+        self._open.add(agent)
         await agent.ask("connect", host=address.hostname, port=address.port, key=key, format=format, **options)
         if wait:
             await agent.await_state("connected")
         return agent
+
+    def forget(self, agent: "Agent") -> None:
+        """A client has been closed."""
+        self._open.discard(agent)
+
+    async def close_all(self) -> None:
+        """Closes every client that is still there; the process stays."""
+        while self._open:
+            await self._open.pop().close()
 
 
 class Agent:
@@ -244,6 +255,7 @@ class Agent:
         return pages
 
     async def close(self) -> None:
+        self._host.forget(self)
         await self.ask("close")
 
 

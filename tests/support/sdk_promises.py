@@ -1,15 +1,17 @@
 """What every published SDK is promised, whatever its language and wire: one suite, run by a test file for each SDK.
 
-A subclass names its `kind` and gives the fixture `wire`. Publishers speak to the server directly; subscribers whose
-connection is to be cut speak through a proxy, because the Python SDK raises from a publish that meets a cut.
+A subclass names its `kind` and gives the fixture `wire`. Its tests share one server and one process of the SDK, and have
+clients and a channel of their own each. Publishers speak to the server directly; subscribers whose connection is to be cut
+speak through a proxy, because the Python SDK raises from a publish that meets a cut.
 """
 
 import json
+import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
+import pytest_asyncio
 
 from tests.support.agents import AgentError, AgentHost, Kind, agents, digest
 from tests.support.node import KEY, NodeProcess, node_process
@@ -21,47 +23,60 @@ LIMITED_KEY = "app.limited:secret"
 LIMITED = {"open:*": ["subscribe", "publish"], "read:*": ["subscribe"]}
 
 
+@pytest.mark.asyncio(loop_scope="class")
 class SdkPromises:
     """Collected only as the base of a class that is named `Test…`."""
 
     kind: ClassVar[Kind]
 
-    @pytest.fixture
-    async def node(self, tmp_path: Path) -> AsyncIterator[NodeProcess]:
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def node(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeProcess]:
         limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
-        async with node_process(tmp_path, keys=(KEY, limited)) as node:
+        async with node_process(tmp_path_factory.mktemp("node"), keys=(KEY, limited)) as node:
             yield node
 
-    @pytest.fixture
+    @pytest_asyncio.fixture(scope="class", loop_scope="class")
+    @classmethod
+    async def shared_host(cls) -> AsyncIterator[AgentHost]:
+        async with agents(cls.kind) as host:
+            yield host
+
+    @pytest_asyncio.fixture(loop_scope="class")
+    async def host(self, shared_host: AgentHost) -> AsyncIterator[AgentHost]:
+        yield shared_host
+        await shared_host.close_all()
+
+    @pytest_asyncio.fixture(loop_scope="class")
     async def proxy(self, node: NodeProcess) -> AsyncIterator[Proxy]:
         async with proxy_to(node.port) as proxy:
             yield proxy
 
     @pytest.fixture
-    async def host(self) -> AsyncIterator[AgentHost]:
-        async with agents(self.kind) as host:
-            yield host
+    def room(self) -> str:
+        """A channel that no other test uses."""
+        return f"room-{uuid.uuid4().hex[:12]}"
 
     async def test_messages_arrive_in_order_with_what_was_published(
-        self, node: NodeProcess, host: AgentHost, wire: str
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
     ) -> None:
         alice = await host.connect(node.url, KEY, wire)
-        bob = await (await host.connect(node.url, KEY, wire)).attach("room")
-        await alice.publish("room", "text", {"an": "object"}, [1, 2], b"\x00\xff", name="greeting", clientId="alice")
-        await bob.await_count("room", 4)
-        messages = await bob.received("room")
+        bob = await (await host.connect(node.url, KEY, wire)).attach(room)
+        await alice.publish(room, "text", {"an": "object"}, [1, 2], b"\x00\xff", name="greeting", clientId="alice")
+        await bob.await_count(room, 4)
+        messages = await bob.received(room)
         assert [message["data"] for message in messages] == ["text", '{"an":"object"}', "[1,2]", "00ff"]
         assert {(message["name"], message["clientId"]) for message in messages} == {("greeting", "alice")}
         alices_id = (await alice.state())["connectionId"]
         assert {message["connectionId"] for message in messages} == {alices_id}
 
     async def test_publisher_gets_the_serials_that_subscribers_see(
-        self, node: NodeProcess, host: AgentHost, wire: str
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
     ) -> None:
-        client = await (await host.connect(node.url, KEY, wire)).attach("room")
-        serials = await client.publish("room", *map(str, range(50)), pipelined=True)
-        await client.await_count("room", 50)
-        messages = await client.received("room")
+        client = await (await host.connect(node.url, KEY, wire)).attach(room)
+        serials = await client.publish(room, *map(str, range(50)), pipelined=True)
+        await client.await_count(room, 50)
+        messages = await client.received(room)
         assert [message["data"] for message in messages] == [str(number) for number in range(50)]
         assert [message["serial"] for message in messages] == serials
         assert sorted(set(serials)) == serials
@@ -87,13 +102,15 @@ class SdkPromises:
         await client.await_count("kept", 1)
         assert await client.texts("left") == []
 
-    async def test_rewind_begins_with_the_last_messages(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+    async def test_rewind_begins_with_the_last_messages(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
         publisher = await host.connect(node.url, KEY, wire)
-        await publisher.publish("room", *map(str, range(10)))
-        late = await (await host.connect(node.url, KEY, wire)).attach("room", rewind=3)
-        await publisher.publish("room", "live")
-        await late.await_count("room", 4)
-        assert await late.texts("room") == ["7", "8", "9", "live"]
+        await publisher.publish(room, *map(str, range(10)))
+        late = await (await host.connect(node.url, KEY, wire)).attach(room, rewind=3)
+        await publisher.publish(room, "live")
+        await late.await_count(room, 4)
+        assert await late.texts(room) == ["7", "8", "9", "live"]
 
     async def test_key_may_do_only_what_its_capability_says(
         self, node: NodeProcess, host: AgentHost, wire: str
@@ -119,34 +136,36 @@ class SdkPromises:
         assert (await client.state())["code"] == 40101
 
     async def test_cut_sockets_lose_and_double_nothing(
-        self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str
+        self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str, room: str
     ) -> None:
         publisher = await host.connect(node.url, KEY, wire)
-        subscriber = await (await host.connect(proxy.url, KEY, wire)).attach("room")
+        subscriber = await (await host.connect(proxy.url, KEY, wire)).attach(room)
         before = (await subscriber.state())["connectionId"]
         for cut in range(2):
             proxy.refuse()
             proxy.cut()
-            await publisher.publish("room", *(f"{cut}:{number}" for number in range(100)), pipelined=True)
+            await publisher.publish(room, *(f"{cut}:{number}" for number in range(100)), pipelined=True)
             proxy.accept()
-            await subscriber.await_count("room", 100 * (cut + 1))
-        await publisher.publish("room", "last")
-        await subscriber.await_count("room", 201)
+            await subscriber.await_count(room, 100 * (cut + 1))
+        await publisher.publish(room, "last")
+        await subscriber.await_count(room, 201)
         expected = [f"{cut}:{number}" for cut in range(2) for number in range(100)]
-        assert await subscriber.texts("room") == [*expected, "last"]
-        assert await subscriber.continuity("room") == [False, True, True]
+        assert await subscriber.texts(room) == [*expected, "last"]
+        assert await subscriber.continuity(room) == [False, True, True]
         assert (await subscriber.state())["connectionId"] == before
 
-    async def test_killed_server_loses_and_doubles_nothing(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+    async def test_killed_server_loses_and_doubles_nothing(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
         publisher = await host.connect(node.url, KEY, wire)
-        subscriber = await (await host.connect(node.url, KEY, wire)).attach("room")
-        await publisher.publish("room", *map(str, range(100)), pipelined=True)
-        await subscriber.await_count("room", 50)
+        subscriber = await (await host.connect(node.url, KEY, wire)).attach(room)
+        await publisher.publish(room, *map(str, range(100)), pipelined=True)
+        await subscriber.await_count(room, 50)
         await node.kill()
         await subscriber.await_state("disconnected")
         await node.start()
         await publisher.await_state("connected")
-        await publisher.publish("room", *map(str, range(100, 200)), pipelined=True)
-        await subscriber.await_count("room", 200)
-        assert await subscriber.summary("room") == digest(map(str, range(200)))
-        assert await subscriber.continuity("room") == [False, True]
+        await publisher.publish(room, *map(str, range(100, 200)), pipelined=True)
+        await subscriber.await_count(room, 200)
+        assert await subscriber.summary(room) == digest(map(str, range(200)))
+        assert await subscriber.continuity(room) == [False, True]
