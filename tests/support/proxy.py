@@ -37,7 +37,8 @@ class Proxy:
         """Resets every connection that is open now."""
         for writer in tuple(self._writers):
             raw = writer.get_extra_info("socket")
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            if raw.fileno() >= 0:  # else it was reset by its own side a moment ago
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
 
     def refuse(self) -> None:

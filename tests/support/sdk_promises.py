@@ -1,8 +1,8 @@
 """What every published SDK is promised, whatever its language and wire: one suite, run by a test file for each SDK.
 
-A subclass names its `kind` and gives the fixture `wire`. Its tests share one server and one process of the SDK, and have
-clients and a channel of their own each. Publishers speak to the server directly; subscribers whose connection is to be cut
-speak through a proxy, because the Python SDK raises from a publish that meets a cut.
+A subclass names its `kind` and gives the fixture `wire`. Its tests share one server and one process of the SDK, and
+have clients and a channel of their own each. Publishers speak to the server directly; subscribers whose connection is
+to be cut speak through a proxy, because the Python SDK raises from a publish that meets a cut.
 """
 
 import json
