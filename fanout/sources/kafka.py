@@ -1,0 +1,217 @@
+"""The log in Kafka: every partition of the topics read by one thread, what is appended written by another.
+
+Rules:
+
+- Partitions are assigned, not subscribed to: every node reads everything, and no group is ever joined.
+- Only committed records are read. A position that is no more is an error to be told, never a silent jump.
+- How far a partition is read is the client's own position, which also passes transaction markers; the last record's
+  offset does not.
+- The consumer belongs to the reading thread: a call from another can wait for it for ever, with the interpreter's lock.
+- Looking up and writing have handles of their own (`kafka_topics`, `kafka_append`): on a handle that waits for records
+  every other request waits as well.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from fanout.errors import ConfigError, SourceError
+from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink
+from fanout.sources.kafka_append import Appender
+from fanout.sources.kafka_topics import Begin, End, TopicWatch
+from fanout.sources.pending import Pending
+
+__all__ = ["KafkaSource"]
+
+DRAIN_S: Final = 10.0  # what `stop` gives to what is being appended
+PROGRESS_S: Final = 0.1  # between two looks at the positions
+
+CLIENT: Final = {
+    "client.id": "fanout",
+    "log_level": 2,  # what concerns us arrives by error_cb; the library's own log repeats every retry
+    "socket.timeout.ms": 5000,  # a leader that has frozen holds its partitions up for so long
+    "reconnect.backoff.max.ms": 2000,  # as long, at most, until a broker that is back is noticed
+}
+CONSUMER: Final = {
+    "fetch.wait.max.ms": 100,
+    "fetch.queue.backoff.ms": 10,  # a full queue is looked at again after so long; the default, 1 s, is a stall
+    "queued.max.messages.kbytes": 8192,
+}
+# What the promises of a source rest on: not for the settings to change.
+FIXED: Final = {
+    "group.id": "fanout",  # demanded by the library, joined by nobody
+    "enable.auto.commit": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+}
+
+log = logging.getLogger("fanout.source.kafka")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A partition under way."""
+
+    next: int  # everything below has been delivered or will never exist
+    target: int  # where the log ended when reading began
+    end: int  # where it ended at the last fetch
+    error: str = ""
+
+
+class KafkaSource:
+    """A `fanout.sources.base.Source` over Kafka topics."""
+
+    def __init__(self, settings: Mapping[str, Any], *, partitions: int = 6, replication: int = -1) -> None:
+        """`settings` are librdkafka's, with at least `bootstrap.servers`; they also win over the tuning here.
+
+        A topic that is missing is created with so many `partitions` (6: room to spread keys, as adding partitions later
+        breaks the order of a key) and so many replicas (-1: the broker's default).
+        """
+        self._settings = {**CLIENT, **settings}
+        self._partitions = partitions
+        self._replication = replication
+        self._watch: TopicWatch | None = None
+        self._appender: Appender | None = None
+        self._pending: Pending | None = None
+        self._threads: list[threading.Thread] = []
+        self._stopped: asyncio.Task[None] | None = None
+        self._stopping = False
+        self._reading: dict[tuple[str, int], _Reading] = {}  # changed by the reading thread alone
+        self._failure = ""
+
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+        """See `Source.start`. Raises ConfigError for settings that the client library refuses."""
+        pending = Pending(asyncio.get_running_loop())
+        try:
+            watch = TopicWatch(self._settings, topics, history_ms, self._partitions, self._replication)
+            appender = Appender(self._settings, pending, watch.look_soon)
+            consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
+        except KafkaException as error:
+            raise ConfigError(f"Kafka's client refuses its settings: {error.args[0].str()}") from error
+        self._watch, self._appender, self._pending = watch, appender, pending
+        self._threads = [
+            threading.Thread(target=self._read, args=(consumer, watch, sink), name="fanout-kafka-read", daemon=True),
+            threading.Thread(target=watch.run, name="fanout-kafka-watch", daemon=True),
+            threading.Thread(target=appender.run, name="fanout-kafka-append", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """See `Source.append`. Confirmed by all in-sync replicas, or SourceTimeout after 10 s."""
+        if self._appender is None or self._stopped is not None:
+            raise SourceError("the source is not running")
+        self._appender.append(records, done)
+
+    def health(self) -> Health:
+        """See `Source.health`."""
+        if self._watch is None or self._stopped is not None:
+            return Health(False, "the source is not running")
+        errors = (reading.error for reading in list(self._reading.values()) if reading.error)
+        if reason := self._failure or next(errors, ""):
+            return Health(False, reason)
+        return self._watch.health()
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """See `Source.lag`. Up to 0.1 s old."""
+        return {key: max(0, reading.end - reading.next) for key, reading in list(self._reading.items())}
+
+    async def stop(self) -> None:
+        """See `Source.stop`."""
+        if self._stopped is None:
+            self._stopped = asyncio.get_running_loop().create_task(self._stop())
+        await asyncio.shield(self._stopped)
+
+    async def _stop(self) -> None:
+        if self._watch is None or self._appender is None or self._pending is None:
+            return
+        await self._pending.drained(DRAIN_S)
+        self._stopping = True
+        self._watch.stop()
+        self._appender.stop()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
+        await self._pending.drained(DRAIN_S)  # everything is settled by now, though not yet answered
+        self._watch = self._appender = None
+        self._reading.clear()
+
+    # -- the reading thread --
+
+    def _read(self, consumer: Consumer, watch: TopicWatch, sink: Sink) -> None:
+        try:
+            self._deliver(consumer, watch, sink)
+        except Exception as error:  # without reading the node is blind: it must not look well
+            log.exception("reading from Kafka has stopped")
+            self._failure = f"reading from Kafka has stopped: {error!r}"
+        consumer.close()
+
+    def _deliver(self, consumer: Consumer, watch: TopicWatch, sink: Sink) -> None:
+        ready = False
+        progress_at = 0.0
+        while not self._stopping:
+            complete = watch.complete  # asked before `found` is emptied: then all that it speaks of is taken here
+            while watch.found:
+                self._change(consumer, sink, watch.found.popleft())
+            if first := consumer.poll(PROGRESS_S):
+                batch = [first, *consumer.consume(LIMITS.read_batch - 1, 0)]
+                if any(message.error() for message in batch):
+                    batch = [message for message in batch if not self._is_error(message, watch)]
+                if batch:
+                    sink.records(batch)
+            now = time.monotonic()
+            if now >= progress_at:
+                progress_at = now + PROGRESS_S
+                self._progress(consumer, sink)
+                if complete and not ready and all(reading.next >= reading.target for reading in self._reading.values()):
+                    ready = True
+                    sink.ready()
+
+    def _change(self, consumer: Consumer, sink: Sink, change: Begin | End) -> None:
+        """Begins, begins anew or ends to read one partition."""
+        key = (change.topic, change.partition)
+        if self._reading.pop(key, None):
+            consumer.incremental_unassign([TopicPartition(*key)])
+        if isinstance(change, Begin):
+            sink.partition(change.topic, change.topic_id, change.partition, change.start)
+            consumer.incremental_assign([TopicPartition(*key, change.start)])
+            self._reading[key] = _Reading(change.start, change.end, change.end)
+
+    def _is_error(self, message: "Message[bytes, bytes]", watch: TopicWatch) -> bool:
+        """Whether a message is an error in a message's place, which is then dealt with."""
+        error = message.error()
+        if error is None:
+            return False
+        topic, partition = message.topic(), message.partition()
+        reading = self._reading.get((topic, partition)) if topic is not None and partition is not None else None
+        if topic is None or partition is None or reading is None:
+            watch.look_soon(error)
+        elif error.name() == "_AUTO_OFFSET_RESET":
+            log.warning(
+                "topic %r, partition %d: offset %d is no more, reading goes on at the earliest there is: %s",
+                *(topic, partition, reading.next, error.str()),
+            )
+            watch.lost(topic, partition)
+        else:
+            reason = f"topic {topic!r}, partition {partition} cannot be read: {error.str()}"
+            if reason != reading.error:
+                log.error("%s", reason)
+            reading.error = reason
+            watch.look_soon()
+        return True
+
+    def _progress(self, consumer: Consumer, sink: Sink) -> None:
+        asked = [TopicPartition(*key) for key in self._reading]
+        for where in consumer.position(asked):
+            reading = self._reading[where.topic, where.partition]
+            if where.offset > reading.next:
+                reading.next = where.offset
+                reading.error = ""
+                sink.progress(where.topic, where.partition, where.offset)
+            fetched = consumer.get_watermark_offsets(where, cached=True)
+            reading.end = max(reading.end, fetched[1] if fetched else 0)

@@ -1,0 +1,139 @@
+"""Writing to Kafka: an idempotent producer, and the reports that tell how each record ended.
+
+Rules:
+
+- The loop produces, a thread polls the reports; a group's state is touched by that thread alone.
+- Records go out at once (`linger.ms` 0) and, while requests are under way, gather by themselves.
+- The key decides the partition, by murmur2 as Java's clients do.
+- A producer that failed for good (Kafka calls it fatal) is replaced by a new one.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from fanout.errors import SourceError, SourceTimeout
+from fanout.sources.base import Appended, Done, NewRecord
+from fanout.sources.pending import Pending, Ticket
+
+__all__ = ["Appender"]
+
+TIMEOUT_MS: Final = 10_000  # from `append` to the last confirmation that is waited for
+POLL_S: Final = 0.1
+
+PRODUCER: Final = {
+    "acks": "all",
+    "enable.idempotence": True,
+    "linger.ms": 0,
+    "partitioner": "murmur2_random",
+    "message.timeout.ms": TIMEOUT_MS,
+}
+
+log = logging.getLogger("fanout.source.kafka")
+
+# Errors after which the record may be in the log or not, by the client library's names.
+_UNKNOWN_OUTCOME: Final = {"_MSG_TIMED_OUT", "_PURGE_INFLIGHT", "REQUEST_TIMED_OUT"}
+
+
+class _Group:
+    """The records of one append, until the last is reported."""
+
+    __slots__ = ("error", "left", "placed", "ticket")
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.left = len(ticket.records)
+        self.placed: list[Appended | None] = [None] * self.left
+        self.error: SourceError | None = None
+
+
+class Appender:
+    """Writes to Kafka. `append` belongs to the loop, `run` to a thread of its own."""
+
+    def __init__(self, settings: Mapping[str, Any], pending: Pending, on_error: Callable[[KafkaError], None]) -> None:
+        """Hands `on_error` what the producer meets, on the thread of `run`. Raises KafkaException for bad settings."""
+        self._settings = {**PRODUCER, **settings, "error_cb": self._on_error}
+        self._pending = pending
+        self._report_error = on_error
+        self._producer = Producer(self._settings)
+        self._unsent: deque[tuple[_Group, int, Exception | None]] = deque()  # bounded by Pending
+        self._fatal = False
+        self._settled = False
+        self._stopping = False
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """See `Source.append`."""
+        group = _Group(self._pending.admit(records, done))
+        producer = self._producer
+        sent = 0
+        try:
+            for sent, (topic, key, value, headers) in enumerate(records):
+                report = partial(self._reported, group, sent)
+                producer.produce(topic, value=value, key=key, headers=list(headers), on_delivery=report)
+        except (KafkaException, BufferError, TypeError, ValueError) as error:
+            self._unsent.append((group, len(records) - sent, error))
+        if not records:
+            self._unsent.append((group, 0, None))
+
+    def stop(self) -> None:
+        """Makes `run` give up what is not confirmed, and return."""
+        self._stopping = True
+
+    # -- the polling thread --
+
+    def run(self) -> None:
+        """Takes reports until told to stop."""
+        while not self._stopping:
+            self._producer.poll(POLL_S)
+            self._settle()
+            if self._fatal:
+                self._abandon()
+                self._producer = Producer(self._settings)
+                self._fatal = False
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Gives up what the producer still holds; all of it is reported."""
+        self._producer.purge()
+        self._producer.flush(1)
+        self._settle()
+
+    def _settle(self) -> None:
+        while self._unsent:
+            group, count, error = self._unsent.popleft()
+            self._ended(group, count, SourceError(f"Kafka refused a record: {_text(error)}") if error else None)
+        if self._settled:
+            self._settled = False
+            self._pending.wake()
+
+    def _reported(self, group: _Group, index: int, error: KafkaError | None, message: "Message[bytes, bytes]") -> None:
+        if error is None:
+            place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+            group.placed[index] = Appended(*place)  # type: ignore[arg-type]  # a record that was written has them all
+            self._ended(group, 1, None)
+        else:
+            kind = SourceTimeout if error.name() in _UNKNOWN_OUTCOME else SourceError
+            self._ended(group, 1, kind(f"Kafka did not confirm a record: {error.str()}"))
+
+    def _ended(self, group: _Group, count: int, error: SourceError | None) -> None:
+        group.left -= count
+        group.error = group.error or error
+        if group.left == 0:
+            placed = [appended for appended in group.placed if appended]
+            self._pending.settle(group.ticket, group.error or placed)
+            self._settled = True
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            log.error("the producer has failed and is replaced: %s", error.str())
+            self._fatal = True
+        self._report_error(error)
+
+
+def _text(error: Exception) -> str:
+    cause = error.args[0] if error.args else error
+    return cause.str() if isinstance(cause, KafkaError) else str(error)
