@@ -7,15 +7,17 @@
 //! - A connection whose socket is full ("blocked"), or whose outbox is, gets no frames; its cursors stay where they
 //!   are, and the ring, which is shared, is all the queue it has. When it drains it is given everything from there.
 //! - An attachment that the ring has passed is stopped and reported, never silently moved on.
+mod cursor;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use cursor::{Connection, Cursor, Group, Life, Memo, Place, Special, fill};
 use smallvec::SmallVec;
 
-use crate::channel::{Channel, Context, Filter, Frame, Given};
+use crate::channel::{Channel, Filter};
 use crate::hub::{Hub, Plan};
-use crate::limits::{FINISH_MS, OUTBOX_BYTES_MAX, OUTBOX_FRAMES_BYTES, PEER_SILENCE_MS};
+use crate::limits::{FINISH_MS, OUTBOX_BYTES_MAX, PEER_SILENCE_MS};
 use crate::outbox::Outbox;
 use crate::wire::{Wire, websocket};
 
@@ -85,73 +87,6 @@ pub struct NewAttachment {
     /// Whether its own connection's messages are among them.
     pub echo: bool,
 }
-
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, not the states of one")]
-struct Connection {
-    handle: Handle,
-    wire: Wire,
-    /// The protocol's connectionId.
-    id: Arc<str>,
-    heartbeat_frames: bool,
-    outbox: Outbox,
-    attachments: SmallVec<[Place; 1]>,
-    /// The socket took less than it was offered.
-    blocked: bool,
-    /// Some cursor may be short of its channel's end.
-    behind: bool,
-    /// It stands in the queue of those to be written.
-    ready: bool,
-    life: Life,
-    /// When bytes were last written, for heartbeats; when CLOSE was queued, once it was.
-    since_ms: i64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Life {
-    Open,
-    /// CLOSE is queued; nothing follows it.
-    Finishing,
-    /// Cut off or broken: the socket is not written any more.
-    Dead,
-}
-
-/// Where an attachment's cursor is found.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    number: u32,
-    /// Index into `Shard::groups`.
-    group: u32,
-    /// Index into the group's cursors.
-    index: u32,
-}
-
-/// The attachments of one channel, side by side: a flush walks this and nothing else.
-#[derive(Debug)]
-struct Group {
-    channel: Arc<Channel>,
-    cursors: Vec<Cursor>,
-    /// The flush begins with another one each time, so that nobody is always last.
-    first: usize,
-}
-
-#[derive(Debug)]
-struct Cursor {
-    at: u64,
-    slot: u32,
-    number: u32,
-    /// Given nothing: the ring passed it, or it never wanted messages.
-    stopped: bool,
-    /// Exceptions; most have none.
-    special: Option<Box<Special>>,
-}
-
-#[derive(Debug, Default)]
-struct Special {
-    spelling: Option<Arc<str>>,
-    filter: Filter,
-}
-
 /// See the module's text.
 #[derive(Debug)]
 pub struct Shard {
@@ -495,92 +430,6 @@ impl Shard {
 
     fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
         self.connections.get_mut(slot(handle))?.as_mut().filter(|connection| connection.handle == handle)
-    }
-}
-
-/// Gives a connection what one cursor has yet to be given, as far as there is room.
-fn fill(
-    connection: &mut Connection,
-    cursor: &mut Cursor,
-    channel: &Channel,
-    context: &Context<'_>,
-    memo: &mut Memo,
-    events: &mut Vec<Event>,
-) {
-    if cursor.stopped || connection.life != Life::Open {
-        return;
-    }
-    while cursor.at < channel.end() {
-        if connection.outbox.len() >= OUTBOX_FRAMES_BYTES {
-            connection.behind = true;
-            return;
-        }
-        cursor.shed();
-        let given = match &cursor.special {
-            None => memo.frame(connection.wire, cursor.at, channel, context),
-            Some(special) => special.frame(connection.wire, cursor.at, channel, context),
-        };
-        match given {
-            Given::Frame(frame) => {
-                cursor.at = frame.to;
-                context.stats.deliveries.add(u64::from(frame.messages));
-                connection.outbox.push(frame.bytes);
-            }
-            Given::Skipped(to) => cursor.at = to,
-            Given::Nothing => return,
-            Given::Lost => {
-                cursor.stopped = true;
-                context.stats.continuity_lost.add(1);
-                events.push(Event::Lost(connection.handle, cursor.number));
-                return;
-            }
-        }
-    }
-}
-
-impl Cursor {
-    /// A resumed cursor that is past what its client already had is like any other from then on.
-    fn shed(&mut self) {
-        let Some(special) = self.special.as_deref_mut() else { return };
-        if special.filter.had.as_ref().is_some_and(|had| had.is_past(self.at)) {
-            special.filter.had = None;
-            if special.is_plain() {
-                self.special = None;
-            }
-        }
-    }
-}
-
-impl Special {
-    fn is_plain(&self) -> bool {
-        self.spelling.is_none() && self.filter.had.is_none() && self.filter.own.is_none()
-    }
-
-    fn frame(&self, wire: Wire, from: u64, channel: &Channel, context: &Context<'_>) -> Given {
-        if self.filter.had.is_none() && self.filter.own.is_none() {
-            return channel.frame(wire, self.spelling.as_ref(), from, context);
-        }
-        channel.filtered_frame(wire, self.spelling.as_ref(), from, &self.filter, context)
-    }
-}
-
-/// The frames of one flush, so that ten thousand cursors at one place lock the channel once.
-#[derive(Default)]
-struct Memo(SmallVec<[(Wire, u64, Frame); 4]>);
-
-impl Memo {
-    fn frame(&mut self, wire: Wire, from: u64, channel: &Channel, context: &Context<'_>) -> Given {
-        if let Some((.., frame)) = self.0.iter().find(|(other, at, _)| *other == wire && *at == from) {
-            return Given::Frame(frame.clone());
-        }
-        let given = channel.frame(wire, None, from, context);
-        if let Given::Frame(frame) = &given {
-            if self.0.len() == 4 {
-                self.0.remove(0);
-            }
-            self.0.push((wire, from, frame.clone()));
-        }
-        given
     }
 }
 

@@ -1,7 +1,7 @@
 use super::*;
 use crate::channel::Start;
 use crate::hub::{Routing, Settings};
-use crate::limits::FRAME_BYTES;
+use crate::limits::{FRAME_BYTES, OUTBOX_FRAMES_BYTES};
 use crate::record::{Header, Record};
 use crate::route::Rules;
 
