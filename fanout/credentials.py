@@ -1,22 +1,32 @@
-"""What a node makes up for itself when the user gives nothing: an API key and a secret, kept beside the log.
+"""Who is let in, and the node's secret: as configured, and made up and kept where nothing is.
 
-They are kept so that a restart changes nothing: the page's address stays good, and positions that clients hold stay
-valid. The file is for its owner's eyes alone (mode 0600). Nodes that share a log need one secret between them, which is
-then configured and not made here.
+What is made is kept beside the log, so that a restart changes nothing: the page's address stays good, and positions
+that clients hold stay valid. The file is for its owner's eyes alone (mode 0600). Nodes that share a log need one secret
+between them, which is then configured and not made here.
 """
 
+import logging
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import orjson
 
-from fanout.auth.keys import generate_key
-from fanout.errors import ConfigError
+from fanout.auth.keys import Key, Keys, generate_key
+from fanout.config import Config
+from fanout.errors import ClientError, ConfigError, error
+from fanout.types import Identity
 
-__all__ = ["Credentials", "load_or_create"]
+__all__ = ["Access", "Authorize", "Credentials", "grant_access", "load_or_create"]
+
+log = logging.getLogger(__name__)
+
+Authorize = Callable[[str, str | None], Identity | None]
+"""A program's own rule: who presents this credential, asking for this client id or none; None to refuse."""
 
 FILE = "credentials.json"
 
@@ -27,6 +37,51 @@ class Credentials:
 
     key: str
     secret: str
+
+
+class Access(NamedTuple):
+    """Who is let in. `key` is one that clients can use, if any; `made` says that nobody configured it."""
+
+    keys: Keys
+    secret: bytes
+    key: str | None
+    made: bool
+
+
+def grant_access(config: Config, authorize: Authorize | None) -> Access:
+    """What the configuration gives; the rest is read from the data directory, or made there. Does blocking I/O.
+
+    Raises ConfigError.
+    """
+    secret, made_key = config.secret, None
+    if secret is None or (authorize is None and not config.key):
+        kept = load_or_create(config.data)
+        secret, made_key = secret or kept.secret, kept.key
+    if authorize is not None:
+        return Access(_Rule(authorize), secret.encode(), None, made=False)
+    if not config.key and made_key is not None:
+        return Access(Keys([Key.parse(made_key)]), secret.encode(), made_key, made=True)
+    name, _, rest = config.key[0].partition(":")
+    usable = f"{name}:{rest.partition('=')[0]}"  # without its capability
+    return Access(Keys(map(Key.parse, config.key)), secret.encode(), usable, made=False)
+
+
+class _Rule(Keys):
+    """The program's own rule in the place of a table of keys."""
+
+    def __init__(self, authorize: Authorize) -> None:
+        super().__init__(())
+        self._authorize = authorize
+
+    def authenticate(self, key: str, client_id: str | None = None) -> Identity:
+        try:
+            identity = self._authorize(key, client_id)
+        except Exception as problem:
+            log.exception("authorize failed; the client is turned away")
+            raise ClientError(error(50000)) from problem
+        if identity is None:
+            raise ClientError(error(40101))
+        return identity
 
 
 def load_or_create(directory: Path) -> Credentials:

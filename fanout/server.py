@@ -28,8 +28,8 @@ from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.keys import Key, Keys
 from fanout.config import Config
-from fanout.credentials import load_or_create
-from fanout.errors import ClientError, ConfigError, SourceError, error
+from fanout.credentials import Access, Authorize, grant_access
+from fanout.errors import ConfigError, SourceBusy, SourceError
 from fanout.observe.metrics import Metrics, Readings
 from fanout.probes import probes
 from fanout.publish import Publisher
@@ -48,16 +48,16 @@ from fanout.transports.pages import pages
 from fanout.transports.rest import Rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import Connections
-from fanout.types import Identity, OutMessage
+from fanout.types import OutMessage
 
 __all__ = ["Authorize", "Data", "Server", "Subscription"]
 
 log = logging.getLogger(__name__)
 
-Authorize = Callable[[str, str | None], Identity | None]
 Data = str | bytes | dict[str, Any] | list[Any] | None
 
 HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
+PUBLISH_HOLD_S: Final = 10.0  # for a node that is about to be ready
 
 
 class Server:
@@ -86,7 +86,7 @@ class Server:
         self.port = self.config.port
         """The port listened on; once entered, the real one also for port 0."""
         self._routing = routing(self.config.route, self.config.publish_topic)
-        self._configured_keys = [Key.parse(text) for text in self.config.key]
+        Keys(map(Key.parse, self.config.key))  # refuses wrong ones now
         self._route = route
         self._authorize = authorize
         self._running = AsyncExitStack()
@@ -177,7 +177,8 @@ class Server:
         """Writes one message to the log and returns its serial once the log has it.
 
         A dict or a list is sent as JSON. `id` is by which a repeat is recognised, for at least two minutes: a call that
-        failed or was cancelled, whose message may or may not be written, is safely made again under the same id.
+        failed or was cancelled, whose message may or may not be written, is safely made again under the same id. On a
+        node that has yet to catch up it waits for that, 10 s at most, since repeats can be told only then.
 
         Raises SourceBusy, SourceTimeout or another SourceError; ClientError 40010 for an impossible channel; TypeError
         or ValueError for data that cannot be sent.
@@ -186,6 +187,7 @@ class Server:
             data, encoding = orjson.dumps(data).decode(), encoding or "json"
         elif not isinstance(data, str | bytes | None):
             raise TypeError(f"data is text, bytes, a dict, a list or None, not {type(data).__name__}")
+        target = self._channel(channel)
         message = OutMessage(
             id=id or secrets.token_urlsafe(12),
             data=data,
@@ -194,10 +196,9 @@ class Server:
             client_id=client_id,
             extras=extras,
         )
+        await self._caught_up()
         written: asyncio.Future[list[str] | SourceError] = asyncio.get_running_loop().create_future()
-        self._publisher.write(
-            self._channel(channel), [message], lambda result: None if written.done() else written.set_result(result)
-        )
+        self._publisher.write(target, [message], lambda result: None if written.done() else written.set_result(result))
         result = await written
         if isinstance(result, SourceError):
             raise result
@@ -218,6 +219,13 @@ class Server:
         """Counters and gauges by name; `/metrics` has the same with explanations."""
         return {**self._engine.stats(), **self._publisher.counts, "connections": len(self._connections)}
 
+    async def _caught_up(self) -> None:
+        try:
+            async with asyncio.timeout(PUBLISH_HOLD_S):
+                await self.ready()
+        except TimeoutError:
+            raise SourceBusy(f"nothing can be published yet: {self.health().reason}") from None
+
     def _channel(self, name: str) -> str:
         return parse_name(name, self._session_settings.limits.channel_bytes).channel
 
@@ -226,12 +234,13 @@ class Server:
     async def _start(self, stack: AsyncExitStack) -> None:
         """Starts part after part; `stack` stops, in reverse, those that were started."""
         loop = asyncio.get_running_loop()
-        keys, secret = await self._credentials()
+        access = await asyncio.to_thread(grant_access, self.config, self._authorize)
+        self.key = access.key
 
         engine = self._engine = Engine(
             io_threads=self.config.io_threads,
             history_ms=self.config.history_ms,
-            secret=secret,
+            secret=access.secret,
             max_idle_ms=self._session_settings.max_idle_ms,
             history_bytes=self.config.history_bytes,
         )
@@ -258,7 +267,7 @@ class Server:
         self._publisher = Publisher(
             engine, source, self._routing.publish_topic, took=self._metrics.publish_seconds.observe
         )
-        self._connect_parts(keys, secret)
+        self._connect_parts(access)
         self._watch(stack, engine.event_fd, self._on_events)
         if engine.shard_fd >= 0:
             self._watch(stack, engine.shard_fd, engine.run_shards)
@@ -271,31 +280,17 @@ class Server:
         self.port = await self._listen()
         stack.push_async_callback(self.drain, 0)
 
-    async def _credentials(self) -> tuple[Keys, bytes]:
-        """The keys that let clients in, and the node's secret; what is not configured is kept beside the log."""
-        config = self.config
-        keys = self._configured_keys
-        self.key = _without_capability(config.key[0]) if config.key and not self._authorize else None
-        need_key = not keys and self._authorize is None
-        secret = config.secret
-        if need_key or secret is None:
-            made = await asyncio.to_thread(load_or_create, config.data)
-            secret = secret or made.secret
-            if need_key:
-                keys, self.key = [Key.parse(made.key)], made.key
-        return (_Authorized(self._authorize) if self._authorize else Keys(keys)), secret.encode()
-
-    def _connect_parts(self, keys: Keys, secret: bytes) -> None:
+    def _connect_parts(self, access: Access) -> None:
         """Makes what clients meet, none of which does anything yet."""
         settings = self._session_settings
         table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
-        connection_keys = ConnectionKeys(secret)
+        connection_keys = ConnectionKeys(access.secret)
 
         def opener(query: Any, authorization: str | None, now_ms: int) -> Session:
             return open_session(
                 query,
                 authorization=authorization,
-                keys=keys,
+                keys=access.keys,
                 table=table,
                 connection_keys=connection_keys,
                 channels=self._engine,
@@ -310,9 +305,9 @@ class Server:
             ready=self._subscriptions.ready,
             clock=_now_ms,
         )
-        rest = Rest(keys, self._engine, self._publisher, _now_ms, settings.limits)
+        rest = Rest(access.keys, self._engine, self._publisher, _now_ms, settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
-        demo_key = self.key if not self.config.key and _is_loopback(self.config.host) else None
+        demo_key = access.key if access.made and _is_loopback(self.config.host) else None
         router = Router([*probes(self.health, self._metrics.render), *rest.routes(), *comet(), *pages(demo_key)])
         self._front = Front(router, self._connections.accept)
         most = connection_limit()
@@ -371,20 +366,6 @@ class _Sink:
         self._loop.call_soon_threadsafe(self._caught_up)
 
 
-class _Authorized(Keys):
-    """The program's own rule in the place of a table of keys."""
-
-    def __init__(self, authorize: Authorize) -> None:
-        super().__init__(())
-        self._authorize = authorize
-
-    def authenticate(self, key: str, client_id: str | None = None) -> Identity:
-        identity = self._authorize(key, client_id)
-        if identity is None:
-            raise ClientError(error(40101))
-        return identity
-
-
 def _source(config: Config) -> Source:
     """The log that the configuration names. confluent-kafka is loaded only for Kafka."""
     if config.kafka is None:
@@ -394,11 +375,6 @@ def _source(config: Config) -> Source:
     from fanout.sources.kafka import KafkaSource
 
     return KafkaSource(config.kafka_settings)
-
-
-def _without_capability(key: str) -> str:
-    name, _, rest = key.partition(":")
-    return f"{name}:{rest.partition('=')[0]}"
 
 
 def _is_loopback(host: str) -> bool:

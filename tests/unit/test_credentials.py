@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from fanout.auth.keys import Key
-from fanout.credentials import load_or_create
-from fanout.errors import ConfigError
+from fanout.config import Config
+from fanout.credentials import grant_access, load_or_create
+from fanout.errors import ClientError, ConfigError
 
 
 def test_are_made_once_and_kept(tmp_path: Path) -> None:
@@ -50,3 +51,24 @@ def test_in_a_place_that_cannot_be_written_are_refused_with_the_option(tmp_path:
         ConfigError, match=r"^data: '.*/file/data' cannot be used \(Not a directory\); give a directory"
     ):
         load_or_create(tmp_path / "file" / "data")
+
+
+def test_of_a_node_without_keys_are_the_made_ones(tmp_path: Path) -> None:
+    made = load_or_create(tmp_path)
+    access = grant_access(Config(data=tmp_path), None)
+    assert (access.key, access.secret, access.made) == (made.key, made.secret.encode(), True)
+    assert access.keys.authenticate(made.key).client_id == "*"
+
+
+def test_of_a_node_with_keys_are_those_alone(tmp_path: Path) -> None:
+    access = grant_access(Config(data=tmp_path, key=('a.b:s={"x":["subscribe"]}', "a.c:t")), None)
+    assert (access.key, access.made) == ("a.b:s", False)
+    assert access.keys.authenticate("a.b:s").capability == {"x": frozenset({"subscribe"})}
+    with pytest.raises(ClientError):
+        access.keys.authenticate(load_or_create(tmp_path).key)
+
+
+def test_that_are_all_configured_touch_no_directory(tmp_path: Path) -> None:
+    access = grant_access(Config(data=tmp_path / "data", key=("a.b:s",), secret="a secret of the nodes"), None)
+    assert access.secret == b"a secret of the nodes"
+    assert not (tmp_path / "data").exists()
