@@ -46,6 +46,7 @@ pub(super) struct Cached {
     pub(super) full: bool,
     pub(super) frame: Frame,
 }
+
 impl Ring {
     /// Appends; returns the message's cost.
     pub(super) fn push(&mut self, message: Message) -> usize {

@@ -10,6 +10,7 @@ use crate::limits::OUTBOX_FRAMES_BYTES;
 use crate::outbox::Outbox;
 use crate::wire::Wire;
 
+/// A connection's outgoing side.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "four independent facts, not the states of one")]
 pub(super) struct Connection {
@@ -31,8 +32,10 @@ pub(super) struct Connection {
     pub(super) since_ms: i64,
 }
 
+/// How far a connection's life has gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
+    /// It is written to.
     Open,
     /// CLOSE is queued; nothing follows it.
     Finishing,
@@ -59,9 +62,12 @@ pub(super) struct Group {
     pub(super) first: usize,
 }
 
+/// Where one attachment stands in its channel.
 #[derive(Debug)]
 pub(super) struct Cursor {
+    /// The number of the next message it has not been given.
     pub(super) at: u64,
+    /// Of its connection.
     pub(super) slot: u32,
     pub(super) number: u32,
     /// Given nothing: the ring passed it, or it never wanted messages.
@@ -70,13 +76,14 @@ pub(super) struct Cursor {
     pub(super) special: Option<Box<Special>>,
 }
 
+/// What makes a cursor's frames its own.
 #[derive(Debug, Default)]
 pub(super) struct Special {
     pub(super) spelling: Option<Arc<str>>,
     pub(super) filter: Filter,
 }
 
-/// See the module's text./// Gives a connection what one cursor has yet to be given, as far as there is room.
+/// Gives a connection what one cursor has yet to be given, as far as there is room.
 pub(super) fn fill(
     connection: &mut Connection,
     cursor: &mut Cursor,
