@@ -381,6 +381,9 @@ impl Shard {
         let Self { groups, connections, hub, events, .. } = self;
         let Some(connection) = connections[at].as_mut() else { return };
         connection.behind = false;
+        if connection.attachments.len() > 1 {
+            connection.attachments.rotate_left(1); // the room goes to another one first each time
+        }
         let context = hub.context();
         let places: SmallVec<[Place; 8]> = connection.attachments.iter().copied().collect();
         for place in places {
