@@ -153,3 +153,34 @@ async def test_refused_message_stays_and_can_be_sent_again(tmp_path: Path, brows
         assert "not sent: not permitted" in status
         await page.ask("click", selector=".again")
         await page.await_messages(".failed .status", 1)
+
+
+async def test_page_keeps_the_newest_messages_only(node: NodeProcess, browser: LineProcess) -> None:
+    page = await open_page(browser, f"{node.url}/?channel=busy#key={KEY}")
+    await page.write("attached")
+    await page.await_messages("#log .text", 1)
+    async with httpx.AsyncClient(auth=httpx.BasicAuth(*KEY.split(":")), base_url=node.url) as client:
+        await client.post("/channels/busy/messages", json=[{"data": str(number)} for number in range(510)])
+    script = "return document.querySelector('#log li:last-child .text')?.textContent === '509'"
+    await page.ask("wait", script=script, argument=None, timeout=WAIT_MS)
+    assert await page.ask("texts", selector="#log .text") == [str(number) for number in range(10, 510)]
+
+
+async def test_page_refuses_to_write_when_too_much_waits(node: NodeProcess, browser: LineProcess) -> None:
+    page = await open_page(browser, f"{node.url}/#key={KEY}")
+    await page.write("attached")
+    await page.await_messages("#log .text", 1)
+    await node.kill()
+    await page.await_state("disconnected")
+    script = """
+        for (let number = 1; number <= 201; number++) {
+            document.querySelector("#text").value = String(number);
+            document.querySelector("#compose").requestSubmit();
+        }
+    """
+    await page.ask("evaluate", script=script)
+    (status,) = await page.await_messages(".failed .status", 1)
+    assert "too many messages are waiting" in status
+    await node.start()
+    stored = await page.await_messages("#log .text", 201)
+    assert stored == ["attached", *(str(number) for number in range(1, 201))]
