@@ -46,6 +46,11 @@ class NodeProcess:
         assert self._process is not None
         return self._process.pid
 
+    def resident_bytes(self) -> int:
+        """What the process holds of the machine's memory now."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+
     async def start(self) -> None:
         """Starts the process and waits until it says that it is ready."""
         self._process = await asyncio.create_subprocess_exec(

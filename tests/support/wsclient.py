@@ -9,6 +9,7 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import logging
 import socket
 import struct
 from collections import deque
@@ -30,6 +31,8 @@ ATTACH, ATTACHED, DETACH, MESSAGE = Action.ATTACH, Action.ATTACHED, Action.DETAC
 RESUMED = 1 << 2  # of ATTACHED's flags
 ANSWER_S = 20
 RETRY_S = 0.2
+
+logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of thousands of connections
 
 
 class ProtocolError(Exception):
