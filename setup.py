@@ -24,7 +24,7 @@ MODULES = [
 
 def compile_cython() -> None:
     """Compiles what changed since the last time, beside its source."""
-    modules = cythonize(MODULES, quiet=True, language_level=3)
+    modules = cythonize(MODULES, quiet=True, language_level=3)  # type: ignore[no-untyped-call]
     command = Distribution({"name": "fanout", "ext_modules": modules}).get_command_obj("build_ext")
     command.inplace = True
     command.ensure_finalized()
@@ -40,7 +40,7 @@ def build_wheel(
     for stale in Path("fanout").rglob("_*.so"):
         stale.unlink()
     compile_cython()
-    return maturin.build_wheel(wheel_directory, config_settings, metadata_directory)
+    return str(maturin.build_wheel(wheel_directory, config_settings, metadata_directory))
 
 
 def build_editable(
@@ -49,7 +49,7 @@ def build_editable(
     metadata_directory: str | None = None,
 ) -> str:
     compile_cython()
-    return maturin.build_editable(wheel_directory, config_settings, metadata_directory)
+    return str(maturin.build_editable(wheel_directory, config_settings, metadata_directory))
 
 
 if __name__ == "__main__":

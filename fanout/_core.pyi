@@ -1,10 +1,10 @@
 """The bridge to the native engine: handles, ownership, error translation; no policy.
 
-Threads: `records`, `partition` and `progress` belong to one thread at a time (the source's); everything else
-belongs to the event loop that made the engine. Bytes that are handed in are copied; bytes that come out are the caller's.
+Threads: `records`, `partition` and `progress` belong to one thread at a time (the source's); everything else belongs to
+the event loop that made the engine. Bytes that are handed in are copied; those that come out are the caller's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 from fanout.types import Message
@@ -27,11 +27,11 @@ JSON: Final = 0
 MSGPACK: Final = 1
 
 # Outcomes of `locate`.
-FRESH: Final = 0      # no position was given: live, or rewound
-RESUMED: Final = 1    # continues exactly after the given position
-GAP: Final = 2        # messages after the position are no longer held: continues with the earliest that is
-FOREIGN: Final = 3    # not a position of this channel in this log: live
-AHEAD: Final = 4      # the position is beyond what this node has read so far: ask again in a moment
+FRESH: Final = 0  # no position was given: live, or rewound
+RESUMED: Final = 1  # continues exactly after the given position
+GAP: Final = 2  # messages after the position are no longer held: continues with the earliest that is
+FOREIGN: Final = 3  # not a position of this channel in this log: live
+AHEAD: Final = 4  # the position is beyond what this node has read so far: ask again in a moment
 
 @final
 class Plan:
@@ -74,15 +74,18 @@ class Engine:
         history_bytes: int = 512 << 20,
     ) -> None:
         """`io_threads=0`: the same shards run on the loop; call `run_shards` when `shard_fd` is readable.
-        `secret` has at least 16 bytes; all nodes of one log share it. Raises ValueError for what is out of range."""
+        `secret` has at least 16 bytes; all nodes of one log share it. Raises ValueError for what is out of range.
+        """
 
     # -- what the source delivers (Sink) --
     def rules(self, rules: Sequence[tuple[str, str]]) -> None:
         """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
-        To be called before the first record."""
+        To be called before the first record.
+        """
     def router(self, route: Callable[[Any], tuple[str, ...]] | None) -> None:
         """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the
-        source's thread and must not raise (`fanout.routing.guarded`); an impossible name is counted and skipped."""
+        source's thread and must not raise (`fanout.routing.guarded`); an impossible name is counted and skipped.
+        """
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...
@@ -90,12 +93,14 @@ class Engine:
     # -- connections --
     def register(self, fd: int, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Takes over the outgoing side of a connected, non-blocking socket; returns the connection's handle (> 0).
-        The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone."""
+        The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone.
+        """
     def unregister(self, connection: int) -> None:
-        """The socket is about to be closed. After this returns `fd` is never touched again. Unknown handles are ignored."""
+        """The socket is about to be closed. After this returns `fd` is never touched again. Unknown is ignored."""
     def send(self, connection: int, payload: bytes, opcode: int = 0) -> None:
         """Queues one WebSocket message, in order with everything else. `opcode` 0 stands for the connection's wire's
-        (1 text, 2 binary; 9 ping, 10 pong)."""
+        (1 text, 2 binary; 9 ping, 10 pong).
+        """
     def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
         """Queues a CLOSE frame; when all is written the engine shuts the socket down. The loop then sees its end."""
     def abort(self, connection: int) -> None:
@@ -107,7 +112,8 @@ class Engine:
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> Plan:
         """Finds where an attachment starts. Without a serial: at the earliest held message that is among the last
         `rewind_count` (100 at most) and not older than `rewind_ms`; 0 = no such limit, both 0 = live. ValueError for an
-        empty or endless name."""
+        empty or endless name.
+        """
     def attach(
         self,
         connection: int,
@@ -120,7 +126,8 @@ class Engine:
     ) -> None:
         """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
         the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
-        name as the client wrote it, put into every frame."""
+        name as the client wrote it, put into every frame.
+        """
     def detach(self, connection: int, attachment: int, reply: bytes | None) -> None: ...
 
     # -- events for the loop --
@@ -130,7 +137,8 @@ class Engine:
     def events(self) -> list[tuple[str, int, int]]:
         """Takes what happened: ("lost", connection, attachment): continuity was lost, deliveries stopped until the next
         `attach`; ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
-        dead); ("wake", cursor id, 0): a Cursor has messages waiting."""
+        dead); ("wake", cursor id, 0): a Cursor has messages waiting.
+        """
     @property
     def shard_fd(self) -> int:
         """With `io_threads=0`: readable when `run_shards` has work; -1 else."""
@@ -140,7 +148,14 @@ class Engine:
     def find(self, channel: str, message_id: str) -> str | None:
         """The serial of the message with this id, if the de-duplication window holds it."""
     def history(
-        self, channel: str, start_ms: int, end_ms: int, forwards: bool, limit: int, cursor: str | None, until: str | None
+        self,
+        channel: str,
+        start_ms: int,
+        end_ms: int,
+        forwards: bool,
+        limit: int,
+        cursor: str | None,
+        until: str | None,
     ) -> tuple[list[Message], str | None]:
         """A page of the messages that are held, and the cursor of the next page. ValueError for a foreign cursor."""
     def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
@@ -155,4 +170,3 @@ class Engine:
 
 def message_serial(partition: int, offset: int) -> str:
     """The serial of the message at these coordinates; rises with the offset within a partition."""
-

@@ -160,7 +160,7 @@ class TestRefusals:
         ],
     )
     def test_options_out_of_range(self, options: dict[str, Any]) -> None:
-        with pytest.raises(ValueError, match="must|needed"):
+        with pytest.raises(ValueError, match=r"must|needed"):
             _core.Engine(**{"secret": SECRET, **options})
 
     def test_a_bad_template_is_named(self, engine: _core.Engine) -> None:
