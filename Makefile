@@ -8,6 +8,10 @@ CARGO  := cargo --quiet
 RUST   := --manifest-path rust/Cargo.toml
 NODE   := tests/clients/node_modules
 
+# maturin, cython-lint and cargo find the environment's tools, whoever calls them.
+export PATH := $(abspath $(BIN)):$(PATH)
+export VIRTUAL_ENV := $(abspath $(VENV))
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help env build serve test check-system lint format cargo-test pytest bench clean
@@ -37,19 +41,20 @@ format: env ## put Python and Rust into the project's layout
 	$(CARGO) fmt $(RUST) --all
 
 cargo-test: ## the tests of the Rust crates
-	$(CARGO) test $(RUST) --package fanout-engine --package fanout-io
+	$(CARGO) test $(RUST) --package fanout-engine --package fanout-io --package fanout-load
 
 pytest: build ## the tests of the package, short benchmarks among them (ARGS='-k name')
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),tests benchmarks)
 
 bench: build ## measure (ARGS='-k name'); takes minutes and wants a quiet machine
-	$(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+	FANOUT_BENCH=full $(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
 
 env: $(VENV)/.stamp-env ## make .venv with everything that building needs
 
 build: $(VENV)/.stamp-install ## compile what has changed, for running from this folder
 	@$(BIN)/python setup.py
-	@PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV=$(abspath $(VENV)) maturin develop --release --skip-install --quiet
+	@maturin develop --release --skip-install \
+		2> $(VENV)/maturin.log || { cat $(VENV)/maturin.log; exit 1; }
 
 clean: ## remove what was built and installed; messages in fanout-data stay
 	rm -rf $(VENV) $(NODE) rust/target build dist *.egg-info
@@ -65,9 +70,9 @@ $(VENV)/.stamp-env: pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/build-requires.txt
 	@touch $@
 
-# The build uses the tools of the environment, so that cargo finds its last work whoever calls it.
+# The build uses the environment's tools and no copies of its own, so that cargo finds its last work.
 $(VENV)/.stamp-install: $(VENV)/.stamp-env
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[test,lint]'
 	@touch $@
 

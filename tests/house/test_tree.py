@@ -11,7 +11,7 @@ import pytest
 from fanout.config import Config
 
 ROOT = Path(__file__).parents[2]
-CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".js", ".mjs", ".html", ".css"}
+CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".c", ".js", ".mjs", ".html", ".css"}
 TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".xml", ""}
 LINES_MAX = 600
 

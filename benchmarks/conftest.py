@@ -1,0 +1,103 @@
+"""Short by default, so that every test run runs them; FANOUT_BENCH=full for figures worth reading.
+
+The long form writes what it measured to benchmarks/results/, together with commit, machine, versions and settings.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.harness import ROOT, Tools, build_tools
+
+pytest_plugins = ["tests.support.fixtures_kafka"]
+
+FULL = os.environ.get("FANOUT_BENCH") == "full"
+BUILD_AND_RUN_S = 1800
+PACKAGES = ["uvloop", "picows", "confluent-kafka", "cython"]
+
+MEASURED = pytest.StashKey[dict[str, dict[str, Any]]]()
+
+Record = Callable[..., None]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(BUILD_AND_RUN_S))
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Tools:
+    """The load client and the control, compiled."""
+    return build_tools(tmp_path_factory.mktemp("control"))
+
+
+@pytest.fixture
+def record(request: pytest.FixtureRequest, benchmark: Any) -> Record:
+    """`record(figure=value, …)` keeps figures for the summary, the results file and pytest-benchmark's own."""
+
+    def keep(**figures: Any) -> None:
+        rounded = {name: round(value, 4) if isinstance(value, float) else value for name, value in figures.items()}
+        benchmark.extra_info.update(rounded)
+        measured = request.config.stash.setdefault(MEASURED, {})
+        measured.setdefault(request.node.name, {}).update(rounded)
+
+    return keep
+
+
+@pytest.fixture(autouse=True, scope="session")
+def quiet_driver() -> Iterator[None]:
+    """The driver of the benchmarks stays off the server's core."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    measured = config.stash.get(MEASURED, {})
+    if not measured:
+        return
+    terminalreporter.section(f"benchmarks, {'full' if FULL else 'short form: not figures to quote'}")
+    for name, figures in measured.items():
+        terminalreporter.write_line(name + ": " + ", ".join(f"{key} {value}" for key, value in figures.items()))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    measured = session.config.stash.get(MEASURED, {})
+    if not FULL or not measured:
+        return
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    result = {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "commit": commit + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""),
+        "command": "FANOUT_BENCH=full " + " ".join(["pytest", *sys.argv[1:]]),
+        "machine": {
+            "cpu": _cpu(),
+            "cores": len(os.sched_getaffinity(0)),
+            "kernel": platform.release(),
+            "load_average": os.getloadavg(),
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "measured": measured,
+    }
+    path = ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

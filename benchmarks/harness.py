@@ -1,0 +1,173 @@
+"""The programs that a benchmark consists of, each a process on its own core, and what they cost.
+
+- A program is spoken to in lines and answers each with one line of JSON; none outlives its block.
+- Cost is CPU time, user and system, of the server's whole process, read from outside by the kernel's own clock.
+- A server runs on the first core, whoever loads it on the last: with one core they share it, and figures mean little.
+"""
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+__all__ = ["ROOT", "SERVER_CORE", "Cost", "Crowd", "Program", "build_tools", "load", "node"]
+
+ROOT = Path(__file__).parent.parent
+CORES = sorted(os.sched_getaffinity(0))
+SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+ANSWER_S = 90
+TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process has used so far; subtract two. `user_s` has the grain of the kernel's ticks, 10 ms."""
+
+    cpu_s: float
+    user_s: float
+    wall_s: float
+
+    def __sub__(self, earlier: "Cost") -> "Cost":
+        return Cost(self.cpu_s - earlier.cpu_s, self.user_s - earlier.user_s, self.wall_s - earlier.wall_s)
+
+
+class Program:
+    """A running program; a context that kills it."""
+
+    def __init__(self, *command: str | Path, core: int) -> None:
+        pinned = ["taskset", "--cpu-list", str(core), *map(str, command)]
+        self._process = subprocess.Popen(pinned, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+        self._name = Path(command[0]).name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def hear(self) -> dict[str, Any]:
+        """The next line that it prints. Fails if there is none within 90 s."""
+        assert self._process.stdout is not None
+        readable, _, _ = select.select([self._process.stdout], [], [], ANSWER_S)
+        line = self._process.stdout.readline() if readable else b""
+        if not line:
+            raise AssertionError(f"{self._name} {'has ended' if readable else 'does not answer'}; see its error output")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, line: str) -> dict[str, Any]:
+        """Says a line and returns the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        return self.hear()
+
+    def cost(self) -> Cost:
+        """CPU time of all its threads, and the time of day."""
+        clock = (~self.pid << 3) | 2  # the kernel's name for another process's CPU clock: clock_getcpuclockid(3)
+        ticks = int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11])
+        return Cost(time.clock_gettime(clock), ticks * TICK_S, time.perf_counter())
+
+    def memory(self) -> int:
+        """Bytes of its own memory that are resident: not the kernel's for its sockets, not files."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon:"))
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What is compiled for the benchmarks."""
+
+    load: Path
+    control: Path
+
+
+def build_tools(directory: Path) -> Tools:
+    """Compiles the load client, and the control into `directory`."""
+    cargo = ["cargo", "build", "--quiet", "--release", "--manifest-path", "rust/Cargo.toml", "--package", "fanout-load"]
+    subprocess.run(cargo, cwd=ROOT, check=True)
+    target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "rust/target"))
+    control = directory / "control"
+    subprocess.run([shutil.which("cc") or "gcc", "-O2", "-o", control, "benchmarks/control.c"], cwd=ROOT, check=True)
+    return Tools(target / "release/fanout-load", control)
+
+
+@contextmanager
+def node(*arguments: str) -> Iterator[tuple[Program, dict[str, Any]]]:
+    """A node as `benchmarks/node.py` runs it, and what it says of itself."""
+    with Program(sys.executable, "-m", "benchmarks.node", *arguments, core=SERVER_CORE) as server:
+        yield server, server.hear()
+
+
+def load(tools: Tools, port: int, connections: int, *arguments: str) -> Program:
+    """A load client; the first thing that it says is that all are attached."""
+    return Program(
+        tools.load, "receive", f"127.0.0.1:{port}", f"--connections={connections}", *arguments, core=LOAD_CORE
+    )
+
+
+class Crowd:
+    """A server of one channel with subscribers, who receive `send`."""
+
+    def __init__(self, server: Program, clients: Program, connections: int, *, is_node: bool) -> None:
+        self.server = server
+        self.clients = clients
+        self.connections = connections
+        self._batch = " 1" if is_node else ""
+        self._sent = 0
+        self._received = 0
+
+    def _send(self, count: int) -> None:
+        self._sent = int(self.server.ask(f"send {count}{self._batch}")["sent"])
+
+    def _await(self, target: int) -> None:
+        assert self.clients.ask(f"until {target}") == {"reached": True, "missing": 0}
+
+    def one_at_a_time(self, messages: int) -> "Received":
+        """Each message is sent when all have the one before."""
+        return self._measure(messages, window=1)
+
+    def windowed(self, messages: int, window: int) -> "Received":
+        """So many are under way at a time: as soon as all have half of them, as many follow."""
+        return self._measure(messages, window)
+
+    def _measure(self, messages: int, window: int) -> "Received":
+        end = self._sent + messages
+        before = self.server.cost()
+        self._send(min(window, messages))
+        while self._sent < end:
+            self._await(self._sent - window // 2)
+            self._send(min(max(window // 2, 1), end - self._sent))
+        self._await(end)
+        cost = self.server.cost() - before
+        report = self.clients.ask("report")
+        wrong = {what: report[what] for what in ("lost", "doubled", "reordered", "closed")}
+        assert wrong == {"lost": 0, "doubled": 0, "reordered": 0, "closed": 0}
+        assert report["deliveries"] == messages * self.connections
+        return Received(report["deliveries"], cost, report)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What arrived in one round, all of it in order, and what it cost the server."""
+
+    deliveries: int
+    cost: Cost
+    report: dict[str, Any]
+
+    @property
+    def cpu_us(self) -> float:
+        """CPU time per delivery in µs."""
+        return self.cost.cpu_s / self.deliveries * 1e6

@@ -1,0 +1,95 @@
+//! `fanout-load`: the other side of the benchmarks.
+//!
+//! `receive` is thousands of WebSocket clients that check every sequence number and cost next to no CPU; `engine` is
+//! the engine itself with a writer that throws everything away. Both are driven by lines on standard input and answer
+//! each with one line of JSON; they end when standard input does.
+
+use std::net::SocketAddrV4;
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+mod clock;
+mod commands;
+mod connection;
+mod engine;
+mod fleet;
+mod frames;
+mod limits;
+mod tally;
+
+#[derive(Parser)]
+#[command(about, disable_help_subcommand = true)]
+enum Job {
+    /// Connect, attach, print `{"attached":…}`; then obey `until N` (wait until every connection has N messages of each
+    /// of its channels) and `report` (counts and latencies since the last one)
+    Receive(Receive),
+    /// Publish to subscribers without sockets; obeys `round MESSAGES BATCH`
+    Engine(Engine),
+}
+
+#[derive(clap::Args)]
+struct Receive {
+    /// Address of the server, on loopback
+    address: SocketAddrV4,
+    /// How many connections to open
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::CONNECTIONS_MAX))]
+    connections: u32,
+    /// How many channels there are: `load-0`, `load-1`, …
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::CHANNELS_MAX))]
+    channels: u32,
+    /// How many of them each connection follows, dealt in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::FOLLOWED_MAX))]
+    follow: u32,
+    /// Key to authenticate with
+    #[arg(long, default_value = "")]
+    key: String,
+    /// What to speak
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+    /// No handshake and no protocol: the server only sends
+    #[arg(long)]
+    raw: bool,
+    /// Connections being opened at any time
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pace: u32,
+    /// How long to wait for all to be attached, and for each `until`, in seconds
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    timeout: u32,
+}
+
+#[derive(clap::Args)]
+struct Engine {
+    /// Connections, each attached to one channel
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    subscribers: u32,
+    /// Channels, dealt to the connections in turn
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::CHANNELS_MAX))]
+    channels: u32,
+    /// Bytes of each message's data
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    payload: u32,
+    /// What the connections speak
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Json,
+    Msgpack,
+}
+
+fn main() -> ExitCode {
+    let result = match Job::parse() {
+        Job::Receive(options) => fleet::run(&options),
+        Job::Engine(options) => engine::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("fanout-load: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
