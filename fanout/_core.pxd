@@ -1,4 +1,4 @@
-"""The engine's table of C functions (`rust/python/src/table.rs`); `VERSION` there changes with what is declared here."""
+"""The engine's table of C functions (`rust/python/src/table.rs`); what is declared here changes `VERSION` there."""
 
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t

@@ -13,7 +13,7 @@ from fanout.errors import ErrorInfo
 from fanout.transports.http import Request, Response
 from fanout.wire import JSON, MSGPACK, encode
 
-__all__ = ["MEDIA_TYPES", "error_reply", "preflight", "reply", "with_cors"]
+__all__ = ["MEDIA_TYPES", "accepted_wire", "error_reply", "preflight", "reply", "with_cors"]
 
 MEDIA_TYPES: Final = {"application/json": JSON, "application/x-msgpack": MSGPACK}
 
