@@ -109,7 +109,7 @@ class Feed:
             self._producer.produce(MESSAGES, value, self.keyed[channel])
             return
         region, kind = divmod(channel - len(self.keyed), len(KINDS))
-        headers = [("region", REGIONS[region].encode())] if number % 11 else []
+        headers: dict[str, str | bytes | None] = {"region": REGIONS[region]} if number % 11 else {}
         self._producer.produce(
             self._topic, f'{{"kind":"{KINDS[kind]}","n":{number}}}', f"customer{number % 23}", headers=headers
         )

@@ -80,6 +80,10 @@ class LineProcess:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reader = asyncio.create_task(self._read())
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def ask(self, op: str, **arguments: Any) -> Any:
         """Sends a command and returns its result."""
         number = next(self._numbers)
@@ -157,6 +161,11 @@ class AgentHost:
         self._lines = lines
         self._names = itertools.count(1)
         self._open: set[Agent] = set()
+
+    @property
+    def pid(self) -> int:
+        """The process; with `browser` the one that drives Chromium."""
+        return self._lines.pid
 
     async def ask(self, op: str, **arguments: Any) -> Any:
         """One command to the agents of this process."""

@@ -89,7 +89,8 @@ def _records(consumer: Consumer, admin: AdminClient, topics: Iterable[str]) -> I
         for message in [first, *consumer.consume(10_000, 0)] if first else ():
             if error := message.error():
                 raise RuntimeError(error.str())
-            where, headers = (message.topic(), message.partition(), message.offset()), dict(message.headers() or ())
+            where: Any = (message.topic(), message.partition(), message.offset())  # a record has them all
+            headers: Any = dict(message.headers() or ())
             yield LogRecord(*where, message.key(), message.value(), headers)
 
 

@@ -220,10 +220,8 @@ class RawClient:
         self.received.setdefault(channel, []).append(Received(message["id"], self._payload(message)))
 
     def _payload(self, message: dict[str, Any]) -> str:
-        data, encoding = message.get("data"), message.get("encoding")
-        if encoding == "base64":
-            data = base64.b64decode(data)
-        return text_of(data)
+        data: Any = message.get("data")
+        return text_of(base64.b64decode(data) if message.get("encoding") == "base64" else data)
 
     def _frame(self, payload: bytes) -> None:
         frame = msgspec.msgpack.decode(payload) if self._binary else orjson.loads(payload)
@@ -317,7 +315,7 @@ class _Listener(WSListener):
         if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
             self._client._frame(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
-            self._client.close_code = frame.get_close_code()
+            self._client.close_code = int(frame.get_close_code())
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
 
