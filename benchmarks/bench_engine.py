@@ -8,7 +8,7 @@ import pytest
 from benchmarks.conftest import FULL, Record
 from benchmarks.harness import SERVER_CORE, Program, Tools
 
-ROUNDS = 9 if FULL else 3
+ROUNDS = 5 if FULL else 3
 DELIVERIES = 4_000_000 if FULL else 400_000  # a round
 MESSAGES_MAX = 200_000 if FULL else 20_000
 SUBSCRIBERS = [1, 100, 1_000, 10_000] if FULL else [1, 1_000]

@@ -25,8 +25,13 @@ BUILD_AND_RUN_S = 1800
 PACKAGES = ["uvloop", "picows", "confluent-kafka", "cython"]
 
 MEASURED = pytest.StashKey[dict[str, dict[str, Any]]]()
+LOAD_BEFORE = pytest.StashKey[tuple[float, float, float]]()
 
 Record = Callable[..., None]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    session.config.stash[LOAD_BEFORE] = os.getloadavg()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,7 +90,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
             "cpu": _cpu(),
             "cores": len(os.sched_getaffinity(0)),
             "kernel": platform.release(),
-            "load_average": os.getloadavg(),
+            "load_average_before": session.config.stash[LOAD_BEFORE],
+            "load_average_after": os.getloadavg(),
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
         "measured": measured,
