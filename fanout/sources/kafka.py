@@ -158,7 +158,7 @@ class KafkaSource:
             complete = watch.complete  # asked before `found` is emptied: then all that it speaks of is taken here
             while watch.found:
                 self._change(consumer, sink, watch.found.popleft())
-            if first := consumer.poll(PROGRESS_S):
+            if (first := consumer.poll(PROGRESS_S)) is not None:  # a message without a value is false
                 batch = [first, *consumer.consume(LIMITS.read_batch - 1, 0)]
                 if any(message.error() for message in batch):
                     batch = [message for message in batch if not self._is_error(message, watch)]

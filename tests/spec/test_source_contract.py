@@ -1,0 +1,279 @@
+"""What every source promises (`fanout.sources.base`), asked of each one in the same words."""
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from fanout.errors import SourceBusy, SourceError
+from fanout.sources.base import LIMITS, NewRecord, Source
+from fanout.sources.embedded import EmbeddedSource
+from fanout.sources.kafka import KafkaSource
+from tests.support.sources import RecordingSink, append, begin_append, eventually, record
+
+HOUR_MS = 3_600_000
+
+
+class Log:
+    """One log; every source from it reads and writes the same."""
+
+    def __init__(self, make: Callable[[], Source], stack: AsyncExitStack) -> None:
+        self._make = make
+        self._stack = stack
+
+    def topic(self) -> str:
+        return f"contract-{uuid.uuid4().hex[:12]}"
+
+    def source(self) -> Source:
+        source = self._make()
+        self._stack.push_async_callback(source.stop)
+        return source
+
+    async def reading(self, *topics: str, history_ms: int = HOUR_MS) -> tuple[Source, RecordingSink]:
+        """A source that has caught up, and its sink."""
+        source, sink = self.source(), RecordingSink()
+        await source.start(sink, topics, history_ms)
+        await eventually(lambda: sink.is_ready)
+        return source, sink
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+    if request.param == "embedded":
+        make: Callable[[], Source] = lambda: EmbeddedSource(tmp_path / "log")  # noqa: E731
+    else:
+        client = request.getfixturevalue("kafka").client
+        make = lambda: KafkaSource(client, partitions=1)  # noqa: E731
+    async with AsyncExitStack() as stack:
+        yield Log(make, stack)
+
+
+# -- order, start, ready --
+
+
+async def test_what_is_appended_is_read_back_in_order_each_once(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    values = [b"%d" % i for i in range(500)]
+    places = await asyncio.gather(*(append(source, record(topic, value)) for value in values))
+    await eventually(lambda: len(sink.delivered) >= 500)
+    assert sink.values(topic) == values
+    assert [r.offset for r in sink.delivered] == [place[0].offset for place in places]
+    assert [r.timestamp for r in sink.delivered] == [place[0].timestamp for place in places]
+
+
+async def test_a_record_comes_back_as_it_was_written(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    headers = [("fanout.id", b"x:0"), ("fanout.id", b"\x00\xff"), ("e\u0301", b""), ("none", None)]
+    now = time.time_ns() // 1_000_000
+    written = [
+        NewRecord(topic, None, None, []),
+        NewRecord(topic, b"", b"", []),
+        NewRecord(topic, b"\xff", b"v", headers),
+    ]
+    await append(source, *written)
+    await eventually(lambda: len(sink.delivered) >= 3)
+    assert [(r.key, r.value, list(r.headers or [])) for r in sink.delivered] == [w[1:] for w in written]
+    assert all(now - 1000 <= r.timestamp <= now + 60_000 for r in sink.delivered)
+
+
+async def test_a_partition_is_told_before_its_records(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    await append(source, record(topic, b"x"))
+    await eventually(lambda: sink.delivered)
+    assert sink.calls.index("partition") < sink.calls.index("records")
+    ((name, topic_id, partition, start),) = sink.partitions
+    assert (name, len(topic_id), partition, start) == (topic, 16, 0, 0)
+
+
+async def test_ready_comes_once_after_all_that_the_log_held(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    count = 3 * LIMITS.read_batch + 1
+    await asyncio.gather(*(append(source, record(topic, b"%d" % i)) for i in range(count)))
+    await source.stop()
+    _, sink = await log.reading(topic)
+    assert sink.before_ready == count
+    assert max(len(batch) for batch in sink.batches) <= LIMITS.read_batch
+    assert sink.calls.count("ready") == 1
+
+
+async def test_reading_begins_one_history_window_ago(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    await append(source, record(topic, b"old"), record(topic, b"old too"))
+    await asyncio.sleep(3)
+    await append(source, record(topic, b"new"))
+    await source.stop()
+    _, sink = await log.reading(topic, history_ms=2500)
+    assert sink.partitions[0][3] == 2
+    assert sink.values(topic) == [b"new"]
+
+
+async def test_without_anything_new_reading_begins_at_the_end(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    await append(source, record(topic, b"old"))
+    await asyncio.sleep(0.5)
+    await source.stop()
+    source, sink = await log.reading(topic, history_ms=1)
+    assert sink.partitions[0][3] == 1
+    await append(source, record(topic, b"new"))
+    await eventually(lambda: sink.values(topic) == [b"new"])
+
+
+async def test_a_restart_keeps_everything(log: Log) -> None:
+    topic = log.topic()
+    source, first = await log.reading(topic)
+    await append(source, *(record(topic, b"%d" % i) for i in range(10)))
+    await source.stop()
+    source, second = await log.reading(topic)
+    assert second.values(topic) == [b"%d" % i for i in range(10)]
+    assert second.partitions == first.partitions
+    (place,) = await append(source, record(topic, b"more"))
+    assert place.offset == 10
+
+
+async def test_many_topics(log: Log) -> None:
+    topics = [log.topic() for _ in range(20)]
+    source, sink = await log.reading(*topics)
+    assert sorted(name for name, *_ in sink.partitions) == sorted(topics)
+    assert len({topic_id for _, topic_id, *_ in sink.partitions}) == 20
+    for turn in range(3):
+        await append(source, *(record(topic, b"%d" % turn) for topic in topics))
+    await eventually(lambda: len(sink.delivered) >= 60)
+    assert all(sink.values(topic) == [b"0", b"1", b"2"] for topic in topics)
+
+
+# -- append --
+
+
+async def test_records_of_one_append_lie_next_to_each_other_in_the_order_of_the_calls(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    groups = [[record(topic, b"%d.%d" % (g, i)) for i in range(7)] for g in range(100)]
+    placed = await asyncio.gather(*(append(source, *group) for group in groups))
+    offsets = [place.offset for places in placed for place in places]
+    assert offsets == list(range(offsets[0], offsets[0] + 700))
+    assert {(place.topic, place.partition) for places in placed for place in places} == {(topic, 0)}
+
+
+async def test_an_append_of_nothing_is_confirmed(log: Log) -> None:
+    source, _ = await log.reading(log.topic())
+    assert await append(source) == []
+
+
+async def test_confirmations_come_on_the_loop_and_one_that_raises_harms_no_other(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    loop, threads, reported = asyncio.get_running_loop(), [], []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def bad(_: object) -> None:
+        threads.append(threading.get_ident())
+        raise ZeroDivisionError
+
+    source.append([record(topic, b"1")], bad)
+    await append(source, record(topic, b"2"))
+    assert threads == [threading.get_ident()]
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+
+
+@pytest.mark.parametrize("size", [0, LIMITS.append_bytes // 100])
+async def test_past_the_bound_append_raises_busy_and_takes_nothing(log: Log, size: int) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    fits = LIMITS.append_records if size == 0 else 99  # of 100, which the keys push past the bound
+    outcomes = [begin_append(source, record(topic, bytes(size))) for _ in range(fits)]
+    with pytest.raises(SourceBusy):
+        begin_append(source, record(topic, bytes(size)))
+    assert all(isinstance(outcome, list) for outcome in await asyncio.wait_for(asyncio.gather(*outcomes), 60))
+    await append(source, record(topic, b"later"))
+    await eventually(lambda: sink.delivered and sink.delivered[-1].value == b"later")
+    assert len(sink.delivered) == fits + 1
+
+
+# -- threads, health, stop --
+
+
+async def test_the_sink_is_called_from_one_thread_that_is_not_the_loops(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    await append(source, record(topic, b"x"))
+    await eventually(lambda: sink.delivered)
+    assert len(sink.threads) == 1
+    assert threading.get_ident() not in sink.threads
+
+
+async def test_health_says_no_once_stopped(log: Log) -> None:
+    source, _ = await log.reading(log.topic())
+    assert source.health() == (True, "")
+    await source.stop()
+    assert not source.health().ok
+    assert source.health().reason
+
+
+async def test_lag_counts_what_is_not_delivered(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    await append(source, *(record(topic, b"x") for _ in range(10)))
+    await source.stop()
+    source, sink = log.source(), RecordingSink()
+    sink.gate.clear()
+    await source.start(sink, [topic], HOUR_MS)
+    await eventually(lambda: sink.batches)
+    assert source.lag() == {(topic, 0): 10}
+    sink.gate.set()
+    await eventually(lambda: source.lag() == {(topic, 0): 0})
+
+
+async def test_a_sink_that_raises_is_reported_and_not_called_again(log: Log) -> None:
+    class Broken(RecordingSink):
+        def progress(self, *_: object) -> None:
+            raise ZeroDivisionError
+
+        records = progress
+
+    topic = log.topic()
+    source, sink = log.source(), Broken()
+    await source.start(sink, [topic], HOUR_MS)
+    await eventually(lambda: sink.is_ready)
+    await append(source, record(topic, b"x"))
+    await eventually(lambda: not source.health().ok)
+    assert "ZeroDivisionError" in source.health().reason
+    await append(source, record(topic, b"still written"))
+
+
+async def test_stop_waits_for_appends_and_may_be_called_again(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    outcomes = [begin_append(source, record(topic, b"%d" % i)) for i in range(2000)]
+    await asyncio.gather(source.stop(), source.stop())
+    assert all(isinstance(outcome.result(), list) for outcome in outcomes)
+    await source.stop()
+    with pytest.raises(SourceError):
+        begin_append(source, record(topic, b"late"))
+
+
+async def test_stop_without_start(log: Log) -> None:
+    source = log.source()
+    assert not source.health().ok
+    with pytest.raises(SourceError):
+        begin_append(source, record("t", b"early"))
+    await source.stop()
+
+
+async def test_no_thread_is_left(log: Log) -> None:
+    before = set(threading.enumerate())
+    source, _ = await log.reading(log.topic())
+    assert set(threading.enumerate()) > before
+    await source.stop()
+    left = {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("fanout")}
+    assert not left

@@ -1,0 +1,90 @@
+"""What tests of sources need: a sink that remembers, and appends to wait for."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fanout.errors import SourceError
+from fanout.sources.base import Appended, NewRecord, Record, Source
+
+
+class RecordingSink:
+    """Remembers what it was given; `calls` has the names of the methods, in the order of the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.threads: set[int] = set()
+        self.partitions: list[tuple[str, bytes, int, int]] = []
+        self.batches: list[list[Record]] = []
+        self.progressed: dict[tuple[str, int], int] = {}
+        self.before_ready = 0  # records delivered before `ready`
+        self.gate = threading.Event()  # `records` waits for it
+        self.gate.set()
+
+    @property
+    def delivered(self) -> list[Record]:
+        return [record for batch in list(self.batches) for record in batch]
+
+    @property
+    def is_ready(self) -> bool:
+        return "ready" in self.calls
+
+    def values(self, topic: str, partition: int = 0) -> list[bytes | None]:
+        return [r.value for r in self.delivered if (r.topic, r.partition) == (topic, partition)]
+
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
+        self._called("partition")
+        self.partitions.append((topic, topic_id, partition, start))
+
+    def records(self, batch: Sequence[Any], /) -> None:
+        self._called("records")
+        self.batches.append([_plain(record) for record in batch])
+        assert self.gate.wait(60)
+
+    def progress(self, topic: str, partition: int, next_offset: int, /) -> None:
+        self._called("progress")
+        self.progressed[topic, partition] = next_offset
+
+    def ready(self) -> None:
+        self._called("ready")
+        self.before_ready = len(self.delivered)
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        self.threads.add(threading.get_ident())
+
+
+def _plain(record: Any) -> Record:
+    if isinstance(record, Record):
+        return record
+    assert record.error() is None
+    place = (record.topic(), record.partition(), record.offset(), record.leader_epoch())
+    return Record(*place, record.timestamp()[1], record.key(), record.value(), record.headers())
+
+
+async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Waits until the condition holds; fails the test when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def begin_append(source: Source, *records: NewRecord) -> "asyncio.Future[list[Appended] | SourceError]":
+    """Appends; the future holds what `done` was called with, and fails the test if that was twice."""
+    outcome: asyncio.Future[list[Appended] | SourceError] = asyncio.get_running_loop().create_future()
+    source.append(records, outcome.set_result)
+    return outcome
+
+
+async def append(source: Source, *records: NewRecord) -> list[Appended]:
+    """Appends and waits for the coordinates."""
+    outcome = await asyncio.wait_for(begin_append(source, *records), 20)
+    assert not isinstance(outcome, SourceError), outcome
+    return outcome
+
+
+def record(topic: str, value: bytes | None, key: bytes | None = b"k") -> NewRecord:
+    return NewRecord(topic, key, value, [])
