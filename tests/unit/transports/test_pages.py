@@ -42,7 +42,7 @@ async def test_page_has_nothing_inline_and_nothing_from_outside() -> None:
     html = (await get("/")).body.decode()
     assert "://" not in html
     assert "style=" not in html
-    assert "<script type=\"module\" src=\"chat.js\"></script>" in html
+    assert '<script type="module" src="chat.js"></script>' in html
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost", "[::1]:8080", "LOCALHOST:1"])
@@ -52,7 +52,9 @@ async def test_demo_key_is_given_to_who_reached_us_by_a_loopback_name(host: str)
     assert ("cache-control", "no-store") in response.headers
 
 
-@pytest.mark.parametrize("host", ["", "rebound.example", "rebound.example:8080", "127.0.0.1.example", "[::1", "10.0.0.7:8080"])
+@pytest.mark.parametrize(
+    "host", ["", "rebound.example", "rebound.example:8080", "127.0.0.1.example", "[::1", "10.0.0.7:8080"]
+)
 async def test_demo_key_is_kept_from_every_other_name(host: str) -> None:
     response = await get("/demo.json", "app.demo:secret", host)
     assert orjson.loads(response.body) == {"key": None}
