@@ -8,6 +8,7 @@ records flow and clients publish. FANOUT_TESTS_SLOW=1 runs the long form as well
 import asyncio
 import itertools
 import json
+import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -25,6 +26,8 @@ from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import Proxy, proxy_to
 from tests.support.wsclient import RawClient, Received
+
+logger = logging.getLogger(__name__)
 
 MESSAGES = "fanout.messages"
 TICK_S = 0.05
@@ -149,8 +152,8 @@ async def publish_meanwhile(member: Member, channel: str, feeding: "asyncio.Task
         await asyncio.sleep(TICK_S)
 
 
-async def assert_exact(member: Member, log: Log) -> None:
-    """The member has seen each of its channels exactly as the log has it."""
+async def assert_exact(member: Member, log: Log) -> int:
+    """The member has seen each of its channels exactly as the log has it; returns how many messages that were."""
     for channel in member.channels:
         entries = log.channels.get(channel, [])
         await member.client.await_count(channel, len(entries))
@@ -159,6 +162,7 @@ async def assert_exact(member: Member, log: Log) -> None:
         first, *others = await member.client.continuity(channel)
         assert not first, "the channel was new to it"
         assert all(others), f"{member.name} lost {channel}: {others}"
+    return sum(len(log.channels.get(channel, ())) for channel in member.channels)
 
 
 def assert_published_once(member: Member, entries: list[Entry]) -> None:
@@ -214,8 +218,9 @@ async def test_every_client_sees_exactly_its_channels(
     assert log.repeated == []
     for member in publishers:
         assert_published_once(member, log.channels[own[member.name]])
-    for member in members:
-        await assert_exact(member, log)
+    seen = [await assert_exact(member, log) for member in members]
+    published = sum(len(member.published) for member in publishers)
+    logger.info("%d records and %d publishes were seen %d times", scale.records, published, sum(seen))
     assert proxy.connections >= len(members) * (4 if faults else 1)
 
 

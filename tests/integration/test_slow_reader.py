@@ -1,0 +1,230 @@
+"""Subscribers that stop reading under traffic: the others do not notice, the server's memory does not either.
+
+When they read again they go on exactly where they were if the history still holds it; if not, they are told (ATTACHED
+without RESUMED, 80020) and go on live. The long form stops for 30 s.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import statistics
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Producer
+
+from tests.support.agents import agents
+from tests.support.broker import Kafka
+from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.node import KEY, NodeProcess, node_process
+from tests.support.wsclient import RESUMED, RawClient
+
+pytestmark = pytest.mark.kafka
+
+log = logging.getLogger(__name__)
+
+STALLED, QUICK = 10, 5
+RECEIVE_BUFFER = 16 << 10  # of a stalled client's socket; the server's own side holds up to 4 MiB
+PAYLOAD = "x" * 1000
+TICK_S = 0.02
+SLACK_BYTES = 24 << 20  # for what a process takes besides: allocators round up, Kafka's client holds what it fetched
+
+
+@dataclass(frozen=True)
+class Scale:
+    seconds: float  # without reading
+    rate: int  # records a second, of about 1 KB
+
+
+SCALES = [
+    pytest.param(Scale(seconds=5, rate=3000), id="short"),
+    pytest.param(Scale(seconds=30, rate=2000), id="full", marks=[pytest.mark.slow, pytest.mark.timeout(300)]),
+]
+
+
+class Traffic:
+    """Numbered and timed records on one channel, at an even rate, from an ordinary producer."""
+
+    def __init__(self, kafka: Kafka, channel: str, rate: int) -> None:
+        self._producer = Producer({**kafka.client, "linger.ms": 0, "log_level": 2})
+        self._channel = channel
+        self._rate = rate
+        self.sent = 0
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        began = time.monotonic()
+        while True:
+            due = int((time.monotonic() - began) * self._rate)
+            for number in range(self.sent, due):
+                self._producer.produce("fanout.messages", f"{number} {time.time()} {PAYLOAD}", self._channel)
+            self.sent = max(self.sent, due)
+            self._producer.poll(0)
+            await asyncio.sleep(TICK_S)
+
+    @contextlib.asynccontextmanager
+    async def flowing(self) -> AsyncIterator[None]:
+        """For the length of the block; then all of it is in the log."""
+        running = asyncio.create_task(self.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+        assert await asyncio.to_thread(self._producer.flush, 20) == 0
+
+
+class Reader:
+    """A subscriber that notes numbers and latencies."""
+
+    def __init__(self, port: int, channel: str, wire: str, receive_buffer: int | None = None) -> None:
+        self.client = RawClient(port, KEY, wire, receive_buffer=receive_buffer, on_message=self._note)
+        self.channel = channel
+        self.numbers: list[int] = []
+        self.latencies: list[float] = []
+
+    def _note(self, _: str, message: dict[str, Any]) -> None:
+        number, sent, _payload = message["data"].split(" ")
+        self.numbers.append(int(number))
+        self.latencies.append(time.time() - float(sent))
+
+    async def open(self) -> "Reader":
+        await self.client.connect()
+        await self.client.attach(self.channel)
+        return self
+
+    async def reached(self, number: int) -> None:
+        """Waits for the record of that number."""
+        await self.client.until(lambda: bool(self.numbers) and self.numbers[-1] >= number, 60)
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """What is left of a run: readers, and what the server held."""
+
+    traffic: Traffic
+    slow: list[Reader]
+    quick: list[Reader]
+    behind: int  # records that the least stalled one had not been given when it read again
+    growth: int  # of the server's resident memory while they stalled, in bytes
+    history: int  # of it, of its history
+
+
+async def metric(node: NodeProcess, name: str) -> float:
+    async with httpx.AsyncClient() as client:
+        page = (await client.get(f"{node.url}/metrics")).text
+    return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
+
+
+async def stall(node: NodeProcess, kafka: Kafka, channel: str, scale: Scale) -> Stalled:
+    """Ten of fifteen readers stop reading, and go on; checks that the five others lack nothing and wait no longer."""
+    traffic = Traffic(kafka, channel, scale.rate)
+    wires = ("json", "msgpack")
+    slow = [await Reader(node.port, channel, wires[n % 2], RECEIVE_BUFFER).open() for n in range(STALLED)]
+    quick = [await Reader(node.port, channel, wires[n % 2]).open() for n in range(QUICK)]
+    async with traffic.flowing():
+        await asyncio.sleep(2)
+        calm = [latency for reader in quick for latency in reader.latencies]
+        resident, history = node.resident_bytes(), await metric(node, "fanout_history_bytes")
+        for reader in slow:
+            reader.client.pause()
+        for reader in quick:
+            reader.latencies.clear()
+        await asyncio.sleep(scale.seconds)
+        growth = node.resident_bytes() - resident
+        held = await metric(node, "fanout_history_bytes") - history
+        busy = [latency for reader in quick for latency in reader.latencies]
+        behind = traffic.sent - max(reader.numbers[-1] for reader in slow)
+        for reader in slow:
+            reader.client.resume()
+        await asyncio.sleep(1)
+    assert await metric(node, "fanout_short_writes_total") > 0
+    for reader in quick:
+        await reader.reached(traffic.sent - 1)
+        assert reader.numbers == list(range(traffic.sent))
+    before, during = statistics.quantiles(calm, n=100), statistics.quantiles(busy, n=100)
+    log.info(
+        "latency p50 and p99: %.4f and %.4f s, with stalled ones %.4f and %.4f s",
+        before[49],
+        before[98],
+        during[49],
+        during[98],
+    )
+    log.info("memory grew by %d bytes, of which history %d", growth, held)
+    assert during[49] < before[49] + 0.05
+    assert during[98] < before[98] + 0.5
+    return Stalled(traffic, slow, quick, behind, growth, int(held))
+
+
+async def close(run: Stalled) -> None:
+    await asyncio.gather(*(reader.client.close() for reader in (*run.slow, *run.quick)))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+async def test_a_stalled_reader_goes_on_exactly(
+    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    async with node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "2048") as node:
+        run = await stall(node, kafka, kafka_topic(), scale)
+        assert run.behind > scale.rate, "they were really behind"
+        for reader in run.slow:
+            await reader.reached(run.traffic.sent - 1)
+            assert reader.numbers == list(range(run.traffic.sent))
+            assert len(reader.client.attached(reader.channel)) == 1
+            assert reader.client.connections == 1
+        assert run.growth < run.history + SLACK_BYTES, "only the history, which is shared, has grown"
+        await close(run)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+async def test_a_reader_that_the_history_has_passed_is_told(
+    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    async with node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "32") as node:
+        run = await stall(node, kafka, kafka_topic(), scale)
+        for reader in run.slow:
+            await reader.reached(run.traffic.sent - 1)
+            first, told = reader.client.attached(reader.channel)
+            assert "error" not in first
+            assert told["error"]["code"] == 80020
+            assert not told["flags"] & RESUMED
+            (gap,) = [n for n, next_ in zip(reader.numbers, reader.numbers[1:], strict=False) if next_ != n + 1]
+            after = reader.numbers[reader.numbers.index(gap) + 1]
+            assert reader.numbers == [*range(gap + 1), *range(after, run.traffic.sent)]
+            assert after > gap + 1
+        assert run.growth < SLACK_BYTES
+        await close(run)
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("scale", SCALES)
+async def test_a_frozen_process_of_an_sdk_goes_on_exactly(
+    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    channel = kafka_topic()
+    async with node_process(tmp_path, "--kafka", kafka.bootstrap) as node, agents("node") as host:
+        clients = [await (await host.connect(node.url, KEY, wire)).attach(channel) for wire in ("json", "msgpack")]
+        traffic = Traffic(kafka, channel, scale.rate)
+        async with traffic.flowing():
+            await asyncio.sleep(1)
+            os.kill(host.pid, signal.SIGSTOP)
+            try:
+                await asyncio.sleep(scale.seconds)
+            finally:
+                os.kill(host.pid, signal.SIGCONT)
+            await asyncio.sleep(1)
+        for client in clients:
+            await client.await_count(channel, traffic.sent, 50)
+            numbers = [int(text.split()[0]) for text in await client.texts(channel)]
+            assert numbers == list(range(traffic.sent))
+            first, *others = await client.continuity(channel)
+            assert not first
+            assert all(others)
