@@ -14,6 +14,8 @@ Belongs to the event loop. A delivery to a client makes no call here.
 
 import asyncio
 import logging
+import socket
+import struct
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -178,6 +180,7 @@ cdef class Listener(WSListener):
         self._closing = True
         if self.handle:
             self._engine.unregister(self.handle)
+        _forget_unsent(self._tcp)
         driver, gone = self._driver, self._gone
         self._tcp = self._driver = self._gone = self._fragments = None
         try:
@@ -254,6 +257,14 @@ cdef class Listener(WSListener):
             self.finish(code)
         else:
             self.finish(1002, "the close code is not valid")
+
+
+cdef _forget_unsent(tcp):
+    """Makes the kernel drop what the peer has not taken, instead of keeping it for a peer that never will.
+
+    After an orderly end nothing is left to drop; any other end is a reset, so that the peer learns of it as well.
+    """
+    tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 cdef void _reroute(WSTransport transport, object writer):

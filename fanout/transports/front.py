@@ -15,6 +15,7 @@ import binascii
 import contextlib
 import logging
 import socket
+import struct
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -275,8 +276,11 @@ class _Connection(asyncio.Protocol):
         if self._answering is None and not self._closing and self._reader.started:
             self._transport.write(plain(408).encode(keep_alive=False))
             self._close()
-        else:
-            self._transport.abort()
+            return
+        if self._drained is not None:  # the kernel need not keep what the client does not take
+            linger = struct.pack("ii", 1, 0)
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        self._transport.abort()
 
 
 def _refuse_upgrade(request: Request) -> Response | None:
