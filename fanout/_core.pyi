@@ -11,6 +11,7 @@ from fanout.types import Message
 
 __all__ = [
     "AHEAD",
+    "DEDUP_WINDOW_MS",
     "FOREIGN",
     "FRESH",
     "GAP",
@@ -25,6 +26,9 @@ __all__ = [
 
 JSON: Final = 0
 MSGPACK: Final = 1
+
+DEDUP_WINDOW_MS: Final[int]
+"""A record with the id of an earlier one is its repeat this long after it, by their timestamps."""
 
 # Outcomes of `locate`.
 FRESH: Final = 0  # no position was given: live, or rewound

@@ -16,11 +16,11 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
-from fanout._engine import Cursor, Plan, message_serial
+from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial
 from fanout.types import Record
 
 __all__ = [
-    "AHEAD", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED", "Cursor", "Engine", "Plan", "message_serial",
+    "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED", "Cursor", "Engine", "Plan", "message_serial",
 ]
 
 JSON, MSGPACK = 0, 1

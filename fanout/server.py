@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 
 import orjson
 
-from fanout._core import Engine
+from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.keys import Key, Keys
 from fanout.config import Config
@@ -272,7 +272,9 @@ class Server:
         if engine.shard_fd >= 0:
             self._watch(stack, engine.shard_fd, engine.run_shards)
         stack.push_async_callback(source.stop)
-        await source.start(_Sink(engine, loop, subscriptions.caught_up), self._routing.topics, self.config.history_ms)
+        # Which of the oldest records are repeats is only known from those before them.
+        read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
+        await source.start(_Sink(engine, loop, subscriptions.caught_up), self._routing.topics, read_back_ms)
 
         watching = loop.create_task(self._metrics.watch_loop())
         stack.callback(watching.cancel)

@@ -5,7 +5,7 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Order.** Records of one partition reach the sink in the order of their offsets, each exactly once. Offsets rise but
   need not be dense. Nothing is promised between partitions.
 - **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
-  reading begins. Reading begins where the log stood one history window ago, and nothing older is delivered.
+  reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
 - **Ready.** `Sink.ready` is called once, when everything that the log held at the start has been delivered.
 - **Progress.** The sink is told how far a partition has been read also where no record is left to deliver
   (transaction markers, compacted tails): `Sink.progress`.

@@ -173,9 +173,19 @@ impl Channel {
         self.ring.lock().feeds.iter().map(|feed| (feed.partition, feed.dropped)).collect()
     }
 
-    /// Where `start` is.
-    pub fn locate(&self, start: &Start, partitions: &Partitions) -> Located {
+    /// Where `start` is. Place and position are taken at one moment: what comes later is behind both.
+    pub fn locate(&self, start: &Start, key: Key, partitions: &Partitions) -> (Located, String) {
         let ring = &*self.ring.lock();
+        let located = Self::find(ring, start, partitions);
+        let position = match located.outcome {
+            // A client that is lost in the middle of what follows must get the rest of it the next time.
+            Outcome::Gap => ring.print(&self.name, key, partitions, located.cursor, located.had.as_deref()),
+            _ => ring.print(&self.name, key, partitions, ring.end(), None),
+        };
+        (located, position)
+    }
+
+    fn find(ring: &Ring, start: &Start, partitions: &Partitions) -> Located {
         let end = ring.end();
         let fresh =
             |cursor: u64| Located { outcome: Outcome::Fresh, cursor, had: None, backlog: (end - cursor) as usize };

@@ -13,7 +13,8 @@ use parking_lot::{Mutex, RwLock};
 use crate::channel::{Channel, Context, Located, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::{
-    CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX, HISTORY_PAGE_MAX, SHARDS_MAX,
+    CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX, CHANNELS_UNUSED_MAX,
+    HISTORY_PAGE_MAX, SHARDS_MAX,
 };
 use crate::message::{Message, serial};
 use crate::partition::{Partition, Partitions, TooManyPartitions};
@@ -78,8 +79,8 @@ pub struct Plan {
     pub channel: Arc<Channel>,
     /// The place.
     pub located: Located,
-    /// For ATTACHED: the client's own position if a backlog follows a resume, so that a loss in the middle of it
-    /// resumes rightly; the current one else.
+    /// For ATTACHED: the client's own position if a backlog follows a resume, that of the earliest held after a gap, so
+    /// that a loss in the middle resumes rightly; else the one behind all that is held now.
     pub serial: String,
 }
 
@@ -117,6 +118,8 @@ pub struct Hub {
     pub stats: Stats,
     partitions: Partitions,
     channels: RwLock<HashMap<Arc<str>, Arc<Channel>>>,
+    /// At this number of channels those that are of no use are forgotten ahead of their time.
+    purge_at: AtomicUsize,
     next_id: AtomicU64,
     memory: AtomicUsize,
     dedup: Mutex<Dedup>,
@@ -151,6 +154,7 @@ impl Hub {
             stats: Stats::default(),
             partitions: Partitions::default(),
             channels: RwLock::default(),
+            purge_at: AtomicUsize::new(CHANNELS_UNUSED_MAX),
             next_id: AtomicU64::new(1),
             memory: AtomicUsize::new(0),
             dedup: Mutex::new(Dedup::new(settings.key)),
@@ -305,16 +309,19 @@ impl Hub {
     pub fn sweep(&self, now_ms: i64) {
         self.dedup.lock().expire(now_ms);
         self.expire(&mut self.intake.lock(), now_ms);
-        let idle: Vec<_> = {
+        self.forget_unused(now_ms - CHANNEL_IDLE_MS.max(self.settings.history_ms));
+    }
+
+    /// Forgets the channels that nobody holds, that hold nothing, and that were last used before `horizon_ms`.
+    fn forget_unused(&self, horizon_ms: i64) {
+        let unused: Vec<_> = {
             let channels = self.channels.read();
-            let is_idle = |channel: &&Arc<Channel>| {
-                channel.attachments() == 0
-                    && channel.touched() + CHANNEL_IDLE_MS.max(self.settings.history_ms) < now_ms
-                    && Arc::strong_count(channel) == 1
+            let is_unused = |channel: &&Arc<Channel>| {
+                channel.attachments() == 0 && channel.touched() < horizon_ms && Arc::strong_count(channel) == 1
             };
-            channels.values().filter(is_idle).map(|channel| Arc::clone(&channel.name)).collect()
+            channels.values().filter(is_unused).map(|channel| Arc::clone(&channel.name)).collect()
         };
-        for name in &idle {
+        for name in &unused {
             self.forget(name);
         }
     }
@@ -360,8 +367,19 @@ impl Hub {
 
     /// The channel of that name, made if need be.
     pub fn channel(&self, name: &str, now_ms: i64) -> Arc<Channel> {
-        if let Some(channel) = self.channels.read().get(name) {
-            return Arc::clone(channel);
+        let count = {
+            let channels = self.channels.read();
+            if let Some(channel) = channels.get(name) {
+                return Arc::clone(channel);
+            }
+            channels.len()
+        };
+        if count >= self.purge_at.load(Ordering::Relaxed) {
+            self.forget_unused(i64::MAX);
+            // What is left is held by attachments or messages, which have bounds of their own. Doubling keeps the cost of
+            // looking through all of them small for each channel made.
+            let left = self.channels.read().len();
+            self.purge_at.store(CHANNELS_UNUSED_MAX.max(left * 2), Ordering::Relaxed);
         }
         let mut channels = self.channels.write();
         if let Some(channel) = channels.get(name) {
@@ -386,7 +404,7 @@ impl Hub {
             Some(Ok(position)) => Start::After(position),
             Some(Err(_)) => Start::After(position::Position::default()), // of nothing known: foreign
         };
-        let located = channel.locate(&start, &self.partitions);
+        let (located, position) = channel.locate(&start, self.key(), &self.partitions);
         match located.outcome {
             Outcome::Resumed => self.stats.resumed.add(1),
             Outcome::Gap => self.stats.resume_gaps.add(1),
@@ -395,7 +413,7 @@ impl Hub {
         }
         let serial = match serial {
             Some(own) if located.outcome == Outcome::Resumed && located.backlog > 0 => own.to_owned(),
-            _ => channel.position(self.key(), &self.partitions),
+            _ => position,
         };
         Plan { channel, located, serial }
     }

@@ -47,6 +47,10 @@ pub const DEDUP_WINDOW_MS: i64 = 120_000;
 /// A channel without messages and attachments is forgotten this long after its last use.
 pub const CHANNEL_IDLE_MS: i64 = 120_000;
 
+/// Channels that nobody uses, kept for those who come back: some 60 MB. A client that attaches to name after name and
+/// leaves them makes no more than this.
+pub const CHANNELS_UNUSED_MAX: usize = 100_000;
+
 /// Bytes of bookkeeping that each message and each channel is charged beside its content.
 pub const MESSAGE_OVERHEAD: usize = 200;
 /// See [`MESSAGE_OVERHEAD`].

@@ -23,6 +23,7 @@ mod _engine {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("DEDUP_WINDOW_MS", fanout_engine::limits::DEDUP_WINDOW_MS)?;
         module.add("_c_api", super::table::capsule(module.py())?)
     }
 }

@@ -142,6 +142,17 @@ fn memory_is_counted_back_to_nothing() {
 }
 
 #[test]
+fn channels_made_by_looking_and_left_are_bounded() {
+    let hub = node(1, 1 << 30);
+    let plan = hub.locate("held", None, Start::Live, 0);
+    for number in 0..2 * CHANNELS_UNUSED_MAX + 10 {
+        hub.locate(&number.to_string(), None, Start::Live, 0);
+    }
+    assert!(hub.channels.read().len() <= CHANNELS_UNUSED_MAX + 1);
+    assert!(Arc::ptr_eq(&plan.channel, &hub.channel("held", 0)));
+}
+
+#[test]
 fn a_held_channel_is_not_forgotten() {
     let hub = node(1, 1 << 20);
     let plan = hub.locate("c", None, Start::Live, 0);
@@ -179,6 +190,19 @@ mod resume {
         put(&hub, 0, 1, "c", 500);
         hub.sweep(HISTORY_MS + 1);
         assert_eq!(outcome(&hub, &serial), (Outcome::Gap, 1));
+    }
+
+    #[test]
+    fn after_a_gap_the_position_leads_back_to_the_earliest_held() {
+        let hub = node(1, 1 << 20);
+        let serial = hub.position("c", 0);
+        for (offset, now) in [(0, 0), (1, 500), (2, 500)] {
+            put(&hub, 0, offset, "c", now);
+        }
+        hub.sweep(HISTORY_MS + 1);
+        let plan = hub.locate("c", Some(&serial), Start::Live, 0);
+        assert_eq!((plan.located.outcome, plan.located.backlog), (Outcome::Gap, 2));
+        assert_eq!(outcome(&hub, &plan.serial), (Outcome::Resumed, 2));
     }
 
     #[test]
