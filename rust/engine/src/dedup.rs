@@ -46,7 +46,7 @@ impl Dedup {
     ) -> Option<First> {
         let hash = self.hash(channel, id);
         if let Some(first) = self.seen.get(&hash)
-            && timestamp - first.timestamp <= DEDUP_WINDOW_MS
+            && timestamp.saturating_sub(first.timestamp) <= DEDUP_WINDOW_MS
         {
             return Some(*first);
         }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fanout_engine::hub::{Hub, Inbox};
 use fanout_engine::limits::IOVECS_MAX;
 use fanout_engine::shard::{Event, Handle, Next, Shard, slot};
+use smallvec::SmallVec;
 
 use crate::limits::{TICK_MS, WRITES_PER_PASS};
 use crate::port::{Command, Port};
@@ -160,16 +161,10 @@ impl Driver {
             let Some(handle) = self.shard.next_ready() else { return };
             let Some((_, socket)) = &self.sockets[slot(handle)] else { continue };
             let Some(outbox) = self.shard.outbox(handle) else { continue };
-            let mut slices = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; IOVECS_MAX];
-            let mut used = 0;
-            let mut offered = 0;
-            for (place, slice) in slices.iter_mut().zip(outbox.slices(IOVECS_MAX)) {
-                *place = libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() };
-                offered += slice.len();
-                used += 1;
-            }
+            let slices: SmallVec<[&[u8]; 8]> = outbox.slices(IOVECS_MAX).collect();
+            let offered = slices.iter().map(|slice| slice.len()).sum();
             // SAFETY: the socket is open and its owner cannot close it while its lock is held.
-            let sent = socket.with(|fd| unsafe { sys::send(fd, &slices[..used]) });
+            let sent = socket.with(|fd| unsafe { sys::send(fd, &slices) });
             self.hub.stats.writes.add(1);
             match sent {
                 Some(Ok(n)) => {

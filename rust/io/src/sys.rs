@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use smallvec::SmallVec;
+
 use crate::limits::EVENTS_PER_WAIT;
 
 fn check(result: i32) -> io::Result<i32> {
@@ -132,13 +134,23 @@ impl Epoll {
 ///
 /// # Safety
 /// `fd` must be an open socket that nobody closes during the call.
-pub unsafe fn send(fd: RawFd, slices: &[libc::iovec]) -> io::Result<usize> {
-    // SAFETY: a zeroed header is a valid empty one.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    message.msg_iov = slices.as_ptr().cast_mut();
-    message.msg_iovlen = slices.len();
-    // SAFETY: the caller vouches for `fd`; the slices live through the call and are only read.
-    let n = unsafe { libc::sendmsg(fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
+pub unsafe fn send(fd: RawFd, slices: &[&[u8]]) -> io::Result<usize> {
+    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let n = if let [slice] = slices {
+        // SAFETY: the caller vouches for `fd`; the slice is only read.
+        unsafe { libc::send(fd, slice.as_ptr().cast(), slice.len(), FLAGS) }
+    } else {
+        let mut vectors: SmallVec<[libc::iovec; 8]> = slices
+            .iter()
+            .map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() })
+            .collect();
+        // SAFETY: a zeroed header is a valid empty one.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = vectors.as_mut_ptr();
+        message.msg_iovlen = vectors.len();
+        // SAFETY: the caller vouches for `fd`; the slices live through the call and are only read.
+        unsafe { libc::sendmsg(fd, &raw const message, FLAGS) }
+    };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }
 
