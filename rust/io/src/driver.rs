@@ -165,6 +165,7 @@ impl Driver {
             let offered = slices.iter().map(|slice| slice.len()).sum();
             // SAFETY: the socket is open and its owner cannot close it while its lock is held.
             let sent = socket.with(|fd| unsafe { sys::send(fd, &slices) });
+            drop(slices);
             self.hub.stats.writes.add(1);
             match sent {
                 Some(Ok(n)) => {
