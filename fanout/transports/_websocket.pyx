@@ -20,7 +20,7 @@ import struct
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 
-from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+from picows.picows cimport MemoryBuffer, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
 import picows
 from picows.picows import WSProtocol
@@ -267,9 +267,10 @@ cdef _forget_unsent(tcp):
     tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
-cdef void _reroute(WSTransport transport, object writer):
+cdef int _reroute(WSTransport transport, object writer) except -1:
     """Makes `writer` take what picows writes, and its attempts to close."""
     transport._is_aiofn_transport = False
+    transport._write_buffer = MemoryBuffer(0)  # 1 KiB otherwise, kept for a CLOSE that most never write
     transport._tr_get_write_buffer_size = _one
     transport._tr_write = writer
     transport.underlying_transport = writer
