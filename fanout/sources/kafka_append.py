@@ -89,17 +89,12 @@ class Appender:
         """Takes reports until told to stop."""
         while not self._stopping:
             self._producer.poll(POLL_S)
-            self._settle()
             if self._fatal:
-                self._abandon()
-                self._producer = Producer(self._settings)
+                failed, self._producer = self._producer, Producer(self._settings)
+                _abandon(failed)
                 self._fatal = False
-        self._abandon()
-
-    def _abandon(self) -> None:
-        """Gives up what the producer still holds; all of it is reported."""
-        self._producer.purge()
-        self._producer.flush(1)
+            self._settle()
+        _abandon(self._producer)
         self._settle()
 
     def _settle(self) -> None:
@@ -132,6 +127,12 @@ class Appender:
             log.error("the producer has failed and is replaced: %s", error.str())
             self._fatal = True
         self._report_error(error)
+
+
+def _abandon(producer: Producer) -> None:
+    """Gives up what the producer still holds; all of it is reported."""
+    producer.purge()
+    producer.flush(1)
 
 
 def _text(error: Exception) -> str:

@@ -31,7 +31,7 @@ class Place:
 class FakeProducer:
     """Stands in for the client library's producer; `fail` maps a value to how its record ends."""
 
-    made: "ClassVar[list[FakeProducer]]" = []
+    made: ClassVar[list[Any]] = []
     fail: ClassVar[dict[bytes, Exception | KafkaError]] = {}
 
     def __init__(self, settings: dict[str, Any]) -> None:
