@@ -45,13 +45,15 @@ def test_a_node_is_killed_restarted_and_paused() -> None:
 
 
 @pytest.mark.parametrize("victim", ["owner", "keeper"])
-def test_no_node_outlives_its_owner(victim: str) -> None:
+def test_no_node_outlives_its_owner(victim: str, tmp_path: Path) -> None:
     script = (
         "import time\nfrom tests.support.broker import running\n"
         "with running() as cluster:\n"
         "    print(cluster.bootstrap, cluster.keeper.pid, flush=True)\n    time.sleep(600)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as owner:
+    here = {**os.environ, "TMPDIR": str(tmp_path)}  # a keeper that is killed leaves its files
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, cwd=ROOT, env=here, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout
         bootstrap, keeper = owner.stdout.readline().split()
         assert _answers(bootstrap)
