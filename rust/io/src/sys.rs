@@ -19,6 +19,13 @@ pub fn monotonic_ms() -> i64 {
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
+/// Takes the count out of an event or timer descriptor, which then has none.
+fn read_count(fd: &OwnedFd) {
+    let mut count = 0u64;
+    // SAFETY: eight valid bytes. It fails only when there is nothing to read.
+    unsafe { libc::read(fd.as_raw_fd(), (&raw mut count).cast(), 8) };
+}
+
 /// A descriptor that others make readable.
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
@@ -41,9 +48,7 @@ impl EventFd {
 
     /// Makes it unreadable.
     pub fn clear(&self) {
-        let mut count = 0u64;
-        // SAFETY: eight valid bytes. It fails only when there is nothing to read.
-        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        read_count(&self.0);
     }
 
     /// The descriptor, valid while this lives.
@@ -72,9 +77,7 @@ impl Timer {
 
     /// Makes it unreadable until the next tick.
     pub fn clear(&self) {
-        let mut count = 0u64;
-        // SAFETY: eight valid bytes. It fails only when there is nothing to read.
-        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), 8) };
+        read_count(&self.0);
     }
 
     /// The descriptor, valid while this lives.
