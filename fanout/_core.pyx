@@ -20,7 +20,8 @@ from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial
 from fanout.types import Record
 
 __all__ = [
-    "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED", "Cursor", "Engine", "Plan", "message_serial",
+    "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED",
+    "Cursor", "Engine", "Plan", "message_serial",
 ]
 
 JSON, MSGPACK = 0, 1
