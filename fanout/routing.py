@@ -34,6 +34,7 @@ Route = Callable[[Record], str | Sequence[str] | None]
 """A program's own rule: the channel of a record, several, or None to skip it."""
 
 MESSAGES_TOPIC = "fanout.messages"
+PRESENCE_TOPIC = "fanout.presence"
 RULES_MAX = 1_000  # a record's topic is looked up among them once a batch
 TEMPLATE_MAX = 1_000  # characters; a channel's name is shorter
 
@@ -59,6 +60,17 @@ class Routing(NamedTuple):
     def topics(self) -> tuple[str, ...]:
         """The topics to read."""
         return tuple(rule.topic for rule in self.rules)
+
+    @property
+    def kept(self) -> dict[str, dict[str, str]]:
+        """The topics that must be there beside those, with the settings to create them with.
+
+        A publish topic of one's own that no rule reads; and, beside the default one, the topic of presence: compacted,
+        as only the newest state of each member counts. Nothing is written to it yet.
+        """
+        if self.publish_topic == MESSAGES_TOPIC:
+            return {PRESENCE_TOPIC: {"cleanup.policy": "compact"}}
+        return {} if self.publish_topic in self.topics else {self.publish_topic: {}}
 
 
 def parse_rule(text: str) -> Rule:

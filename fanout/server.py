@@ -33,7 +33,7 @@ from fanout.errors import ConfigError, SourceBusy, SourceError
 from fanout.observe.metrics import Metrics, Readings
 from fanout.probes import probes
 from fanout.publish import Publisher
-from fanout.routing import Route, guarded, routing
+from fanout.routing import Route, Routing, guarded, routing
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
 from fanout.session.opening import open_session
@@ -253,7 +253,7 @@ class Server:
         subscriptions = self._subscriptions = Subscriptions(engine)
         stack.callback(subscriptions.close)
 
-        source = self._source = _source(self.config)
+        source = self._source = _source(self.config, self._routing)
         self._metrics = Metrics(
             Readings(
                 engine=engine.stats,
@@ -368,7 +368,7 @@ class _Sink:
         self._loop.call_soon_threadsafe(self._caught_up)
 
 
-def _source(config: Config) -> Source:
+def _source(config: Config, routes: Routing) -> Source:
     """The log that the configuration names. confluent-kafka is loaded only for Kafka."""
     if config.kafka is None:
         from fanout.sources.embedded import EmbeddedSource
@@ -376,7 +376,7 @@ def _source(config: Config) -> Source:
         return EmbeddedSource(config.data)
     from fanout.sources.kafka import KafkaSource
 
-    return KafkaSource(config.kafka_settings)
+    return KafkaSource(config.kafka_settings, kept=routes.kept)
 
 
 def _is_loopback(host: str) -> bool:

@@ -67,12 +67,21 @@ class _Reading:
 class KafkaSource:
     """A `fanout.sources.base.Source` over Kafka topics."""
 
-    def __init__(self, settings: Mapping[str, Any], *, partitions: int = 6, replication: int = -1) -> None:
+    def __init__(
+        self,
+        settings: Mapping[str, Any],
+        *,
+        kept: Mapping[str, Mapping[str, str]] | None = None,
+        partitions: int = 6,
+        replication: int = -1,
+    ) -> None:
         """`settings` are librdkafka's, with at least `bootstrap.servers`; they also win over the tuning here.
 
         A topic that is missing is created with so many `partitions` (6: room to spread keys, as adding partitions later
-        breaks the order of a key) and so many replicas (-1: the broker's default).
+        breaks the order of a key) and so many replicas (-1: the broker's default). `kept` names topics that are only
+        written to, each with the settings it is created with.
         """
+        self._kept = kept or {}
         self._settings = {**CLIENT, **settings}
         self._partitions = partitions
         self._replication = replication
@@ -89,7 +98,7 @@ class KafkaSource:
         """See `Source.start`. Raises ConfigError for settings that the client library refuses."""
         pending = Pending(asyncio.get_running_loop())
         try:
-            watch = TopicWatch(self._settings, topics, history_ms, self._partitions, self._replication)
+            watch = TopicWatch(self._settings, topics, self._kept, history_ms, self._partitions, self._replication)
             appender = Appender(self._settings, pending, watch.look_soon)
             consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:

@@ -78,12 +78,21 @@ class TopicWatch:
     """
 
     def __init__(
-        self, settings: Mapping[str, Any], topics: Sequence[str], history_ms: int, partitions: int, replication: int
+        self,
+        settings: Mapping[str, Any],
+        topics: Sequence[str],
+        kept: Mapping[str, Mapping[str, str]],
+        history_ms: int,
+        partitions: int,
+        replication: int,
     ) -> None:
-        """Raises KafkaException for settings that are none."""
+        """`kept`, with the settings of each, are made if they are missing and not read. Raises KafkaException for
+        settings that are none.
+        """
         self._admin = AdminClient({**settings})
         self._bootstrap = settings.get("bootstrap.servers", "")
         self._topics = tuple(dict.fromkeys(topics))
+        self._unmade = {topic: settings for topic, settings in kept.items() if topic not in self._topics}
         self._history_ms = history_ms
         self._partitions = partitions
         self._replication = replication
@@ -158,8 +167,20 @@ class TopicWatch:
         self._locate(described, troubles)
         if troubles:
             return troubles[0]
+        self._keep()
         self.complete = True
         return None
+
+    def _keep(self) -> None:
+        """Makes, once, the topics that are only written to. Whoever writes hears if that was not permitted."""
+        if not self._unmade:
+            return
+        troubles: list[_Trouble] = []
+        _, missing = self._describe(tuple(self._unmade), troubles)
+        self._create(missing, troubles)
+        for trouble in troubles:
+            log.warning("%s", trouble.reason)
+        self._unmade = {}
 
     def _describe(
         self, topics: Sequence[str], troubles: list[_Trouble]
@@ -174,7 +195,12 @@ class TopicWatch:
 
     def _create(self, topics: Sequence[str], troubles: list[_Trouble]) -> list[str]:
         """Makes topics; returns those that are there now."""
-        wanted = [NewTopic(topic, self._partitions, self._replication) for topic in topics]
+        wanted = [
+            NewTopic(topic, self._partitions, self._replication, config=dict(self._unmade.get(topic, {})))
+            for topic in topics
+        ]
+        if not wanted:
+            return []
         created, errors = self._answers(self._admin.create_topics(wanted, request_timeout=REQUEST_S))
         there = list(created)
         for topic in there:

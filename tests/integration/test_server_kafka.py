@@ -1,10 +1,12 @@
 """A node over a real Kafka: what any producer writes reaches the right channels, and what is published is in Kafka."""
 
 import asyncio
+import uuid
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from fanout import Config, Server, Subscription
 from tests.support.broker import Kafka
@@ -102,6 +104,27 @@ async def test_alone_uses_the_default_topic_and_makes_it(kafka: Kafka, tmp_path:
         subscription = server.subscribe("default-room")
         await server.publish("default-room", "hello")
         assert await texts(subscription, 1) == ["hello"]
+
+
+async def test_topics_that_are_only_written_to_are_made_too(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    read, written = kafka_topic(partitions=1), f"written-{uuid.uuid4().hex}"
+    config = Config(port=0, data=tmp_path, kafka=kafka.bootstrap, route=(f"{read}=c",), publish_topic=written)
+    async with Server(config) as server:
+        await server.publish("chat", "to the other topic")
+    records = await asyncio.to_thread(read_all, kafka, written, 6)
+    assert [record.value() for record in records] == [b"to the other topic"]
+
+
+async def test_the_topic_of_presence_is_made_compacted(kafka: Kafka, tmp_path: Path) -> None:
+    async with Server(Config(port=0, data=tmp_path, kafka=kafka.bootstrap)) as server:
+        async with asyncio.timeout(30):
+            await server.ready()
+    resource = ConfigResource(ConfigResource.Type.TOPIC, "fanout.presence")
+    admin = AdminClient(kafka.client)
+    settings = await asyncio.to_thread(admin.describe_configs([resource])[resource].result, 10)
+    assert settings["cleanup.policy"].value == "compact"
 
 
 async def test_repeat_is_recognised_by_a_node_that_started_since(
