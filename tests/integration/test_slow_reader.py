@@ -6,6 +6,7 @@ without RESUMED, 80020) and go on live. The long form stops for 30 s.
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -54,19 +55,24 @@ class Traffic:
 
     def __init__(self, kafka: Kafka, channel: str, rate: int) -> None:
         self._producer = Producer({**kafka.client, "linger.ms": 0, "log_level": 2})
-        self._channel = channel
+        self.channel = channel
         self._rate = rate
         self.sent = 0
 
     async def run(self) -> None:
-        """Until cancelled."""
-        began = time.monotonic()
+        """Until cancelled. Time that the machine was late is not made up for: that would be bursts."""
         while True:
-            due = int((time.monotonic() - began) * self._rate)
-            for number in range(self.sent, due):
-                self._producer.produce("fanout.messages", f"{number} {time.time()} {PAYLOAD}", self._channel)
-            self.sent = max(self.sent, due)
+            for _ in range(int(self._rate * TICK_S)):
+                self._producer.produce("fanout.messages", f"{self.sent} {time.time()} {PAYLOAD}", self.channel)
+                self.sent += 1
             self._producer.poll(0)
+            await asyncio.sleep(TICK_S)
+
+    async def during(self, seconds: float) -> None:
+        """Waits so long, or longer until most of what should have been sent then is."""
+        enough = self.sent + 0.8 * seconds * self._rate
+        await asyncio.sleep(seconds)
+        while self.sent < enough:  # noqa: ASYNC110  a tick is precise enough
             await asyncio.sleep(TICK_S)
 
     @contextlib.asynccontextmanager
@@ -108,11 +114,8 @@ class Reader:
 
 @dataclass(frozen=True)
 class Stalled:
-    """What is left of a run: readers, and what the server held."""
+    """What was measured meanwhile."""
 
-    traffic: Traffic
-    slow: list[Reader]
-    quick: list[Reader]
     behind: int  # records that the least stalled one had not been given when it read again
     growth: int  # of the server's resident memory while they stalled, in bytes
     history: int  # of it, of its history
@@ -124,21 +127,36 @@ async def metric(node: NodeProcess, name: str) -> float:
     return next(float(line.split()[1]) for line in page.splitlines() if line.startswith(f"{name} "))
 
 
-async def stall(node: NodeProcess, kafka: Kafka, channel: str, scale: Scale) -> Stalled:
-    """Ten of fifteen readers stop reading, and go on; checks that the five others lack nothing and wait no longer."""
-    traffic = Traffic(kafka, channel, scale.rate)
-    wires = ("json", "msgpack")
-    slow = [await Reader(node.port, channel, wires[n % 2], RECEIVE_BUFFER).open() for n in range(STALLED)]
-    quick = [await Reader(node.port, channel, wires[n % 2]).open() for n in range(QUICK)]
+@pytest.fixture
+async def stack() -> AsyncIterator[contextlib.AsyncExitStack]:
+    async with contextlib.AsyncExitStack() as stack:
+        yield stack
+
+
+@contextlib.asynccontextmanager
+async def readers(
+    port: int, channel: str, count: int, receive_buffer: int | None = None
+) -> AsyncIterator[list[Reader]]:
+    """Subscribers for the length of the block, half of them JSON, half MessagePack."""
+    opened = [Reader(port, channel, ("json", "msgpack")[number % 2], receive_buffer) for number in range(count)]
+    await asyncio.gather(*(reader.open() for reader in opened))
+    try:
+        yield opened
+    finally:
+        await asyncio.gather(*(reader.client.close() for reader in opened))
+
+
+async def stall(node: NodeProcess, slow: list[Reader], quick: list[Reader], traffic: Traffic, scale: Scale) -> Stalled:
+    """The slow readers stop reading, and go on; checks that the quick ones lack nothing and wait no longer."""
     async with traffic.flowing():
-        await asyncio.sleep(2)
+        await traffic.during(2)
         calm = [latency for reader in quick for latency in reader.latencies]
         resident, history = node.resident_bytes(), await metric(node, "fanout_history_bytes")
         for reader in slow:
             reader.client.pause()
         for reader in quick:
             reader.latencies.clear()
-        await asyncio.sleep(scale.seconds)
+        await traffic.during(scale.seconds)
         growth = node.resident_bytes() - resident
         held = await metric(node, "fanout_history_bytes") - history
         busy = [latency for reader in quick for latency in reader.latencies]
@@ -151,57 +169,53 @@ async def stall(node: NodeProcess, kafka: Kafka, channel: str, scale: Scale) -> 
         await reader.reached(traffic.sent - 1)
         assert reader.numbers == list(range(traffic.sent))
     before, during = statistics.quantiles(calm, n=100), statistics.quantiles(busy, n=100)
-    log.info(
-        "latency p50 and p99: %.4f and %.4f s, with stalled ones %.4f and %.4f s",
-        before[49],
-        before[98],
-        during[49],
-        during[98],
-    )
+    latencies = (before[49], before[98], during[49], during[98])
+    log.info("latency p50 and p99: %.4f and %.4f s, with stalled ones %.4f and %.4f s", *latencies)
     log.info("memory grew by %d bytes, of which history %d", growth, held)
-    assert during[49] < before[49] + 0.05
-    assert during[98] < before[98] + 0.5
-    return Stalled(traffic, slow, quick, behind, growth, int(held))
-
-
-async def close(run: Stalled) -> None:
-    await asyncio.gather(*(reader.client.close() for reader in (*run.slow, *run.quick)))
+    # Had they waited for the stalled ones, it would be seconds. What is allowed is what a machine full of work adds.
+    assert during[49] < before[49] + 0.25
+    assert during[98] < before[98] + 1.5
+    return Stalled(behind, growth, int(held))
 
 
 @pytest.mark.parametrize("scale", SCALES)
 async def test_a_stalled_reader_goes_on_exactly(
-    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path, stack: contextlib.AsyncExitStack
 ) -> None:
-    async with node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "2048") as node:
-        run = await stall(node, kafka, kafka_topic(), scale)
-        assert run.behind > scale.rate, "they were really behind"
-        for reader in run.slow:
-            await reader.reached(run.traffic.sent - 1)
-            assert reader.numbers == list(range(run.traffic.sent))
-            assert len(reader.client.attached(reader.channel)) == 1
-            assert reader.client.connections == 1
-        assert run.growth < run.history + SLACK_BYTES, "only the history, which is shared, has grown"
-        await close(run)
+    traffic = Traffic(kafka, kafka_topic(), scale.rate)
+    node = await stack.enter_async_context(node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "2048"))
+    slow = await stack.enter_async_context(readers(node.port, traffic.channel, STALLED, RECEIVE_BUFFER))
+    quick = await stack.enter_async_context(readers(node.port, traffic.channel, QUICK))
+    measured = await stall(node, slow, quick, traffic, scale)
+    assert measured.behind > scale.rate / 2, "they were really behind"
+    for reader in slow:
+        await reader.reached(traffic.sent - 1)
+        assert reader.numbers == list(range(traffic.sent))
+        assert len(reader.client.attached(traffic.channel)) == 1
+        assert reader.client.connections == 1
+    assert measured.growth < measured.history + SLACK_BYTES, "only the history, which is shared, has grown"
 
 
 @pytest.mark.parametrize("scale", SCALES)
 async def test_a_reader_that_the_history_has_passed_is_told(
-    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+    scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path, stack: contextlib.AsyncExitStack
 ) -> None:
-    async with node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "32") as node:
-        run = await stall(node, kafka, kafka_topic(), scale)
-        for reader in run.slow:
-            await reader.reached(run.traffic.sent - 1)
-            first, told = reader.client.attached(reader.channel)
-            assert "error" not in first
-            assert told["error"]["code"] == 80020
-            assert not told["flags"] & RESUMED
-            (gap,) = [n for n, next_ in zip(reader.numbers, reader.numbers[1:], strict=False) if next_ != n + 1]
-            after = reader.numbers[reader.numbers.index(gap) + 1]
-            assert reader.numbers == [*range(gap + 1), *range(after, run.traffic.sent)]
-            assert after > gap + 1
-        assert run.growth < SLACK_BYTES
-        await close(run)
+    traffic = Traffic(kafka, kafka_topic(), scale.rate)
+    node = await stack.enter_async_context(node_process(tmp_path, "--kafka", kafka.bootstrap, "--history-mib", "64"))
+    slow = await stack.enter_async_context(readers(node.port, traffic.channel, STALLED, RECEIVE_BUFFER))
+    quick = await stack.enter_async_context(readers(node.port, traffic.channel, QUICK))
+    measured = await stall(node, slow, quick, traffic, scale)
+    for reader in slow:
+        await reader.reached(traffic.sent - 1)
+        first, told = reader.client.attached(traffic.channel)
+        assert "error" not in first
+        assert told["error"]["code"] == 80020
+        assert not told["flags"] & RESUMED
+        (last,) = [n for n, next_ in itertools.pairwise(reader.numbers) if next_ != n + 1]
+        again = reader.numbers[last + 1]
+        assert reader.numbers == [*range(last + 1), *range(again, traffic.sent)]
+        assert again > last + 1
+    assert measured.growth < SLACK_BYTES
 
 
 @pytest.mark.node
@@ -210,7 +224,8 @@ async def test_a_frozen_process_of_an_sdk_goes_on_exactly(
     scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
 ) -> None:
     channel = kafka_topic()
-    async with node_process(tmp_path, "--kafka", kafka.bootstrap) as node, agents("node") as host:
+    options = ("--kafka", kafka.bootstrap, "--history-mib", "2048")
+    async with node_process(tmp_path, *options) as node, agents("node") as host:
         clients = [await (await host.connect(node.url, KEY, wire)).attach(channel) for wire in ("json", "msgpack")]
         traffic = Traffic(kafka, channel, scale.rate)
         async with traffic.flowing():
