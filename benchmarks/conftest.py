@@ -97,6 +97,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         "measured": measured,
     }
     path = ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
 
 
