@@ -13,10 +13,10 @@ import logging
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 import msgspec
 import orjson
@@ -80,19 +80,25 @@ class RawClient:
         key: str,
         wire: str = "json",
         *,
+        query: Mapping[str, str] | None = None,
         source: str = "127.0.0.1",
         receive_buffer: int | None = None,
         on_message: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
-        """Connects from the address `source` of this machine; `receive_buffer` is the socket's, in bytes."""
+        """`query` has more parameters of the URL, or others.
+
+        Connects from the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
+        """
         self.port = port
         self.received: dict[str, list[Received]] = {}
         self.frames: deque[dict[str, Any]] = deque(maxlen=100)
         """The last frames that no method here waits for: errors, DISCONNECTED, heartbeats."""
+        self.hello: dict[str, Any] = {}
+        """The last CONNECTED."""
         self.connection_id: str | None = None
         self.close_code: int | None = None
         self.connections = 0
-        self._url = f"ws://127.0.0.1:{{}}/?v=5&format={wire}&key={quote(key)}"
+        self._query = {"v": "5", "format": wire, "key": key} | dict(query or {})
         self._binary = wire == "msgpack"
         self._source = source
         self._receive_buffer = receive_buffer
@@ -112,9 +118,9 @@ class RawClient:
 
     async def connect(self) -> "RawClient":
         """Returns once the server has said CONNECTED. Raises ProtocolError when it refuses, WSError or OSError else."""
-        url = self._url.format(self.port)
         if self._connection_key is not None:
-            url += f"&resume={quote(self._connection_key)}"
+            self._query["resume"] = self._connection_key
+        url = f"ws://127.0.0.1:{self.port}/?{urlencode(self._query)}"
         self._connected = asyncio.get_running_loop().create_future()
         self._gone.clear()
         _, listener = await ws_connect(
@@ -245,6 +251,7 @@ class RawClient:
 
     def _is_connected(self, frame: dict[str, Any]) -> None:
         self.connections += 1
+        self.hello = frame
         self._connection_key = frame["connectionDetails"]["connectionKey"]
         if self.connection_id is not None and frame["connectionId"] != self.connection_id:
             self.frames.append(frame)  # refused to resume: an SDK would count its publishes anew
@@ -265,6 +272,9 @@ class RawClient:
 
     def _is_answered(self, frame: dict[str, Any]) -> None:
         first = frame["msgSerial"]
+        if first not in self._pending:  # of a frame that `send` sent
+            self.frames.append(frame)
+            return
         for index in range(frame["count"]):
             pending = self._pending.pop(first + index)
             if "error" in frame:
@@ -315,7 +325,8 @@ class _Listener(WSListener):
         if frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
             self._client._frame(frame.get_payload_as_bytes())
         elif frame.msg_type == WSMsgType.CLOSE:
-            self._client.close_code = int(frame.get_close_code())
+            code: Any = frame.get_close_code()
+            self._client.close_code = int(code)
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
 
