@@ -136,7 +136,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     )
     if options.kafka is None:
         # A source is chosen by the configuration, which rightly has no word for this one.
-        patch("fanout.server._source", lambda config: source).start()
+        patch("fanout.server._source", lambda *_: source).start()
     async with Server(config) as server:
         ended = asyncio.Event()
         commands = Commands(server, source, asyncio.get_running_loop())
