@@ -64,15 +64,17 @@ $(VENV)/.stamp-env: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3'; exit 1; }
 	@command -v cargo >/dev/null || { echo 'Rust is needed: see https://rustup.rs'; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	@echo 'fetching the build tools into $(VENV)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		> $(VENV)/build-requires.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/build-requires.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(VENV)/build-requires.txt
 	@touch $@
 
 # The build uses the environment's tools and no copies of its own, so that cargo finds its last work.
 $(VENV)/.stamp-install: $(VENV)/.stamp-env
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	@echo 'compiling fanout and fetching what it needs: one to three minutes the first time'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		--no-build-isolation --editable '.[test,lint]'
 	@touch $@
 
