@@ -84,14 +84,14 @@ def _records(consumer: Consumer, admin: AdminClient, topics: Iterable[str]) -> I
                 places.append(TopicPartition(topic, number, low))
                 ends[topic, number] = high
     consumer.assign(places)
-    while any(place.offset < ends[place.topic, place.partition] for place in consumer.position(places)):
+    while any(at.offset < ends[at.topic, at.partition] for at in consumer.position(places)):
         first = consumer.poll(READ_S)
         for message in [first, *consumer.consume(10_000, 0)] if first else ():
             if error := message.error():
                 raise RuntimeError(error.str())
-            where: Any = (message.topic(), message.partition(), message.offset())  # a record has them all
-            headers: Any = dict(message.headers() or ())
-            yield LogRecord(*where, message.key(), message.value(), headers)
+            place = (message.topic(), message.partition(), message.offset())
+            fields: Any = (*place, message.key(), message.value(), dict(message.headers() or ()))
+            yield LogRecord(*fields)  # a message without an error has them all
 
 
 def _message(record: LogRecord) -> Received:
