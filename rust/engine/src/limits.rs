@@ -9,7 +9,7 @@ pub const CHANNELS_PER_RECORD_MAX: usize = 64;
 /// Partitions one node reads; indices fit 16 bits, and every position lists them all.
 pub const PARTITIONS_MAX: usize = 4096;
 
-/// A frame is closed once its messages hold this much: well under the 512 KiB that clients are told to expect, since
+/// A frame is closed before its encoded messages exceed this, unless it holds but one: well under the 512 KiB that clients are told to expect, since
 /// SDKs handle a frame in one piece, and large enough that a write's cost vanishes in it.
 pub const FRAME_BYTES: usize = 128 << 10;
 
@@ -22,8 +22,8 @@ pub const FRAMES_CACHED: usize = 8;
 /// A connection is given no more frames while this much waits to be written; its cursors remember the rest.
 pub const OUTBOX_FRAMES_BYTES: usize = 256 << 10;
 
-/// Replies are queued past [`OUTBOX_FRAMES_BYTES`] up to here; a peer that asks this much without reading is cut off.
-pub const OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Replies waiting for one connection; a peer that asks for this much without reading is cut off.
+pub const OUTBOX_REPLIES_BYTES: usize = 1 << 20;
 
 /// Buffers handed to one `writev`; Linux takes 1024.
 pub const IOVECS_MAX: usize = 64;
@@ -70,6 +70,5 @@ pub const POSITION_TEXT_MAX: usize = 64 << 10;
 pub const SHARDS_MAX: usize = 32;
 
 const _: () = assert!(FRAME_BYTES < OUTBOX_FRAMES_BYTES, "an empty outbox takes at least one full frame");
-const _: () = assert!(OUTBOX_FRAMES_BYTES < OUTBOX_BYTES_MAX, "replies have room behind frames");
 const _: () = assert!(SHARDS_MAX < 63, "one bit is the process's own");
 const _: () = assert!(PARTITIONS_MAX <= u16::MAX as usize, "partition indices are 16 bits wide");

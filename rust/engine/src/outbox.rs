@@ -6,24 +6,46 @@ use std::sync::Arc;
 /// Bytes in the order in which they go out.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    chunks: VecDeque<Arc<[u8]>>,
+    chunks: VecDeque<Chunk>,
     /// Bytes of the first chunk already written: a frame once begun is finished.
     begun: usize,
     len: usize,
+    replies: usize,
+}
+
+#[derive(Debug)]
+struct Chunk {
+    bytes: Arc<[u8]>,
+    reply: bool,
 }
 
 impl Outbox {
-    /// Queues bytes; empty ones are nothing.
+    /// Queues a frame.
     pub fn push(&mut self, bytes: Arc<[u8]>) {
+        self.add(bytes, false);
+    }
+
+    /// Queues what the peer has asked for, which is bounded apart from what it is given.
+    pub fn push_reply(&mut self, bytes: Arc<[u8]>) {
+        self.replies += bytes.len();
+        self.add(bytes, true);
+    }
+
+    fn add(&mut self, bytes: Arc<[u8]>, reply: bool) {
         if !bytes.is_empty() {
             self.len += bytes.len();
-            self.chunks.push_back(bytes);
+            self.chunks.push_back(Chunk { bytes, reply });
         }
     }
 
     /// Bytes waiting.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Bytes of replies that have not been written whole.
+    pub fn replies(&self) -> usize {
+        self.replies
     }
 
     /// Whether nothing waits.
@@ -34,11 +56,8 @@ impl Outbox {
     /// What to write next, at most `max` pieces.
     pub fn slices(&self, max: usize) -> impl Iterator<Item = &[u8]> {
         let begun = self.begun;
-        self.chunks
-            .iter()
-            .take(max)
-            .enumerate()
-            .map(move |(index, chunk)| if index == 0 { &chunk[begun..] } else { chunk })
+        let skip = move |index| if index == 0 { begun } else { 0 };
+        self.chunks.iter().take(max).enumerate().map(move |(index, chunk)| &chunk.bytes[skip(index)..])
     }
 
     /// `n` bytes were written.
@@ -46,13 +65,14 @@ impl Outbox {
         assert!(n <= self.len, "no more was written than waited");
         self.len -= n;
         while let Some(first) = self.chunks.front() {
-            let left = first.len() - self.begun;
+            let left = first.bytes.len() - self.begun;
             if n < left {
                 self.begun += n;
                 return;
             }
             n -= left;
             self.begun = 0;
+            self.replies -= if first.reply { first.bytes.len() } else { 0 };
             self.chunks.pop_front();
         }
         if self.chunks.capacity() > 64 {

@@ -80,8 +80,8 @@ impl Record<'_> {
                 _ => continue,
             };
             let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
-            // Extras are spliced into frames as they are: what is not JSON must not get there.
-            let sound = text.filter(|text| field != "extras" || is_json(text));
+            // Extras are spliced into frames as they are: what every reader of JSON can read, and nothing else.
+            let sound = text.filter(|text| field != "extras" || is_object(text));
             *slot = sound.map(Into::into);
         }
         meta
@@ -95,6 +95,11 @@ fn plain(value: Option<&[u8]>) -> Data {
         Some(b'{' | b'[') if is_json(text) => Data::Json(text.into()),
         _ => Data::Text(text.into()),
     }
+}
+
+/// Whether a text is a JSON object, its texts sound down to the last escape (which looking for its end does not tell).
+fn is_object(text: &str) -> bool {
+    serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 
 fn is_json(text: &str) -> bool {
@@ -146,10 +151,15 @@ mod tests {
     }
 
     #[test]
-    fn extras_that_are_not_json_are_left_out() {
-        let headers =
-            [Header { name: "fanout.type", value: Some(b"text") }, Header { name: "fanout.extras", value: Some(b"{") }];
-        assert_eq!(record(Some(b"x"), &headers).message(partition()).meta(|m| &m.extras), None);
+    fn extras_that_not_everyone_can_read_are_left_out() {
+        let deep = "{\"a\":".repeat(200) + "1" + &"}".repeat(200);
+        for extras in ["{", "[]", "1", r#"{"a":"\ud800"}"#, &deep] {
+            let headers = [
+                Header { name: "fanout.type", value: Some(b"text") },
+                Header { name: "fanout.extras", value: Some(extras.as_bytes()) },
+            ];
+            assert_eq!(record(Some(b"x"), &headers).message(partition()).meta(|m| &m.extras), None, "{extras:.20}");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 
 use crate::channel::{Channel, Filter};
 use crate::hub::{Hub, Plan};
-use crate::limits::{FINISH_MS, OUTBOX_BYTES_MAX, PEER_SILENCE_MS};
+use crate::limits::{FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
 use crate::outbox::Outbox;
 use crate::wire::{Wire, websocket};
 
@@ -176,14 +176,15 @@ impl Shard {
         if connection.life != Life::Open {
             return;
         }
-        if connection.outbox.len() + bytes.len() > OUTBOX_BYTES_MAX && !connection.outbox.is_empty() {
+        // A large frame is ours, not the peer's doing: only what it asked for counts against it.
+        if connection.outbox.replies() + bytes.len() > OUTBOX_REPLIES_BYTES && connection.outbox.replies() > 0 {
             connection.life = Life::Dead;
             connection.outbox.clear();
             self.hub.stats.evicted_full.add(1);
             self.events.push(Event::Evicted(handle, Cause::Full));
             return;
         }
-        connection.outbox.push(bytes);
+        connection.outbox.push_reply(bytes);
         self.make_ready(slot(handle));
     }
 

@@ -1,5 +1,6 @@
 //! The messages of one channel that memory holds, and what is made of them. Locked by the channel.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,6 +35,17 @@ pub(super) struct Feed {
     pub(super) next: i64,
     /// One past the newest message of it that the ring has dropped.
     pub(super) dropped: i64,
+    /// The number of its newest message.
+    last: u64,
+    found: Cell<Option<Found>>,
+}
+
+/// The first message of a partition that is numbered `from` or higher has this number and offset.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    from: u64,
+    number: u64,
+    offset: i64,
 }
 
 /// A frame kept for sharing, and who may share it.
@@ -51,13 +63,14 @@ impl Ring {
     /// Appends; returns the message's cost.
     pub(super) fn push(&mut self, message: Message) -> usize {
         let cost = message.cost();
-        let (partition, next) = (message.partition.index, message.offset + 1);
+        let (partition, next, last) = (message.partition.index, message.offset + 1, self.end());
         match self.feeds.iter_mut().find(|feed| feed.partition == partition) {
             Some(feed) => {
                 debug_assert!(feed.next < next, "offsets of a partition rise");
                 feed.next = next;
+                feed.last = last;
             }
-            None => self.feeds.push(Feed { partition, next, dropped: 0 }),
+            None => self.feeds.push(Feed { partition, next, dropped: 0, last, found: Cell::new(None) }),
         }
         self.bytes += cost;
         self.messages.push_back(Arc::new(message));
@@ -145,23 +158,6 @@ impl Ring {
         self.frames.iter().map(|cached| cached.frame.bytes.len()).sum()
     }
 
-    /// Where a frame beginning at ring index `start` ends, and whether for lack of room.
-    fn extent(&self, start: usize, keep: impl Fn(&Message) -> bool) -> (usize, bool) {
-        let mut bytes = 0;
-        let mut count = 0;
-        for (index, message) in self.messages.iter().enumerate().skip(start) {
-            if !keep(message) {
-                continue;
-            }
-            bytes += message.size();
-            count += 1;
-            if count > 1 && (bytes > FRAME_BYTES || count > FRAME_MESSAGES) {
-                return (index, true);
-            }
-        }
-        (self.messages.len(), false)
-    }
-
     pub(super) fn build(
         &mut self,
         name: &str,
@@ -181,20 +177,21 @@ impl Ring {
             had.is_none_or(|had| !had.has(message))
                 && filter.own.as_deref().is_none_or(|own| message.meta(|meta| &meta.connection_id) != Some(own))
         };
-        let (stop, full) = self.extent(start, keep);
+        let (mut parts, mut bytes, mut made) = (SmallVec::<[&[u8]; 64]>::new(), 0, 0);
+        let mut stop = self.messages.len();
+        for (index, message) in self.messages.iter().enumerate().skip(start).filter(|(_, message)| keep(message)) {
+            let (part, new) = message.encoded(wire);
+            made += if new { part.len() } else { 0 };
+            bytes += part.len();
+            if !parts.is_empty() && (bytes > FRAME_BYTES || parts.len() == FRAME_MESSAGES) {
+                stop = index;
+                break;
+            }
+            parts.push(part);
+        }
+        let full = stop < self.messages.len();
         let to = self.base + stop as u64;
         let serial = self.print(name, context.key, context.partitions, to, had);
-        let mut made = 0;
-        let parts: SmallVec<[&[u8]; 64]> = self
-            .messages
-            .range(start..stop)
-            .filter(|message| keep(message))
-            .map(|message| {
-                let (bytes, new) = message.encoded(wire);
-                made += if new { bytes.len() } else { 0 };
-                bytes
-            })
-            .collect();
         let messages = parts.len();
         let given = if messages == 0 {
             Given::Skipped(to)
@@ -209,15 +206,29 @@ impl Ring {
         (given, full)
     }
 
+    /// Offset of the first message of a partition that is numbered `to` or higher. Who walks the ring asks for one place
+    /// after the other; what was found for one answers for all up to it.
+    fn first_waiting(&self, feed: &Feed, to: u64) -> Option<i64> {
+        if feed.last < to {
+            return None;
+        }
+        if let Some(found) = feed.found.get().filter(|found| (found.from..=found.number).contains(&to)) {
+            return Some(found.offset);
+        }
+        let begin = (to - self.base) as usize;
+        let mut waiting = self.messages.range(begin..).zip(to..);
+        let (message, number) = waiting.find(|(message, _)| message.partition.index == feed.partition)?;
+        feed.found.set(Some(Found { from: to, number, offset: message.offset }));
+        Some(message.offset)
+    }
+
     /// The position of a receiver that has been given everything below `to` (see the module's rules).
     pub(super) fn print(&self, name: &str, key: Key, partitions: &Partitions, to: u64, had: Option<&Had>) -> String {
         let list = partitions.list();
         let mut next: SmallVec<[i64; 8]> = list.iter().map(|partition| partition.next()).collect();
         for feed in &self.feeds {
             let index = usize::from(feed.partition);
-            let mut waiting = self.messages.iter().skip((to - self.base) as usize);
-            let first = waiting.find(|message| message.partition.index == feed.partition).map(|message| message.offset);
-            next[index] = first.unwrap_or_else(|| feed.next.max(next[index]));
+            next[index] = self.first_waiting(feed, to).unwrap_or_else(|| feed.next.max(next[index]));
         }
         let had = had.filter(|had| !had.is_past(to));
         let entries = list.iter().zip(next).enumerate().filter(|(_, (partition, _))| partition.is_current());

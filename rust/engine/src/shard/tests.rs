@@ -221,12 +221,29 @@ fn a_peer_that_asks_and_never_reads_is_cut_off_at_the_bound() {
     let handle = world.connect(0);
     world.room.insert(handle, 0);
     let reply: Arc<[u8]> = vec![0; 1000].into();
-    for _ in 0..2 * OUTBOX_BYTES_MAX / 1000 {
+    for _ in 0..2 * OUTBOX_REPLIES_BYTES / 1000 {
         world.shard.send(handle, Arc::clone(&reply));
         world.turn();
-        assert!(world.shard.outbox(handle).unwrap().len() <= OUTBOX_BYTES_MAX);
+        assert!(world.shard.outbox(handle).unwrap().len() <= OUTBOX_REPLIES_BYTES);
     }
     assert_eq!(world.shard.take_events(), [Event::Evicted(handle, Cause::Full)]);
+}
+
+#[test]
+fn replies_behind_a_giant_message_are_nobodys_fault() {
+    let mut world = World::new();
+    let handle = world.connect(0);
+    world.attach(handle, 1, "c");
+    world.turn();
+    world.room.insert(handle, 10);
+    world.publish("c", &"x".repeat(2 * OUTBOX_REPLIES_BYTES));
+    world.turn();
+    world.shard.send(handle, b"<pong>"[..].into());
+    world.room.remove(&handle);
+    world.shard.writable(handle);
+    world.turn();
+    assert!(world.shard.take_events().is_empty());
+    assert!(world.text(handle).ends_with("<pong>"));
 }
 
 #[test]

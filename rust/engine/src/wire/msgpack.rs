@@ -70,6 +70,9 @@ fn value(out: &mut Vec<u8>, json: &serde_json::Value) {
         Value::Number(number) => {
             if let Some(number) = number.as_i64() {
                 integer(out, number);
+            } else if let Some(number) = number.as_u64() {
+                out.push(0xCF);
+                out.extend_from_slice(&number.to_be_bytes());
             } else {
                 out.push(0xCB);
                 out.extend_from_slice(&number.as_f64().unwrap_or_default().to_be_bytes());
