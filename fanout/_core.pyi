@@ -172,5 +172,5 @@ class Engine:
     def close(self) -> None:
         """Stops the threads. Idempotent."""
 
-def message_serial(partition: int, offset: int) -> str:
+def message_serial(topic: str, partition: int, offset: int) -> str:
     """The serial of the message at these coordinates; rises with the offset within a partition."""

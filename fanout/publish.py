@@ -135,7 +135,7 @@ class Publisher:
             return
         self.counts["published"] += len(keys)
         for key, waiters, place in zip(keys, waiting, result, strict=True):
-            serial = message_serial(place.partition, place.offset)
+            serial = message_serial(place.topic, place.partition, place.offset)
             self._recent[key] = serial
             if len(self._recent) > RECENT_MAX:
                 self._recent.popitem(last=False)

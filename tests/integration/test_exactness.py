@@ -170,7 +170,7 @@ def assert_published_once(member: Member, entries: list[Entry]) -> None:
     assert [entry.message.text for entry in entries] == [text for text, _ in member.published]
     for entry, (_, serial) in zip(entries, member.published, strict=True):
         record = entry.record
-        assert serial in (None, message_serial(record.partition, record.offset))
+        assert serial in (None, message_serial(MESSAGES, record.partition, record.offset))
         assert record.headers["fanout.name"] == b"note"
         assert record.headers["fanout.type"] == b"text"
         connection = record.headers["fanout.connectionId"]
@@ -233,7 +233,7 @@ async def test_a_publish_is_acknowledged_after_the_log_has_it(kafka: Kafka, tmp_
         for number in range(30):
             (serial,) = await client.publish(f"acknowledged:{number}", {"data": "x"})
             ends = [consumer.get_watermark_offsets(partition, timeout=5)[1] for partition in partitions]
-            newest = {message_serial(number, end - 1) for number, end in enumerate(ends)}
+            newest = {message_serial(MESSAGES, number, end - 1) for number, end in enumerate(ends)}
             assert serial in newest, "nobody else publishes: what is acknowledged is the newest of its partition"
         consumer.close()
         await client.close()

@@ -46,7 +46,7 @@ class TestBatches:
         assert (message.id, message.name, message.data, message.encoding) == ("x:0:0", "n", "[1]", "json")
         assert (message.client_id, message.connection_id, message.timestamp) == ("bob", "x", 1000)
         assert message.extras == {"headers": {"a": 1}}
-        assert message.serial == _core.message_serial(0, 0)
+        assert message.serial == _core.message_serial("t", 0, 0)
 
     @pytest.mark.parametrize(
         ("value", "data", "encoding"),

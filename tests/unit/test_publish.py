@@ -81,7 +81,7 @@ def bed() -> Bed:
 
 
 def serials(*offsets: int) -> list[str]:
-    return [message_serial(3, offset) for offset in offsets]
+    return [message_serial("out", 3, offset) for offset in offsets]
 
 
 def record_of(bed: Bed, message: OutMessage) -> NewRecord:

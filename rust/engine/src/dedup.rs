@@ -6,16 +6,18 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
+use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128, SipHasher24};
 
 use crate::limits::{DEDUP_IDS_MAX, DEDUP_WINDOW_MS};
+use crate::partition::Partition;
 
 /// Where the first message with an id lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct First {
-    /// Number of its partition.
-    pub partition: i32,
+    /// Its partition.
+    pub partition: Arc<Partition>,
     /// Its offset.
     pub offset: i64,
     timestamp: i64,
@@ -41,24 +43,25 @@ impl Dedup {
         &mut self,
         channel: &str,
         id: &str,
-        (partition, offset, timestamp): (i32, i64, i64),
+        partition: &Arc<Partition>,
+        (offset, timestamp): (i64, i64),
         now_ms: i64,
     ) -> Option<First> {
         let hash = self.hash(channel, id);
         if let Some(first) = self.seen.get(&hash)
             && timestamp.saturating_sub(first.timestamp) <= DEDUP_WINDOW_MS
         {
-            return Some(*first);
+            return Some(first.clone());
         }
         self.expire(now_ms);
-        self.seen.insert(hash, First { partition, offset, timestamp });
+        self.seen.insert(hash, First { partition: Arc::clone(partition), offset, timestamp });
         self.order.push_back((now_ms, hash));
         None
     }
 
     /// The first message with this id, if it is remembered.
     pub fn find(&self, channel: &str, id: &str) -> Option<First> {
-        self.seen.get(&self.hash(channel, id)).copied()
+        self.seen.get(&self.hash(channel, id)).cloned()
     }
 
     /// Ids remembered.
@@ -94,22 +97,27 @@ impl Dedup {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partition::Partitions;
+
+    fn partition() -> Arc<Partition> {
+        Partitions::default().assign("t", [1; 16], 0, 0).unwrap()
+    }
 
     #[test]
     fn the_second_record_with_an_id_is_a_repeat_of_the_first() {
         let mut ids = Dedup::new([1; 16]);
-        assert_eq!(ids.observe("c", "x", (0, 5, 1000), 1000), None);
-        let first = ids.observe("c", "x", (0, 9, 1500), 1500).unwrap();
-        assert_eq!((first.partition, first.offset), (0, 5));
+        assert!(ids.observe("c", "x", &partition(), (5, 1000), 1000).is_none());
+        let first = ids.observe("c", "x", &partition(), (9, 1500), 1500).unwrap();
+        assert_eq!(first.offset, 5);
         assert_eq!(ids.find("c", "x").unwrap().offset, 5);
-        assert_eq!(ids.observe("d", "x", (0, 10, 1500), 1500), None, "ids belong to their channel");
+        assert!(ids.observe("d", "x", &partition(), (10, 1500), 1500).is_none(), "ids belong to their channel");
     }
 
     #[test]
     fn after_the_window_an_id_is_new_again() {
         let mut ids = Dedup::new([1; 16]);
-        ids.observe("c", "x", (0, 5, 0), 0);
-        assert_eq!(ids.observe("c", "x", (0, 9, DEDUP_WINDOW_MS + 1), 10), None);
+        ids.observe("c", "x", &partition(), (5, 0), 0);
+        assert!(ids.observe("c", "x", &partition(), (9, DEDUP_WINDOW_MS + 1), 10).is_none());
     }
 
     #[test]
@@ -117,7 +125,7 @@ mod tests {
         let mut ids = Dedup::new([1; 16]);
         ids.capacity = 10;
         for n in 0..100 {
-            ids.observe("c", &n.to_string(), (0, n, 0), 0);
+            ids.observe("c", &n.to_string(), &partition(), (n, 0), 0);
         }
         assert_eq!(ids.len(), 10);
         assert!(ids.find("c", "99").is_some() && ids.find("c", "89").is_none());

@@ -257,8 +257,8 @@ impl Hub {
     fn append(&self, intake: &mut Intake, name: &str, record: &Record<'_>, partition: &Arc<Partition>, now_ms: i64) {
         let message = record.message(Arc::clone(partition));
         if let Some(id) = message.meta(|meta| &meta.id) {
-            let place = (record.partition, record.offset, record.timestamp);
-            if self.dedup.lock().observe(name, id, place, now_ms).is_some() {
+            let place = (record.offset, record.timestamp);
+            if self.dedup.lock().observe(name, id, partition, place, now_ms).is_some() {
                 self.stats.duplicates.add(1);
                 return;
             }
@@ -430,7 +430,10 @@ impl Hub {
 
     /// The serial of the message with this id, if it was seen within the window.
     pub fn find(&self, channel: &str, id: &str) -> Option<String> {
-        self.dedup.lock().find(channel, id).map(|first| serial(first.partition, first.offset))
+        self.dedup
+            .lock()
+            .find(channel, id)
+            .map(|first| serial(&first.partition.topic, first.partition.number, first.offset))
     }
 
     /// A page of what memory holds of a channel. None if the cursor or the position is not this channel's.
@@ -440,9 +443,7 @@ impl Hub {
             None => None,
         };
         let after = match query.cursor {
-            Some(text) => {
-                Some(text.split_once(':').and_then(|(p, o)| Some((p.parse().ok()?, o.parse::<i64>().ok()?)))?)
-            }
+            Some(text) => Some(self.place(text)?),
             None => None,
         };
         let Some(channel) = self.channels.read().get(name).cloned() else {
@@ -452,14 +453,19 @@ impl Hub {
         if !query.forwards {
             held.reverse();
         }
-        // The ring may have dropped the message the cursor names: forwards what is left follows it, backwards nothing.
-        let begin = match after {
+        // The ring may have dropped the message the cursor names: then what comes after it in its partition is next.
+        let is_next = |message: &&Arc<Message>, (partition, offset): &(u16, i64)| {
+            message.partition.index == *partition
+                && if query.forwards { message.offset > *offset } else { message.offset < *offset }
+        };
+        let begin = match &after {
             None => 0,
-            Some(place) => match held.iter().position(|m| (m.partition.index, m.offset) == place) {
-                Some(index) => index + 1,
-                None if query.forwards => 0,
-                None => held.len(),
-            },
+            Some(place) => held
+                .iter()
+                .position(|message| (message.partition.index, message.offset) == *place)
+                .map(|index| index + 1)
+                .or_else(|| held.iter().position(|message| is_next(&message, place)))
+                .unwrap_or(held.len()),
         };
         let limit = query.limit.min(HISTORY_PAGE_MAX);
         let wanted = |message: &&Arc<Message>| {
@@ -471,8 +477,19 @@ impl Hub {
         let mut messages: Vec<_> = held[begin..].iter().filter(wanted).take(limit + 1).cloned().collect();
         let more = messages.len() > limit;
         messages.truncate(limit);
-        let cursor = messages.last().filter(|_| more).map(|last| format!("{}:{}", last.partition.index, last.offset));
+        let cursor = messages.last().filter(|_| more).map(|last| {
+            let Partition { topic, number, .. } = &*last.partition;
+            format!("{topic}:{number}:{}", last.offset)
+        });
         Some(Page { messages, cursor })
+    }
+
+    /// The place in the log that a page's cursor names, if it is one that is read here.
+    fn place(&self, cursor: &str) -> Option<(u16, i64)> {
+        let (topic, place) = cursor.split_once(':')?;
+        let (number, offset) = place.split_once(':')?;
+        let partition = self.partitions.find(topic, number.parse().ok()?)?;
+        Some((partition.index, offset.parse().ok()?))
     }
 
     /// Attachments here, and messages held, of a channel; None if it is not in memory.

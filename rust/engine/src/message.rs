@@ -92,7 +92,7 @@ impl Message {
 
     /// Its serial.
     pub fn serial(&self) -> String {
-        serial(self.partition.number, self.offset)
+        serial(&self.partition.topic, self.partition.number, self.offset)
     }
 
     /// The bytes of this message on a wire, made at the first call; `true` if this call made them.
@@ -127,7 +127,8 @@ impl Message {
     }
 }
 
-/// The serial of the message at these coordinates. Fixed width, so that within a partition text order is log order.
-pub fn serial(partition: i32, offset: i64) -> String {
-    format!("{offset:016}-{partition}")
+/// The serial of the message at these coordinates: unique, and of fixed width in front, so that within a partition the
+/// order of the text is that of the log.
+pub fn serial(topic: &str, partition: i32, offset: i64) -> String {
+    format!("{offset:016}-{partition}-{topic}")
 }

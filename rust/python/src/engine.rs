@@ -227,6 +227,6 @@ fn check_name(channel: &str) -> PyResult<()> {
 
 /// The serial of the message at these coordinates.
 #[pyfunction]
-pub fn message_serial(partition: i32, offset: i64) -> String {
-    serial(partition, offset)
+pub fn message_serial(topic: &str, partition: i32, offset: i64) -> String {
+    serial(topic, partition, offset)
 }

@@ -67,7 +67,7 @@ fn a_publish_that_was_sent_twice_is_delivered_once() {
         hub.ingest([(record(0, offset, "c", "v", &headers), Routing::Rules)].into_iter(), 0);
     }
     assert_eq!(offsets(&hub, "c"), [0]);
-    assert_eq!(hub.find("c", "x:0:0").as_deref(), Some("0000000000000000-0"));
+    assert_eq!(hub.find("c", "x:0:0").as_deref(), Some("0000000000000000-0-t"));
     assert_eq!(hub.find("c", "x:0:1"), None);
     assert_eq!(counter(&hub, "duplicates"), 2);
 }
@@ -307,6 +307,19 @@ mod history {
     }
 
     #[test]
+    fn goes_on_behind_a_message_that_was_dropped_meanwhile() {
+        let hub = node(1, 1 << 20);
+        (0..10).for_each(|offset| put(&hub, 0, offset, "c", offset * 100));
+        hub.sweep(HISTORY_MS + 301);
+        let offsets = |cursor, forwards| {
+            let page = hub.page("c", &PageQuery { cursor: Some(cursor), ..query(forwards, 10) }).unwrap();
+            page.messages.iter().map(|message| message.offset).collect::<Vec<_>>()
+        };
+        assert_eq!(offsets("t:0:2", true), [4, 5, 6, 7, 8, 9]);
+        assert_eq!(offsets("t:0:2", false), [0; 0]);
+    }
+
+    #[test]
     fn ends_at_a_position_and_at_times() {
         let hub = node(1, 1 << 20);
         put(&hub, 0, 0, "c", 0);
@@ -321,7 +334,9 @@ mod history {
     #[test]
     fn a_foreign_cursor_is_refused_and_an_unknown_channel_is_empty() {
         let hub = node(1, 1 << 20);
-        assert!(hub.page("c", &PageQuery { cursor: Some("x"), ..query(true, 10) }).is_none());
+        for cursor in ["x", "0:5", "t:9:5", "u:0:5", "t:0:x", ""] {
+            assert!(hub.page("c", &PageQuery { cursor: Some(cursor), ..query(true, 10) }).is_none(), "{cursor}");
+        }
         assert!(hub.page("c", &PageQuery { until: Some("x"), ..query(true, 10) }).is_none());
         assert!(hub.page("c", &query(true, 10)).unwrap().messages.is_empty());
     }

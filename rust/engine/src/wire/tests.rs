@@ -27,7 +27,7 @@ fn json(message: &Message) -> serde_json::Value {
 fn a_plain_record_is_told_by_its_place() {
     let message = json(&Message::new(partition(), 9, 5, Data::Json("[1]".into()), None));
     let expected = serde_json::json!({
-        "id": "orders:2:9", "timestamp": 5, "serial": "0000000000000009-2", "data": "[1]", "encoding": "json"
+        "id": "orders:2:9", "timestamp": 5, "serial": "0000000000000009-2-orders", "data": "[1]", "encoding": "json"
     });
     assert_eq!(message, expected);
 }
@@ -54,7 +54,7 @@ fn binary_is_base64_on_json_only() {
 #[test]
 fn msgpack_counts_its_fields() {
     let bytes = Message::new(partition(), 9, 5, Data::None, None).encoded(Wire::Msgpack).0.to_vec();
-    assert_eq!(bytes, b"\x83\xA2id\xAAorders:2:9\xA9timestamp\x05\xA6serial\xB20000000000000009-2");
+    assert_eq!(bytes, b"\x83\xA2id\xAAorders:2:9\xA9timestamp\x05\xA6serial\xB90000000000000009-2-orders");
 }
 
 #[test]
