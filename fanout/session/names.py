@@ -7,15 +7,19 @@
     [meta]…, [filter=…]name
                        metachannels and filtered channels: not offered
 
-The spelling is the attachment's identity on its connection; the channel is what it leads to.
+The spelling is the attachment's identity on its connection; the channel is what it leads to. What may name a channel is
+the engine's rule (`is_channel_name` in `rust/engine/src/route.rs`), since a message to any other name reaches nobody.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from fanout.errors import ClientError, error
 
 __all__ = ["ChannelName", "parse_name"]
+
+
+_FORBIDDEN: Final = frozenset("\n\r\0")
 
 
 class ChannelName(NamedTuple):
@@ -27,7 +31,11 @@ class ChannelName(NamedTuple):
 
 def parse_name(spelling: str, longest: int) -> ChannelName:
     """Takes a spelling apart. Raises ClientError 40010 if it is not a name, or longer than `longest` bytes."""
-    if len(spelling.encode()) > longest:
+    try:
+        length = len(spelling.encode())
+    except UnicodeEncodeError:
+        raise ClientError(error(40010, "it is text that UTF-8 cannot hold")) from None
+    if length > longest:
         raise ClientError(error(40010, f"longer than {longest} bytes"))
     if not spelling.startswith("["):
         return ChannelName(_checked(spelling), {})
@@ -45,6 +53,6 @@ def _checked(channel: str) -> str:
         raise ClientError(error(40010, "it is empty"))
     if channel[0] in ":[":
         raise ClientError(error(40010, f"it begins with {channel[0]}"))
-    if "\n" in channel or "\r" in channel:
-        raise ClientError(error(40010, "it holds a newline"))
+    if not _FORBIDDEN.isdisjoint(channel):
+        raise ClientError(error(40010, "it holds a line break or a NUL"))
     return channel

@@ -2,8 +2,11 @@
 
 import pytest
 
+from fanout import _core
 from fanout.errors import ClientError
+from fanout.session.limits import Limits
 from fanout.session.names import parse_name
+from fanout.types import Record
 
 
 def refused(spelling: str, longest: int = 512) -> tuple[int, str]:
@@ -17,13 +20,37 @@ class TestAName:
     def test_is_the_channel_itself(self, spelling: str) -> None:
         assert parse_name(spelling, 512) == (spelling, {})
 
-    @pytest.mark.parametrize("spelling", ["", ":news", "a\nb", "a\r", "[?rewind=1]", "[?rewind=1]:a", "[?a=b][?c=d]e"])
+    @pytest.mark.parametrize(
+        "spelling", ["", ":news", "a\nb", "a\r", "a\0b", "\ud800", "[?rewind=1]", "[?rewind=1]:a", "[?a=b][?c=d]e"]
+    )
     def test_that_cannot_be_one_is_refused(self, spelling: str) -> None:
         assert refused(spelling)[0] == 40010
 
     def test_may_be_as_long_as_the_limit_in_bytes(self) -> None:
         assert parse_name("ö" * 4, 8).channel == "öööö"
         assert refused("ö" * 4 + "x", 8) == (40010, "invalid channel name: longer than 8 bytes")
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "news", "a b", "a:b", "a[b]", "a\tb", "\x7f", "\u2028", "日本", "a\0b", "\0", "a\nb", "a\r", ":a", "[a", "",
+            "x" * 1_024, "x" * 1_025, "ö" * 512, "ö" * 512 + "x",
+        ],
+    )  # fmt: skip
+    def test_is_one_exactly_where_the_engine_delivers_to_it(self, name: str) -> None:
+        engine = _core.Engine(io_threads=0, secret=bytes(16))
+        try:
+            engine.rules([("t", "#{key}")])
+            engine.partition("t", bytes(16), 0, 0)
+            engine.records([Record("t", 0, 0, -1, 1_000, name.encode(), b"v", None)])
+            delivers = engine.stats()["records_unroutable"] == 0
+        finally:
+            engine.close()
+        try:
+            accepted = parse_name(name, Limits().channel_bytes).channel == name
+        except ClientError:
+            accepted = False
+        assert accepted is delivers
 
 
 class TestAQualifier:
