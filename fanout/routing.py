@@ -113,15 +113,16 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
     """The program's rule as the engine may call it: with whatever a source delivers, and sure not to raise.
 
     A record for which the rule raises, or names something other than channels, is counted as unroutable and skipped.
+    So is one for which it calls `sys.exit`: that would end the source's thread and not the program.
     Each kind of exception is logged once, so that a rule that fails for every record does not fill the disk.
     """
-    told: set[type[Exception]] = set()
+    told: set[type[BaseException]] = set()
 
     def call(delivered: Any) -> tuple[str, ...]:
         record = _as_record(delivered)
         try:
             return _channels(route(record))
-        except Exception as problem:
+        except BaseException as problem:
             if type(problem) not in told:
                 told.add(type(problem))
                 log.exception("route failed for offset %d of %s; such records are skipped", record.offset, record.topic)

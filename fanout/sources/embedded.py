@@ -200,7 +200,7 @@ class EmbeddedSource:
     def _read(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
         try:
             self._deliver(reader, sink, ids)
-        except Exception as error:  # without reading the node is blind: it must not look well
+        except BaseException as error:  # without reading the node is blind: it must not look well
             log.exception("reading the log in %s has stopped", self._directory)
             self._read_error = f"reading the log has stopped: {error!r}"
 

@@ -155,7 +155,7 @@ class KafkaSource:
     def _read(self, consumer: Consumer, watch: TopicWatch, sink: Sink) -> None:
         try:
             self._deliver(consumer, watch, sink)
-        except Exception as error:  # without reading the node is blind: it must not look well
+        except BaseException as error:  # without reading the node is blind: it must not look well
             log.exception("reading from Kafka has stopped")
             self._failure = f"reading from Kafka has stopped: {error!r}"
         consumer.close()

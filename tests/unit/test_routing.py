@@ -1,5 +1,6 @@
 """Rules as users write them: the templates, the defaults, and the words of a refusal."""
 
+import sys
 from typing import Any
 
 import pytest
@@ -143,6 +144,10 @@ class TestProgramsOwnRule:
     def test_that_names_no_channel_skips_the_record(self, answer: Any, caplog: pytest.LogCaptureFixture) -> None:
         assert guarded(lambda record: answer)(RECORD) == ("",)
         assert "route failed" in caplog.text
+
+    def test_that_calls_for_the_programs_end_skips_the_record(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert guarded(lambda record: sys.exit(3))(RECORD) == ("",)
+        assert "route failed for offset 2 of orders" in caplog.text
 
     def test_that_raises_skips_the_record_and_is_logged_once_for_each_kind(
         self, caplog: pytest.LogCaptureFixture
