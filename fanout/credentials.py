@@ -67,17 +67,26 @@ def grant_access(config: Config, authorize: Authorize | None) -> Access:
 
 
 class _Rule(Keys):
-    """The program's own rule in the place of a table of keys."""
+    """The program's own rule in the place of a table of keys.
+
+    A client for which the rule raises, or answers something other than an identity or None, is refused with 50000: the
+    mistake is not the client's. Each kind of exception is logged once, so that clients cannot fill the disk.
+    """
 
     def __init__(self, authorize: Authorize) -> None:
         super().__init__(())
         self._authorize = authorize
+        self._told: set[type[Exception]] = set()
 
     def authenticate(self, key: str, client_id: str | None = None) -> Identity:
         try:
             identity = self._authorize(key, client_id)
+            if not isinstance(identity, Identity | None):
+                raise TypeError(f"authorize returns an Identity or None, not {type(identity).__name__}")
         except Exception as problem:
-            log.exception("authorize failed; the client is turned away")
+            if type(problem) not in self._told:
+                self._told.add(type(problem))
+                log.exception("authorize failed; such clients are turned away")
             raise ClientError(error(50000)) from problem
         if identity is None:
             raise ClientError(error(40101))

@@ -4,6 +4,7 @@ import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from fanout.auth.keys import Key
 from fanout.config import Config
 from fanout.credentials import grant_access, load_or_create
 from fanout.errors import ClientError, ConfigError
+from fanout.types import Identity
 
 
 def test_are_made_once_and_kept(tmp_path: Path) -> None:
@@ -72,3 +74,16 @@ def test_that_are_all_configured_touch_no_directory(tmp_path: Path) -> None:
     access = grant_access(Config(data=tmp_path / "data", key=("a.b:s",), secret="a secret of the nodes"), None)
     assert access.secret == b"a secret of the nodes"
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("answer", [True, "me", {"client_id": "me"}, Identity])
+def test_rule_that_answers_no_identity_turns_away_and_says_so_once(
+    tmp_path: Path, answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    rule = grant_access(Config(data=tmp_path), lambda credential, client_id: answer).keys
+    for _ in range(2):
+        with pytest.raises(ClientError) as refused:
+            rule.authenticate("a.b:c")
+        assert refused.value.info.code == 50000
+    assert caplog.text.count("authorize failed") == 1
+    assert f"TypeError: authorize returns an Identity or None, not {type(answer).__name__}" in caplog.text
