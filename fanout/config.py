@@ -16,6 +16,7 @@ from fanout.errors import ConfigError
 __all__ = ["Config", "parse_duration"]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back
 HISTORY_MAX_MS = 72 * UNITS_MS["h"]  # the longest history of the protocol; longer ones belong into the log's readers
 DRAIN_MAX_MS = UNITS_MS["h"]
 SECRET_MIN = 16  # bytes of the key of a position's MAC: less can be searched through
@@ -68,7 +69,7 @@ class Config:
     """Directory of the embedded log and of what was generated: the key and the secret."""
 
     history: str = "2m"
-    """How far back a client can resume and look, and how long a repeated message is recognised. Up to 72h."""
+    """How far back a client can resume and look, and how long a repeated message is recognised. From 1s to 72h."""
 
     history_mib: int = 512
     """Memory for that history, in MiB. When it is used up the oldest messages go first, whatever their age."""
@@ -104,12 +105,12 @@ class Config:
             raise ConfigError(
                 f"secret is too short: give at least {SECRET_MIN} bytes, like those of `openssl rand -hex 32`"
             )
-        _check_duration("history", self.history, HISTORY_MAX_MS, "72h")
+        _check_duration("history", self.history, HISTORY_MIN_MS, HISTORY_MAX_MS, "from 1s to 72h")
         _check_range("history-mib", self.history_mib, 1, 1 << 20)
         _check_range("io-threads", self.io_threads, 0, 16)
         if self.max_connections is not None:
             _check_range("max-connections", self.max_connections, 1, 1_000_000)
-        _check_duration("drain", self.drain, DRAIN_MAX_MS, "1h")
+        _check_duration("drain", self.drain, 0, DRAIN_MAX_MS, "from 0s to 1h")
 
     @property
     def kafka_settings(self) -> dict[str, str]:
@@ -149,15 +150,15 @@ def _check_bootstrap(text: str) -> None:
             raise _wrong("kafka", text, "give the bootstrap servers as HOST:PORT[,HOST:PORT...], like localhost:9092")
 
 
-def _check_range(option: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise _wrong(option, value, f"give a number from {least} to {most}")
+def _check_range(option: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or not least <= value <= most:
+        raise _wrong(option, value, f"give a whole number from {least} to {most}")
 
 
-def _check_duration(option: str, text: str, most_ms: int, most: str) -> None:
+def _check_duration(option: str, text: str, least_ms: int, most_ms: int, bounds: str) -> None:
     try:
         milliseconds = parse_duration(text)
     except ValueError as problem:
         raise ConfigError(f"{option}: '{text}' is {problem}") from None
-    if milliseconds > most_ms:
-        raise _wrong(option, text, f"give at most {most}")
+    if not least_ms <= milliseconds <= most_ms:
+        raise _wrong(option, text, f"give a time {bounds}")

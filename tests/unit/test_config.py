@@ -54,15 +54,23 @@ def test_secrets_are_not_in_the_repr() -> None:
         ({"kafka_setting": ("a=b",)}, "kafka-setting is given, but kafka is not"),
         ({"kafka": "a:1", "kafka_setting": ("ssl",)}, "kafka-setting: 'ssl' is wrong; write NAME=VALUE"),
         ({"host": ""}, "host: '' is wrong; give an address"),
-        ({"port": 65_536}, "port: '65536' is wrong; give a number from 0 to 65535"),
+        ({"port": 65_536}, "port: '65536' is wrong; give a whole number from 0 to 65535"),
         ({"port": -1}, "port: '-1' is wrong"),
+        ({"port": 1.5}, "port: '1.5' is wrong; give a whole number"),
         ({"secret": "fifteen bytes.."}, "secret is too short: give at least 16 bytes"),
         ({"history": "2 minutes"}, "history: '2 minutes' is not a duration; give a whole number and a unit"),
-        ({"history": "73h"}, "history: '73h' is wrong; give at most 72h"),
-        ({"history_mib": 0}, "history-mib: '0' is wrong"),
-        ({"io_threads": 17}, "io-threads: '17' is wrong; give a number from 0 to 16"),
-        ({"max_connections": 0}, "max-connections: '0' is wrong"),
-        ({"drain": "2h"}, "drain: '2h' is wrong; give at most 1h"),
+        ({"history": "0s"}, "history: '0s' is wrong; give a time from 1s to 72h"),
+        ({"history": "999ms"}, "history: '999ms' is wrong; give a time from 1s to 72h"),
+        ({"history": "73h"}, "history: '73h' is wrong; give a time from 1s to 72h"),
+        ({"history": "-1s"}, "history: '-1s' is not a duration; give a whole number and a unit"),
+        ({"history_mib": 0}, "history-mib: '0' is wrong; give a whole number from 1 to 1048576"),
+        ({"history_mib": 1_048_577}, "history-mib: '1048577' is wrong"),
+        ({"io_threads": -1}, "io-threads: '-1' is wrong; give a whole number from 0 to 16"),
+        ({"io_threads": 17}, "io-threads: '17' is wrong; give a whole number from 0 to 16"),
+        ({"max_connections": 0}, "max-connections: '0' is wrong; give a whole number from 1 to 1000000"),
+        ({"max_connections": 1_000_001}, "max-connections: '1000001' is wrong"),
+        ({"drain": "3601s"}, "drain: '3601s' is wrong; give a time from 0s to 1h"),
+        ({"drain": "-1s"}, "drain: '-1s' is not a duration"),
     ],
 )
 def test_wrong_value_is_refused_in_one_line_that_names_the_option(options: dict[str, Any], text: str) -> None:
@@ -70,3 +78,21 @@ def test_wrong_value_is_refused_in_one_line_that_names_the_option(options: dict[
         Config(**options)
     assert str(refused.value).startswith(text)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"port": 0, "history": "1s", "history_mib": 1, "io_threads": 0, "max_connections": 1, "drain": "0s"},
+        {
+            "port": 65_535,
+            "history": "72h",
+            "history_mib": 1_048_576,
+            "io_threads": 16,
+            "max_connections": 1_000_000,
+            "drain": "1h",
+        },
+    ],
+)
+def test_bounds_themselves_are_taken(options: dict[str, Any]) -> None:
+    Config(**options)

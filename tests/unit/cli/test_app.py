@@ -59,15 +59,26 @@ class TestPrecedence:
         monkeypatch.setenv("FANOUT_CONFIG", str(file))
         assert checked(capsys)["port"] == 7
 
-    def test_several_values_are_flags_again_and_again_words_or_a_list(
+    def test_several_values_are_flags_again_and_again_lines_or_a_list(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, file: Path
     ) -> None:
         assert checked(capsys, "--route", "a=x", "--route", "b=y")["route"] == ["a=x", "b=y"]
-        monkeypatch.setenv("FANOUT_ROUTE", "c=x d=y")
-        assert checked(capsys)["route"] == ["c=x", "d=y"]
+        monkeypatch.setenv("FANOUT_ROUTE", "c=x\n  d=y z\n\n")
+        assert checked(capsys)["route"] == ["c=x", "d=y z"]
         monkeypatch.delenv("FANOUT_ROUTE")
         file.write_text('route = ["e=x", "f=y"]')
         assert checked(capsys, "--config", str(file))["route"] == ["e=x", "f=y"]
+
+    def test_variables_value_is_whole_with_its_spaces(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FANOUT_KEY", 'a.b:c={"chat:*": ["subscribe", "publish"]}')
+        monkeypatch.setenv("FANOUT_KAFKA", "k:1")
+        monkeypatch.setenv("FANOUT_KAFKA_SETTING", "client.id=one two")
+        monkeypatch.setenv("FANOUT_SECRET", " spaces on both sides ")
+        found = checked(capsys)
+        assert found["key"] == ['a.b:********={"chat:*": ["subscribe", "publish"]}']
+        assert found["kafka_setting"] == ["client.id=one two"]
 
     def test_file_may_spell_names_with_hyphens_as_the_flags(
         self, capsys: pytest.CaptureFixture[str], file: Path
@@ -101,8 +112,10 @@ class TestMistake:
         [
             (["chek"], 'Did you mean "check"?'),
             (["check", "--prot", "1"], "Unknown option: --prot. Did you mean --port?"),
+            (["check", "--nope"], "fanout: Unknown option: --nope; see fanout --help"),
+            (["check", "--port", "1.5"], 'Invalid value for --port: unable to convert "1.5" into int'),
             (["check", "--port", "many"], 'Invalid value for --port: unable to convert "many" into int'),
-            (["check", "--port", "70000"], "port: '70000' is wrong; give a number from 0 to 65535"),
+            (["check", "--port", "70000"], "port: '70000' is wrong; give a whole number from 0 to 65535"),
             (["check", "--history", "2 days"], "history: '2 days' is not a duration"),
             (["check", "--log-level", "loud"], "Invalid value"),
             (["check", "--route", "orders"], "route: 'orders' names no channel"),
@@ -134,6 +147,54 @@ class TestMistake:
     ) -> None:
         file.write_bytes(text.encode("latin-1"))
         assert words.format(file=file) in refused(capsys, "check", "--config", str(file))
+
+    @pytest.mark.parametrize("command", ["check", "serve"])
+    @pytest.mark.parametrize("origin", ["flag", "variable", "file"])
+    @pytest.mark.parametrize(
+        ("option", "value"),
+        [
+            ("port", "-1"),
+            ("port", "1.5"),
+            ("history", "0s"),
+            ("history", "-1s"),
+            ("history", "73h"),
+            ("history-mib", "0"),
+            ("history-mib", "-1"),
+            ("history-mib", "1.5"),
+            ("history-mib", "1048577"),
+            ("drain", "-1s"),
+            ("drain", "61m"),
+            ("io-threads", "-1"),
+            ("io-threads", "0.5"),
+            ("io-threads", "17"),
+            ("max-connections", "0"),
+            ("max-connections", "-1"),
+            ("max-connections", "2.5"),
+            ("max-connections", "1000001"),
+        ],
+    )
+    def test_beyond_its_bounds_is_refused_wherever_it_is_given(
+        self,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        file: Path,
+        command: str,
+        origin: str,
+        option: str,
+        value: str,
+    ) -> None:
+        variable = option.upper().replace("-", "_")
+        arguments = [command]
+        if origin == "flag":
+            arguments.append(f"--{option}={value}")
+        elif origin == "variable":
+            monkeypatch.setenv(f"FANOUT_{variable}", value)
+        else:
+            file.write_text(f"{option} = {value if value.strip('-.0123456789') == '' else repr(value)}\n")
+            arguments += ["--config", str(file)]
+        line = refused(capsys, *arguments)
+        assert variable in line.upper().replace("-", "_")
+        assert value in line
 
     def test_in_a_variable_names_the_variable(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
