@@ -69,7 +69,7 @@ class Config:
     """Directory of the embedded log and of what was generated: the key and the secret."""
 
     history: str = "2m"
-    """How far back a client can resume and look, and how long a repeated message is recognised. From 1s to 72h."""
+    """How far back a client can resume and look. From 1s to 72h."""
 
     history_mib: int = 512
     """Memory for that history, in MiB. When it is used up the oldest messages go first, whatever their age."""
@@ -90,6 +90,7 @@ class Config:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
+        object.__setattr__(self, "data", Path(self.data))  # programs like to give text
         if self.kafka is not None:
             _check_bootstrap(self.kafka)
         elif self.kafka_setting:

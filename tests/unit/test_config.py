@@ -96,3 +96,7 @@ def test_wrong_value_is_refused_in_one_line_that_names_the_option(options: dict[
 )
 def test_bounds_themselves_are_taken(options: dict[str, Any]) -> None:
     Config(**options)
+
+
+def test_a_directory_may_be_given_as_text() -> None:
+    assert Config(data="somewhere").data == Path("somewhere")  # type: ignore[arg-type]
