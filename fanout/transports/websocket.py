@@ -3,7 +3,7 @@
 - Effects are carried out in their order, and all of them before the session is handed anything else.
 - A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
-- A client with 1024 publishes under way is not read from until half of them are answered.
+- A client with 1024 messages under way is not read from until half of them are answered.
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
 Everything belongs to the event loop.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
 _EARLY_MAX: Final = 16  # messages from a client that is held; no SDK sends one
-_PENDING_MAX: Final = 1_024
+_PENDING_MAX: Final = 1_024  # messages: one publish of the largest, or as many small ones as keep the log busy
 _CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
 _OPENED_PER_TURN: Final = 64
 
@@ -172,7 +172,7 @@ class _Driver:
         self._early: list[tuple[bytes, bool]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
-        self._pending = 0  # publishes and retries under way
+        self._pending = 0  # messages under way; a retry counts as one
         self._paused = False
 
     def connected(self) -> None:
@@ -283,22 +283,23 @@ class _Driver:
             case Detach():
                 engine.detach(self._handle, effect.attachment, encode(effect.frame, self._wire))
             case Publish():
-                self._begin()
+                count = len(effect.messages)
+                self._begin(count)
                 self._node.publisher.publish(
-                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial)
+                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial, count)
                 )
             case Retry():
-                self._begin()
+                self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
             case Close():
                 if effect.error is not None:
                     log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
                 self.link.finish(effect.code)
 
-    def _answered(self, msg_serial: int, result: list[str] | ErrorInfo) -> None:
+    def _answered(self, msg_serial: int, count: int, result: list[str] | ErrorInfo) -> None:
         session = self._session
         assert session is not None
-        self._end()
+        self._end(count)
         if isinstance(result, ErrorInfo):
             self._run(partial(session.refused, msg_serial, result))
         else:
@@ -306,17 +307,17 @@ class _Driver:
 
     def _retry(self, frame: Any) -> None:
         assert self._session is not None
-        self._end()
+        self._end(1)
         self._run(partial(self._session.receive, frame, self._node.clock()))
 
-    def _begin(self) -> None:
-        self._pending += 1
+    def _begin(self, count: int) -> None:
+        self._pending += count
         if self._pending >= _PENDING_MAX and not self._paused:
             self._paused = True
             self.link.pause()
 
-    def _end(self) -> None:
-        self._pending -= 1
+    def _end(self, count: int) -> None:
+        self._pending -= count
         if self._paused and self._pending <= _PENDING_MAX // 2:
             self._paused = False
             self.link.resume()

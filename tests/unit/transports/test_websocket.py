@@ -262,6 +262,26 @@ async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: py
         await wire.close()
 
 
+async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    async with front_door() as door:
+        door.publisher.hold = True
+        wire = await connected(door)
+        for serial in range(4):
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}] * 5})
+            await asyncio.sleep(0.05)
+        assert len(door.publisher.published) == 2
+        door.publisher.hold = False
+        for answer in door.publisher.waiting:
+            answer()
+        answered = 0
+        while answered < 4:
+            message = await wire.message()
+            assert message["action"] == 1
+            answered += message["count"]
+        await wire.close()
+
+
 async def test_an_answer_for_a_client_that_left_is_nobodys() -> None:
     async with front_door() as door:
         door.publisher.hold = True
