@@ -6,7 +6,9 @@ ARCHITECTURE.md lists.
 
 A repeat is a message whose id its channel has already. It gets no second record but the answer of the first, whether
 that one has been read back (`Engine.find`), is confirmed and not read back yet (`recent`), or is still being written
-(`writing`). Repeats that slip through, by way of another node, are recognised by every reader.
+(`writing`). Repeats that slip through, by way of another node, are recognised by every reader. What is confirmed counts
+for the de-duplication window from when it was handed over, so that an id is never taken for a repeat that the readers
+would not take for one.
 """
 
 import time
@@ -17,7 +19,7 @@ from typing import Protocol
 
 import orjson
 
-from fanout._core import message_serial
+from fanout._core import DEDUP_WINDOW_MS, message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
 from fanout.sources.base import Appended, NewRecord, Source
 from fanout.types import OutMessage
@@ -25,6 +27,7 @@ from fanout.types import OutMessage
 __all__ = ["Publisher"]
 
 RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full one's are all known until read back
+WINDOW_S = DEDUP_WINDOW_MS / 1_000
 
 Written = Callable[["list[str] | SourceError"], None]
 Key = tuple[str, str]  # channel, message id
@@ -64,15 +67,21 @@ class Publisher:
     """Writes messages to one topic of a source. Belongs to the event loop; nothing blocks."""
 
     def __init__(
-        self, seen: Seen, source: Source, topic: str, took: Callable[[float], None] = lambda seconds: None
+        self,
+        seen: Seen,
+        source: Source,
+        topic: str,
+        took: Callable[[float], None] = lambda seconds: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`took` is told how long each write waited for the log."""
+        """`took` is told how long each write waited for the log; `clock` reads a time in seconds that never goes back."""
         self._seen = seen
         self._source = source
         self._topic = topic
         self._took = took
+        self._clock = clock
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the source takes
-        self._recent: OrderedDict[Key, str] = OrderedDict()
+        self._recent: OrderedDict[Key, tuple[str, float]] = OrderedDict()  # serial, and when it was handed over
         self.counts = {"published": 0, "repeated": 0, "failed": 0}  # messages, for the metrics
 
     def publish(
@@ -90,13 +99,14 @@ class Publisher:
 
         There is at least one message. Raises ValueError, and writes nothing, for text that UTF-8 cannot hold.
         """
+        self._forget()
         call = _Publish([""] * len(messages), len(messages), done)
         known: list[tuple[int, str]] = []
         waits: list[tuple[int, Key]] = []
         fresh: dict[Key, NewRecord] = {}
         for index, message in enumerate(messages):
             key = (channel, message.id)
-            if serial := self._recent.get(key) or self._seen.find(channel, message.id):
+            if serial := self._recent_serial(key) or self._seen.find(channel, message.id):
                 known.append((index, serial))
                 continue
             waits.append((index, key))
@@ -114,18 +124,18 @@ class Publisher:
     def _append(self, fresh: dict[Key, NewRecord]) -> None:
         """Writes what has no record yet, and answers all that wait for it."""
         keys = list(fresh)
-        began = time.monotonic()
+        began = self._clock()
 
         def appended(result: list[Appended] | SourceError) -> None:
-            self._took(time.monotonic() - began)
-            self._appended(keys, result)
+            self._took(self._clock() - began)
+            self._appended(keys, began, result)
 
         try:
             self._source.append(list(fresh.values()), appended)
         except SourceError as problem:
-            self._appended(keys, problem)
+            self._appended(keys, began, problem)
 
-    def _appended(self, keys: list[Key], result: list[Appended] | SourceError) -> None:
+    def _appended(self, keys: list[Key], began: float, result: list[Appended] | SourceError) -> None:
         waiting = [self._writing.pop(key) for key in keys]
         if isinstance(result, SourceError):
             self.counts["failed"] += len(keys)
@@ -136,11 +146,22 @@ class Publisher:
         self.counts["published"] += len(keys)
         for key, waiters, place in zip(keys, waiting, result, strict=True):
             serial = message_serial(place.topic, place.partition, place.offset)
-            self._recent[key] = serial
+            self._recent.pop(key, None)  # an expired one that a slower first still kept from being dropped
+            self._recent[key] = serial, began
             if len(self._recent) > RECENT_MAX:
                 self._recent.popitem(last=False)
             for call, index in waiters:
                 call.fill(index, serial)
+
+    def _recent_serial(self, key: Key) -> str | None:
+        serial, began = self._recent.get(key, (None, 0.0))
+        return serial if self._clock() - began <= WINDOW_S else None
+
+    def _forget(self) -> None:
+        """Drops what no longer counts, oldest first."""
+        horizon = self._clock() - WINDOW_S
+        while self._recent and next(iter(self._recent.values()))[1] < horizon:
+            self._recent.popitem(last=False)
 
 
 def _record(topic: str, channel: str, message: OutMessage) -> NewRecord:

@@ -6,7 +6,7 @@ import pytest
 
 from fanout._core import message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout
-from fanout.publish import RECENT_MAX, Publisher
+from fanout.publish import RECENT_MAX, WINDOW_S, Publisher
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 from fanout.types import OutMessage
 
@@ -66,7 +66,8 @@ class Bed:
     def __init__(self) -> None:
         self.log = Log()
         self.seen = Seen()
-        self.publisher = Publisher(self.seen, self.log, "out")
+        self.now_s = 1_000.0
+        self.publisher = Publisher(self.seen, self.log, "out", clock=lambda: self.now_s)
 
     def publish(self, channel: str, *ids: str) -> list[Result]:
         """Publishes messages of these ids; the list holds the answer once there is one."""
@@ -225,6 +226,39 @@ class TestRepeat:
         bed.publish("news", "a")
         bed.log.confirm()
         assert [record.key for record in bed.log.records] == [b"chat", b"news"]
+
+    def test_is_one_for_the_window_of_the_readers_and_no_longer(self, bed: Bed) -> None:
+        bed.publish("chat", "a")
+        bed.now_s += 100  # the log takes its time
+        bed.log.confirm()
+        bed.now_s += WINDOW_S - 100
+        assert bed.publish("chat", "a") == [serials(0)]
+        bed.now_s += 1
+        again = bed.publish("chat", "a")
+        bed.log.confirm()
+        assert again == [serials(1)], "written, not taken for a repeat"
+        bed.now_s += WINDOW_S
+        assert bed.publish("chat", "a") == [serials(1)]
+
+    def test_is_none_after_its_own_window_though_an_older_answer_is_still_good(self, bed: Bed) -> None:
+        bed.publish("chat", "slow")
+        slow, bed.log.waiting = bed.log.waiting, []
+        bed.now_s += 60
+        bed.publish("chat", "quick")
+        bed.log.confirm()
+        bed.log.waiting = slow
+        bed.log.confirm()
+        bed.now_s += WINDOW_S - 59
+        late = bed.publish("chat", "slow")
+        bed.log.confirm()
+        assert late == [serials(2)]
+
+    def test_is_forgotten_after_the_window(self, bed: Bed) -> None:
+        bed.publish("chat", *(f"{number}" for number in range(100)))
+        bed.log.confirm()
+        bed.now_s += WINDOW_S + 1
+        bed.publish("chat", "other")
+        assert len(bed.publisher._recent) == 0
 
     def test_memory_is_bounded(self, bed: Bed) -> None:
         for number in range(RECENT_MAX + 1):
