@@ -191,22 +191,28 @@ class TestDecodeData:
     def test_takes_an_empty_encoding_for_none(self) -> None:
         assert decode_data("x", "", JSON) == ("x", None)
 
-    def test_undoes_base64_where_it_is_the_last_step_on_json(self) -> None:
-        assert decode_data("AP8=", "base64", JSON) == (b"\x00\xff", None)
-        assert decode_data("AP8=", "json/cipher+x/base64", JSON) == (b"\x00\xff", "json/cipher+x")
+    @pytest.mark.parametrize("wire", [JSON, MSGPACK])
+    def test_undoes_base64_where_it_is_the_last_step(self, wire: int) -> None:
+        assert decode_data("AP8=", "base64", wire) == (b"\x00\xff", None)
+        assert decode_data("AP8=", "json/cipher+x/base64", wire) == (b"\x00\xff", "json/cipher+x")
 
-    def test_leaves_base64_alone_elsewhere(self) -> None:
-        assert decode_data("AP8=", "base64/other", JSON) == ("AP8=", "base64/other")
-        assert decode_data("AP8=", "base64", MSGPACK) == ("AP8=", "base64")
+    @pytest.mark.parametrize("wire", [JSON, MSGPACK])
+    def test_leaves_base64_alone_elsewhere(self, wire: int) -> None:
+        assert decode_data("AP8=", "base64/other", wire) == ("AP8=", "base64/other")
+        assert decode_data("AP8=", "xbase64", wire) == ("AP8=", "xbase64")
+
+    def test_leaves_binary_alone_whatever_its_encoding_says(self) -> None:
+        assert decode_data(b"AP8=", "base64", MSGPACK) == (b"AP8=", "base64")
 
     def test_turns_a_bare_object_or_array_into_its_json_text(self) -> None:
         assert decode_data({"a": [1, None]}, None, JSON) == ('{"a":[1,null]}', "json")
         assert decode_data([], "custom", JSON) == ("[]", "custom/json")
 
-    @pytest.mark.parametrize("data", ["not base64!", "AP8", "ÄÖ=="])
-    def test_refuses_what_claims_to_be_base64(self, data: str) -> None:
+    @pytest.mark.parametrize("wire", [JSON, MSGPACK])
+    @pytest.mark.parametrize("data", ["not base64!", "!!!", "AP8", "ÄÖ=="])
+    def test_refuses_what_claims_to_be_base64(self, data: str, wire: int) -> None:
         with pytest.raises(ClientError) as caught:
-            decode_data(data, "base64", JSON)
+            decode_data(data, "base64", wire)
         assert caught.value.info.code == 40013
 
     @pytest.mark.parametrize(
