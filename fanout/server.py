@@ -63,6 +63,9 @@ PUBLISH_HOLD_S: Final = 10.0  # for a node that is about to be ready
 class Server:
     """A node. Enter it once, to start it; leaving stops it, draining first over no time at all.
 
+    Before it is entered and after it is left, what needs a running node raises RuntimeError. Iterations over its
+    subscriptions end when it is left.
+
     `route`, if given, takes the place of the routes' templates: it is called for each record of the topics that the
     node reads, on the source's thread, and returns a channel, several, or None to skip the record. It must not block,
     and every node of one log must decide alike. A record for which it raises is skipped.
@@ -91,6 +94,7 @@ class Server:
         self._authorize = authorize
         self._running = AsyncExitStack()
         self._entered = False
+        self._is_running = False
         self._draining: asyncio.Task[None] | None = None
         self._session_settings = SessionSettings()
         # Made when entered, since they belong to a loop:
@@ -132,16 +136,19 @@ class Server:
         first. Cancelling a call does not stop it.
         """
         if self._draining is None:
+            self._check_running()
             window = self.config.drain_ms / 1000 if window_s is None else window_s
             self._draining = asyncio.create_task(self._drain(window))
         await asyncio.shield(self._draining)
 
     async def ready(self) -> None:
         """Waits until the node has read the log as far as it was when it started."""
+        self._check_running()
         await self._subscriptions.ready.wait()
 
     def health(self) -> Health:
         """Whether clients are well served here, and if not why not: what `/ready` answers."""
+        self._check_running()
         if self._draining is not None:
             return Health(False, "the node is draining")
         log_state = self._source.health()
@@ -209,14 +216,17 @@ class Server:
 
         Raises ClientError 40010 for an impossible channel. See `Subscription` for what the iterator promises.
         """
+        self._check_running()
         return self._subscriptions.open(self._channel(channel), since)
 
     def position(self, channel: str) -> str:
         """Where the channel stands now, to give as `since` later, on any node of this log."""
+        self._check_running()
         return self._engine.position(self._channel(channel))
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name; `/metrics` has the same with explanations."""
+        self._check_running()
         return {**self._engine.stats(), **self._publisher.counts, "connections": len(self._connections)}
 
     async def _caught_up(self) -> None:
@@ -225,6 +235,11 @@ class Server:
                 await self.ready()
         except TimeoutError:
             raise SourceBusy(f"nothing can be published yet: {self.health().reason}") from None
+        self._check_running()  # leaving ends the wait too
+
+    def _check_running(self) -> None:
+        if not self._is_running:
+            raise RuntimeError("the server is not running: use it inside `async with`")
 
     def _channel(self, name: str) -> str:
         return parse_name(name, self._session_settings.limits.channel_bytes).channel
@@ -268,6 +283,8 @@ class Server:
             engine, source, self._routing.publish_topic, took=self._metrics.publish_seconds.observe
         )
         self._connect_parts(access)
+        self._is_running = True
+        stack.callback(setattr, self, "_is_running", False)  # just before the subscriptions end
         self._watch(stack, engine.event_fd, self._on_events)
         if engine.shard_fd >= 0:
             self._watch(stack, engine.shard_fd, engine.run_shards)

@@ -29,8 +29,9 @@ class Subscription:
     """The messages of one channel, in order, each once: `async for message in subscription`.
 
     It begins where it was made, also if iterating begins later. Cancelling loses nothing: the next step goes on with
-    the same message. ContinuityLost is raised once where messages were missed; iterating again goes on. It ends when
-    it is closed or the server is. Forgetting it closes it; `async with` says when. One task at a time iterates.
+    the same message. ContinuityLost is raised once where messages were missed; iterating again goes on. It ends
+    (StopAsyncIteration) when it is closed or the server is left, also while a step waits. Forgetting it closes it;
+    `async with` says when. One task at a time iterates.
     """
 
     def __init__(self, subscriptions: "Subscriptions", channel: str, since: str | None) -> None:

@@ -176,6 +176,11 @@ class TestSubscribing:
             await asyncio.sleep(0.2)
         assert await asyncio.wait_for(reading, 5) == ["a"]
 
+    async def test_ends_also_if_iterated_only_after_the_server_is_left(self, config: Config) -> None:
+        async with Server(config) as server:
+            subscription = server.subscribe("chat")
+        assert await asyncio.wait_for(collect(subscription), 5) == []
+
     async def test_cancelled_gives_everything_back(self, config: Config) -> None:
         async with Server(config) as server:
             reading = [asyncio.create_task(collect(server.subscribe("chat"))) for _ in range(50)]
@@ -357,6 +362,25 @@ class TestLife:
         for _ in range(3):
             await once()
         assert held() == before
+
+    async def test_that_does_not_run_says_so(self, config: Config) -> None:
+        server = Server(config)
+
+        async def refuses_everything() -> None:
+            for call in (server.stats, server.health, lambda: server.position("a"), lambda: server.subscribe("a")):
+                with pytest.raises(RuntimeError, match="the server is not running: use it inside `async with`"):
+                    call()
+            for coroutine in (server.publish("a", "x"), server.ready()):
+                with pytest.raises(RuntimeError, match="not running"):
+                    await coroutine
+
+        await refuses_everything()
+        with pytest.raises(RuntimeError, match="not running"):
+            await server.drain()
+        async with server:
+            await server.publish("a", "x")
+        await refuses_everything()
+        await server.drain()  # has happened
 
     async def test_is_entered_once(self, config: Config) -> None:
         server = Server(config)
