@@ -29,6 +29,10 @@ class Limits:
     encoding_bytes: int = 256
     """A message's encoding: 40013. The size rule of the protocol leaves it out, so it needs a bound of its own."""
 
+    extras_depth: int = 32
+    """Objects and arrays within each other in a message's extras, themselves included: 40032. Every reader must be able
+    to parse them, and readers have limits of their own, some at about a hundred; SDKs need 2."""
+
     messages_in_flight: int = 4_096
     """Messages handed to the log and not confirmed yet: 42911. A fifth of what a source takes in all."""
 

@@ -7,11 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from fanout.auth.connection_key import CONNECTION_ID
 from fanout.auth.keys import check_client_id
 from fanout.errors import ClientError, error
+from fanout.session.extras import extras_bytes
 from fanout.session.limits import Limits
 from fanout.types import Identity, OutMessage
 from fanout.wire import ClientMessage, decode_data
@@ -70,7 +69,7 @@ def _check(
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
     client_id = _client_id(message.client_id, identity)
-    size = _bytes(message.name) + _bytes(client_id) + _bytes(data) + _extras_bytes(message.extras)
+    size = _bytes(message.name) + _bytes(client_id) + _bytes(data) + extras_bytes(message.extras, limits.extras_depth)
     out = OutMessage(message_id, data, message.name, encoding, client_id, connection_id, message.extras)
     return out, size
 
@@ -106,14 +105,3 @@ def _bytes(value: str | bytes | None) -> int:
     if value is None:
         return 0
     return len(value.encode() if isinstance(value, str) else value)
-
-
-def _extras_bytes(extras: Any) -> int:
-    if extras is None:
-        return 0
-    if not isinstance(extras, dict):
-        raise ClientError(error(40032, "they are not an object"))
-    try:
-        return len(orjson.dumps(extras))
-    except TypeError:  # orjson's own error: binary, other keys than text, numbers beyond 64 bits, nested too deeply
-        raise ClientError(error(40032, "they cannot be written as JSON")) from None
