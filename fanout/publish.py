@@ -74,7 +74,7 @@ class Publisher:
         took: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`took` is told how long each write waited for the log; `clock` reads a time in seconds that never goes back."""
+        """`took` is told how long each write waited for the log; `clock` reads seconds that never go back."""
         self._seen = seen
         self._source = source
         self._topic = topic

@@ -124,8 +124,9 @@ def encode(frame: dict[str, Any], wire: int) -> bytes:
 def decode_data(data: Any, encoding: Any, wire: int) -> tuple[str | bytes | None, str | None]:
     """The payload and encoding to store for a message's `data` and `encoding` as they came.
 
-    Text whose last step is `base64` is decoded on both wires, since what is stored is sent to both. On JSON a bare object
-    or array becomes its JSON text with the step `json` added. Raises ClientError 40013 for anything that is not text, binary, absent, or such an object.
+    Text whose last step is `base64` is decoded on both wires, since what is stored goes to both. On JSON a bare object
+    or array becomes its JSON text with the step `json` added. Raises ClientError 40013 for what does not decode and
+    for anything that is not text, binary, absent, or such an object.
     """
     if encoding is not None and not isinstance(encoding, str):
         raise ClientError(error(40013, "encoding is not a string"))
