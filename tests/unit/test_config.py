@@ -1,5 +1,6 @@
 """One typed configuration: what it derives, and what it refuses in which words."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
