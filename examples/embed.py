@@ -1,6 +1,6 @@
 """A node inside another asyncio program: it publishes, and subscribes with the promises of any connected client.
 
-    python examples/embed.py
+    .venv/bin/python examples/embed.py
 
 Browsers and SDKs can connect to the printed address meanwhile.
 """

@@ -1,7 +1,7 @@
 """One record into the topic that fanout reads: any Kafka producer can write to people.
 
-    python -m fanout serve --kafka localhost:9092
-    python kafka_producer.py localhost:9092 chat:lobby 'hello from Kafka'
+    .venv/bin/fanout serve --kafka localhost:9092
+    .venv/bin/python examples/kafka_producer.py localhost:9092 chat:lobby 'hello from Kafka'
 
 The key is the channel; the value is the message. Nothing else is needed.
 """

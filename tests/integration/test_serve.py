@@ -125,6 +125,59 @@ def shell(line: str) -> Any:
     return orjson.loads(done.stdout)
 
 
+class TestReadme:
+    TEXT = (ROOT / "README.md").read_text()
+
+    def block(self, kind: str, words: str) -> str:
+        """The README's one block of this kind with these words in it."""
+        (block,) = (found for found in re.findall(rf"```{kind}\n(.*?)```", self.TEXT, re.DOTALL) if words in found)
+        return str(block).replace(".venv/bin/fanout", f"{sys.executable} -m fanout")
+
+    async def pasted(self, directory: Path, *blocks: str) -> str:
+        """What the blocks print that are pasted into one shell in this directory."""
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-eu", "-c", "\n".join(blocks)),
+            stdout=subprocess.PIPE,
+            cwd=directory,
+            env={"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"},
+        )
+        output, _ = await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 0
+        return output.decode()
+
+    async def test_publishes_and_looks_back_as_pasted(self, tmp_path: Path) -> None:
+        async with serve(tmp_path) as server:
+            blocks = (self.block("sh", "-d '{"), self.block("sh", "messages\n"))
+            output = await self.pasted(
+                tmp_path, *(block.replace("http://127.0.0.1:8080", server.url) for block in blocks)
+            )
+        assert '"channel":"chat:lobby"' in output
+        assert '"data":"hello"' in output
+
+    async def test_configures_two_keys_by_one_variable(self, tmp_path: Path) -> None:
+        output = await self.pasted(tmp_path, self.block("sh", "FANOUT_KEY="))
+        assert output.count("********=") == 2
+
+    async def test_serves_a_route_of_kafka(self, tmp_path: Path) -> None:
+        block = self.block("sh", "--kafka").replace(" serve ", " check ")
+        assert "# reads orders and sends to orders:#{key}" in await self.pasted(tmp_path, block)
+
+    async def test_embeds_a_node(self, tmp_path: Path) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-u", "-c", self.block("python", "async for")),
+            stdout=subprocess.PIPE,
+            cwd=tmp_path,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+        assert process.stdout is not None
+        try:
+            line = await asyncio.wait_for(process.stdout.readline(), 20)
+        finally:
+            process.kill()
+            await process.wait()
+        assert line.startswith(b"headline it works ")
+
+
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     async def test_first_one_sends_clients_away_and_ends_well(self, tmp_path: Path, number: signal.Signals) -> None:
