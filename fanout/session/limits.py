@@ -43,8 +43,8 @@ class Limits:
     """Publishes, refused ones included, whose answer waits for an earlier one's: past it the connection ends, 42924."""
 
     answers_kept: int = 2_000
-    """Serials of answered publishes kept for a client that re-sends them, at about 70 bytes each. Older ones are
-    written again under the same id and recognised from the log."""
+    """Serials of answered publishes kept for a client that re-sends them, at about 300 bytes each. Older ones
+    are written again under the same id and recognised from the log."""
 
     rewind_messages: int = 100
     """Messages that `rewind` sends again: what goes beyond is cut off and said so, 90004. The protocol's number."""

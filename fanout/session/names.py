@@ -43,7 +43,8 @@ def parse_name(spelling: str, longest: int) -> ChannelName:
     if not bracket:
         raise ClientError(error(40010, "its qualifier is not closed by ]"))
     if not qualifier.startswith("?"):
-        raise ClientError(error(40010, f"the qualifier [{qualifier}] is not offered here, only [?params]"))
+        # Cut, for refusals are kept: see `Limits.answers_kept`.
+        raise ClientError(error(40010, f"the qualifier [{qualifier[:64]}] is not offered here, only [?params]"))
     # A frame's own parameters have the same form, so the bound on the spelling bounds these too.
     return ChannelName(_checked(channel), dict(parse_qsl(qualifier[1:], keep_blank_values=True)))
 

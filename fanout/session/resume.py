@@ -8,14 +8,15 @@ again what it has no answer for (Ably protocol, "Connection life"). So per conne
 - the answers of late, `Limits.answers_kept` of them. A publish older than those is written again, under the same
   message ids, and recognised by everybody who reads the log. The same holds on a node that never saw the connection.
 
-A lost connection is kept for its time to live, up to a bound on their number. One that has expired or was closed is
-remembered by its id alone, to refuse it. All of this belongs to the event loop.
+A lost connection is kept for its time to live, up to a bound on their number and one on all their answers together;
+past either the one that was lost first is forgotten, and continued as on a node that never saw it. One that has expired
+or was closed is remembered by its id alone, to refuse it. All of this belongs to the event loop.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import Limits
@@ -23,7 +24,11 @@ from fanout.session.limits import Limits
 __all__ = ["Answer", "ConnectionTable", "Holder", "PublishState"]
 
 LOST_CONNECTIONS: Final = 20_000
-"""Lost connections kept at once, as many as a process can hold open: a lost one costs about 1 KiB, at most 200."""
+"""Lost connections kept at once, as many as a process can hold open: about 1 KiB each, besides their answers."""
+
+LOST_ANSWERS: Final = 200_000
+"""Answers that all lost connections keep together, counted in messages: about 300 bytes each, 450 for a refusal, and so
+90 MB at most. One connection keeps 2000 of them, up to 850 KiB."""
 
 ENDED_CONNECTIONS: Final = 100_000
 """Ids of ended connections remembered. One that is forgotten is continued as on a node that never saw it."""
@@ -83,6 +88,11 @@ class PublishState:
             if self._on_release is not None:
                 self._on_release(resumable)
 
+    @property
+    def answers(self) -> int:
+        """Answers that are kept or will be, counted in messages."""
+        return self._kept + self._messages_in_flight
+
     def find(self, msg_serial: int) -> Answer | None:
         """What is known of a publish: None if it is new, or so old that it is forgotten."""
         return self._in_flight.get(msg_serial) or self._done.get(msg_serial)
@@ -122,6 +132,14 @@ class PublishState:
             self._kept -= oldest.messages
 
 
+class _Lost(NamedTuple):
+    """A connection without a transport: since when, and with how many answers then."""
+
+    at_ms: int
+    answers: int
+    state: PublishState
+
+
 class ConnectionTable:
     """The connections of a node, open and lost."""
 
@@ -131,7 +149,8 @@ class ConnectionTable:
         self._now = now
         self._limits = limits or Limits()
         self._open: dict[str, PublishState] = {}
-        self._lost: OrderedDict[str, tuple[int, PublishState]] = OrderedDict()
+        self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
+        self._lost_answers = 0
         self._ended: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
@@ -157,7 +176,7 @@ class ConnectionTable:
         if connection_id in self._open:
             return self._open[connection_id]
         if connection_id in self._lost:
-            _, state = self._lost.pop(connection_id)
+            state = self._take_lost(connection_id)
             self._open[connection_id] = state
             return state
         return self.open(connection_id)
@@ -167,18 +186,24 @@ class ConnectionTable:
         if not resumable:
             self._end(connection_id)
             return
-        self._lost[connection_id] = (self._now(), state)
-        if len(self._lost) > LOST_CONNECTIONS:
-            self._lost.popitem(last=False)
+        self._lost[connection_id] = lost = _Lost(self._now(), state.answers, state)
+        self._lost_answers += lost.answers
+        while len(self._lost) > LOST_CONNECTIONS or self._lost_answers > LOST_ANSWERS:
+            self._take_lost(next(iter(self._lost)))
         self._expire()
+
+    def _take_lost(self, connection_id: str) -> PublishState:
+        lost = self._lost.pop(connection_id)
+        self._lost_answers -= lost.answers
+        return lost.state
 
     def _expire(self) -> None:
         horizon = self._now() - self._ttl_ms
         while self._lost:
-            connection_id, (lost_ms, _) = next(iter(self._lost.items()))
-            if lost_ms >= horizon:
+            connection_id, lost = next(iter(self._lost.items()))
+            if lost.at_ms >= horizon:
                 return
-            del self._lost[connection_id]
+            self._take_lost(connection_id)
             self._end(connection_id)
 
     def _end(self, connection_id: str) -> None:

@@ -73,5 +73,8 @@ class TestAQualifier:
         assert code == 40010
         assert f"the qualifier {named} is not offered here" in message
 
+    def test_of_another_kind_is_quoted_in_part_only(self) -> None:
+        assert len(refused("[" + "x" * 1_000 + "]news", 1_024)[1]) < 150
+
     def test_that_is_not_closed_is_refused(self) -> None:
         assert refused("[?rewind=1") == (40010, "invalid channel name: its qualifier is not closed by ]")

@@ -195,6 +195,39 @@ class TestTheTable:
         assert "connection 19" not in table
         assert "connection 20" in table
 
+    def test_keeps_no_more_answers_of_lost_connections_than_its_bound(
+        self, table: ConnectionTable, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resume, "LOST_ANSWERS", 10)
+        for number in range(6):
+            state = table.open(f"connection {number}")
+            state.begin(0, 2, 9)
+            state.finish(0, ("a", "b"))
+            state.begin(1, 1, 9)  # will be kept too, once it is answered
+            lose(state)
+        assert [number for number in range(6) if f"connection {number}" in table] == [3, 4, 5]
+        forgotten = table.resume("connection 0")
+        assert forgotten is not None
+        assert forgotten.find(0) is None
+
+    def test_counts_no_answers_of_connections_that_are_lost_no_more(
+        self, table: ConnectionTable, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(resume, "LOST_ANSWERS", 10)
+        states = [table.open(f"connection {number}") for number in range(5)]
+        for state in states:
+            state.begin(0, 3, 9)
+        for state in states[:3]:
+            lose(state)
+        table.resume("connection 0")
+        lose(states[3])
+        assert "connection 1" in table
+        clock.ms += 120_001
+        lose(states[4])
+        assert len(table) == 2, "one open, one lost"
+        lose(states[0])
+        assert "connection 4" in table
+
     def test_remembers_no_more_ended_connections_than_its_bound(
         self, table: ConnectionTable, monkeypatch: pytest.MonkeyPatch
     ) -> None:
