@@ -34,6 +34,7 @@ from fanout.observe.metrics import Metrics, Readings
 from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.routing import Route, Routing, guarded, routing
+from fanout.session.extras import extras_bytes
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
 from fanout.session.opening import open_session
@@ -187,13 +188,15 @@ class Server:
         failed or was cancelled, whose message may or may not be written, is safely made again under the same id. On a
         node that has yet to catch up it waits for that, 10 s at most, since repeats can be told only then.
 
-        Raises SourceBusy, SourceTimeout or another SourceError; ClientError 40010 for an impossible channel; TypeError
-        or ValueError for data that cannot be sent.
+        Raises SourceBusy, SourceTimeout or another SourceError; ClientError 40010 for an impossible channel, 40032 for
+        extras that clients may not send either; TypeError or ValueError for anything else that cannot be sent.
         """
+        _check_text(name=name, id=id, client_id=client_id, encoding=encoding)
         if isinstance(data, dict | list):
             data, encoding = orjson.dumps(data).decode(), encoding or "json"
         elif not isinstance(data, str | bytes | None):
             raise TypeError(f"data is text, bytes, a dict, a list or None, not {type(data).__name__}")
+        extras_bytes(extras, self._session_settings.limits.extras_depth)
         target = self._channel(channel)
         message = OutMessage(
             id=id or secrets.token_urlsafe(12),
@@ -242,6 +245,8 @@ class Server:
             raise RuntimeError("the server is not running: use it inside `async with`")
 
     def _channel(self, name: str) -> str:
+        if not isinstance(name, str):
+            raise TypeError(f"channel is text, not {type(name).__name__}")
         return parse_name(name, self._session_settings.limits.channel_bytes).channel
 
     # -- starting and stopping --
@@ -401,6 +406,12 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _check_text(**given: object) -> None:
+    for option, value in given.items():
+        if not isinstance(value, str | None):
+            raise TypeError(f"{option} is text or None, not {type(value).__name__}")
 
 
 def _now_ms() -> int:

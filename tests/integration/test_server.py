@@ -111,10 +111,26 @@ class TestPublishing:
                 await server.publish("chat", 1.5)  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="surrogates"):
                 await server.publish("chat", "\ud800")
-            for channel in ("", "x" * 2_000, ":a", "[meta]log"):
+            for channel in ("", "x" * 2_000, ":a", "a\0b", "[meta]log"):
                 with pytest.raises(ClientError) as refused:
                     await server.publish(channel, "x")
                 assert refused.value.info.code == 40010
+            wrong: list[dict[str, Any]] = [{"name": 5}, {"client_id": b"a"}, {"encoding": ["json"]}, {"id": 7}]
+            for options in wrong:
+                with pytest.raises(TypeError, match=f"{next(iter(options))} is text or None, not "):
+                    await server.publish("chat", "x", **options)
+            with pytest.raises(TypeError, match="channel is text, not bytes"):
+                await server.publish(b"chat", "x")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="channel is text, not NoneType"):
+                server.subscribe(None)  # type: ignore[arg-type]
+            deep: dict[str, Any] = {}
+            for _ in range(32):
+                deep = {"a": deep}
+            impossible: list[Any] = [deep, {"a": float("nan")}, {"a": b"bytes"}, []]
+            for extras in impossible:
+                with pytest.raises(ClientError) as refused:
+                    await server.publish("chat", "x", extras=extras)
+                assert refused.value.info.code == 40032
             await server.publish("chat", "the server goes on")
 
     async def test_a_thousand_at_once_arrive_in_order(self, config: Config) -> None:
