@@ -5,7 +5,7 @@
  * moves to its place there. So the page never shows an order that nobody else sees.
  */
 
-import { Client, newId, readable } from "./client.js";
+import { Client, dateOf, newId, readable } from "./client.js";
 
 const SHOWN_MAX = 500; // messages on the page; older ones leave it
 const REWIND = "50"; // messages to begin with
@@ -121,7 +121,7 @@ function hue(text) {
   return String(sum);
 }
 
-function bubble({ who, mine, name, text, timestamp }) {
+function bubble({ who, mine, name, text, date }) {
   const item = make("li", `message ${mine ? "me" : "other"}`);
   const face = make("span", "face", [...who][0].toUpperCase());
   face.dataset.hue = hue(who);
@@ -129,10 +129,10 @@ function bubble({ who, mine, name, text, timestamp }) {
   const head = make("p", "head");
   head.append(make("strong", "", mine ? `${who} (me)` : who));
   if (name && name !== "chat") head.append(make("span", "name", name));
-  if (timestamp) {
-    const time = make("time", "", new Date(timestamp).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-    time.dateTime = new Date(timestamp).toISOString();
-    time.title = new Date(timestamp).toLocaleString();
+  if (date) {
+    const time = make("time", "", date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
+    time.dateTime = date.toISOString();
+    time.title = date.toLocaleString();
     head.append(time);
   }
   const body = make("div", "body");
@@ -146,7 +146,7 @@ function received(message) {
   waiting.get(message.id)?.remove();
   waiting.delete(message.id);
   const who = message.clientId || (message.connectionId ? "somebody" : "record");
-  const item = bubble({ who, mine, name: message.name, text: readable(message), timestamp: message.timestamp });
+  const item = bubble({ who, mine, name: message.name, text: readable(message), date: dateOf(message) });
   item.dataset.id = message.id;
   append(item);
 }

@@ -184,7 +184,7 @@ export class Client {
       case Action.MESSAGE:
         if (!channel) break;
         channel.serial = frame.channelSerial;
-        frame.messages.forEach((message, index) => channel.handlers.message({
+        frame.messages.forEach((message, index) => this.#deliver(channel, {
           id: `${frame.id}:${index}`, connectionId: frame.connectionId, timestamp: frame.timestamp, ...message,
         }));
         break;
@@ -198,6 +198,15 @@ export class Client {
       case Action.DISCONNECTED:
         this.#lost(error);
         break;
+    }
+  }
+
+  /** Hands one message over; a handler that fails on it does not cost the others. */
+  #deliver(channel, message) {
+    try {
+      channel.handlers.message(message);
+    } catch (error) {
+      console.error(error);
     }
   }
 
@@ -263,6 +272,18 @@ export function readable({ data, encoding }) {
       return data;
     }
   }
-  if (encoding === "base64") return `${atob(data).length} bytes of binary data`;
+  if (encoding === "base64") {
+    try {
+      return `${atob(data).length} bytes of binary data`;
+    } catch {
+      return "(cannot be shown)"; // whoever wrote the record said base64, and it is not
+    }
+  }
   return `data encoded as ${encoding}`;
+}
+
+/** When a message was written, or null if that is no date: a record's timestamp can be any number. */
+export function dateOf({ timestamp }) {
+  const date = new Date(timestamp ?? NaN);
+  return Number.isNaN(date.getTime()) ? null : date;
 }

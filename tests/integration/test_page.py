@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fanout import Config, Server
 from tests.support.agents import LineProcess, install_clients, json_lines
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import proxy_to
@@ -164,6 +165,15 @@ async def test_page_keeps_the_newest_messages_only(node: NodeProcess, browser: L
     script = "return document.querySelector('#log li:last-child .text')?.textContent === '509'"
     await page.ask("wait", script=script, argument=None, timeout=WAIT_MS)
     assert await page.ask("texts", selector="#log .text") == [str(number) for number in range(10, 510)]
+
+
+async def test_message_that_cannot_be_shown_does_not_cost_the_others(tmp_path: Path, browser: LineProcess) -> None:
+    async with Server(Config(port=0, data=tmp_path, key=(KEY,))) as server:
+        await server.publish("odd", "before")
+        await server.publish("odd", "!!!", encoding="base64")
+        await server.publish("odd", "after")
+        page = await open_page(browser, f"{server.url}/?channel=odd#key={KEY}")
+        assert await page.await_messages("#log .text", 3) == ["before", "(cannot be shown)", "after"]
 
 
 async def test_page_refuses_to_write_when_too_much_waits(node: NodeProcess, browser: LineProcess) -> None:
