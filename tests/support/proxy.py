@@ -9,7 +9,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 __all__ = ["Proxy", "proxy_to"]
 
@@ -92,11 +92,13 @@ class Proxy:
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
+    try:
         while piece := await reader.read(_PIECE):
             writer.write(piece)
             await writer.drain()
         writer.write_eof()
+    except OSError:
+        writer.transport.abort()  # one side was reset: the other must not believe that it lives
 
 
 @asynccontextmanager
