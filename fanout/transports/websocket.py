@@ -3,7 +3,8 @@
 - Effects are carried out in their order, and all of them before the session is handed anything else.
 - A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
-- A client with 1024 messages under way is not read from until half of them are answered.
+- A client with 1000 messages under way is not read from until half of them are answered. What had been read by then
+  waits here, as much as one read holds: so each client takes one large publish's time of the loop and no more.
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
 Everything belongs to the event loop.
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 _HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
 _EARLY_MAX: Final = 16  # messages from a client that is held; no SDK sends one
-_PENDING_MAX: Final = 1_024  # messages: one publish of the largest, or as many small ones as keep the log busy
+_PENDING_MAX: Final = 1_000  # messages: one publish of the largest, or as many small ones as keep the log busy
 _CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
 _OPENED_PER_TURN: Final = 64
 
@@ -157,8 +158,8 @@ class _Driver:
     """One connection. `link` is its WebSocket; the three methods after `__init__` are what that reports."""
 
     __slots__ = (
-        "_early", "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_wire",
-        "link",
+        "_early", "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_unheard",
+        "_wire", "link",
     )  # fmt: skip
 
     link: Listener
@@ -174,6 +175,7 @@ class _Driver:
         self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
         self._pending = 0  # messages under way; a retry counts as one
         self._paused = False
+        self._unheard: deque[tuple[bytes, bool]] | None = None  # came with the message that paused us
 
     def connected(self) -> None:
         """The handshake is done."""
@@ -191,6 +193,10 @@ class _Driver:
         if session is None:
             self._keep_early(payload, is_text)
             return
+        if self._paused:
+            self._unheard = self._unheard or deque()
+            self._unheard.append((payload, is_text))
+            return
         if is_text != (self._wire == JSON):
             wrong = error(40000, "text frames are JSON and binary frames MessagePack, as `format` asked for")
             self._run(partial(session.fail, wrong))
@@ -207,6 +213,7 @@ class _Driver:
         self._cancel_timer()
         self._node.left(self._handle, self)
         self._handle = 0
+        self._unheard = None
         if self._session is not None:
             self._session.closed()
 
@@ -319,7 +326,17 @@ class _Driver:
     def _end(self, count: int) -> None:
         self._pending -= count
         if self._paused and self._pending <= _PENDING_MAX // 2:
-            self._paused = False
+            asyncio.get_running_loop().call_soon(self._go_on)  # after the answers, and when others had their turn
+
+    def _go_on(self) -> None:
+        """Hears the client again, first what had been read before."""
+        if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
+            return
+        self._paused = False
+        while self._unheard and not self._paused:
+            self.message(*self._unheard.popleft())
+        if not self._paused:
+            self._unheard = None
             self.link.resume()
 
     # -- before the session --

@@ -7,6 +7,7 @@ import struct
 from typing import Any
 
 import msgspec
+import orjson
 import pytest
 
 from fanout.errors import error
@@ -279,6 +280,30 @@ async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.Monk
             message = await wire.message()
             assert message["action"] == 1
             answered += message["count"]
+        await wire.close()
+
+
+async def test_what_was_read_with_too_much_waits_and_is_heard_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    async with front_door() as door:
+        door.publisher.hold = True
+        wire = await connected(door)
+        told = [
+            orjson.dumps({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}] * 8})
+            for serial in range(6)
+        ]
+        await wire.say(b"".join(client_frame(1, one) for one in told) + client_frame(1, HEARTBEAT))
+        for count in range(1, 7):
+            await asyncio.sleep(0.05)
+            assert len(door.publisher.published) == count
+            waiting, door.publisher.waiting = door.publisher.waiting, []
+            for answer in waiting:
+                answer()
+        acked = 0
+        while (message := await wire.message())["action"] == 1:
+            assert message["msgSerial"] == acked
+            acked += message["count"]
+        assert (acked, message) == (6, {"action": 0, "id": "h"})
         await wire.close()
 
 
