@@ -4,19 +4,22 @@
 //! bounded by age and by bytes with one queue: batches in the order in which they came. Old batches leave when their
 //! time is up, and sooner when all channels together hold too much.
 
+mod history;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use history::{Page, PageQuery};
+
 use crate::channel::{Channel, Context, Located, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::{
-    CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX, CHANNELS_UNUSED_MAX,
-    HISTORY_PAGE_MAX, SHARDS_MAX,
+    CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX, CHANNELS_UNUSED_MAX, SHARDS_MAX,
 };
-use crate::message::{Message, serial};
+use crate::message::serial;
 use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
 use crate::record::Record;
@@ -82,32 +85,6 @@ pub struct Plan {
     /// For ATTACHED: the client's own position if a backlog follows a resume, that of the earliest held after a gap, so
     /// that a loss in the middle resumes rightly; else the one behind all that is held now.
     pub serial: String,
-}
-
-/// A page of history.
-#[derive(Debug)]
-pub struct Page {
-    /// In the order asked for.
-    pub messages: Vec<Arc<Message>>,
-    /// Give it back for the next page; none at the end.
-    pub cursor: Option<String>,
-}
-
-/// What to list.
-#[derive(Debug)]
-pub struct PageQuery<'a> {
-    /// First and last time, inclusive.
-    pub start_ms: i64,
-    /// See above.
-    pub end_ms: i64,
-    /// Oldest first.
-    pub forwards: bool,
-    /// At most so many.
-    pub limit: usize,
-    /// Of the page before.
-    pub cursor: Option<&'a str>,
-    /// A position: nothing behind it.
-    pub until: Option<&'a str>,
 }
 
 /// All of a node's channels.
@@ -434,62 +411,6 @@ impl Hub {
             .lock()
             .find(channel, id)
             .map(|first| serial(&first.partition.topic, first.partition.number, first.offset))
-    }
-
-    /// A page of what memory holds of a channel. None if the cursor or the position is not this channel's.
-    pub fn page(&self, name: &str, query: &PageQuery<'_>) -> Option<Page> {
-        let until = match query.until {
-            Some(text) => Some(position::parse(self.key(), name, text).ok()?),
-            None => None,
-        };
-        let after = match query.cursor {
-            Some(text) => Some(self.place(text)?),
-            None => None,
-        };
-        let Some(channel) = self.channels.read().get(name).cloned() else {
-            return Some(Page { messages: Vec::new(), cursor: None });
-        };
-        let mut held = channel.messages();
-        if !query.forwards {
-            held.reverse();
-        }
-        // The ring may have dropped the message the cursor names: then what comes after it in its partition is next.
-        let is_next = |message: &&Arc<Message>, (partition, offset): &(u16, i64)| {
-            message.partition.index == *partition
-                && if query.forwards { message.offset > *offset } else { message.offset < *offset }
-        };
-        let begin = match &after {
-            None => 0,
-            Some(place) => held
-                .iter()
-                .position(|message| (message.partition.index, message.offset) == *place)
-                .map(|index| index + 1)
-                .or_else(|| held.iter().position(|message| is_next(&message, place)))
-                .unwrap_or(held.len()),
-        };
-        let limit = query.limit.min(HISTORY_PAGE_MAX);
-        let wanted = |message: &&Arc<Message>| {
-            (query.start_ms..=query.end_ms).contains(&message.timestamp)
-                && until.as_ref().is_none_or(|until| {
-                    until.entry(&message.partition).is_some_and(|entry| message.offset < entry.offset)
-                })
-        };
-        let mut messages: Vec<_> = held[begin..].iter().filter(wanted).take(limit + 1).cloned().collect();
-        let more = messages.len() > limit;
-        messages.truncate(limit);
-        let cursor = messages.last().filter(|_| more).map(|last| {
-            let Partition { topic, number, .. } = &*last.partition;
-            format!("{topic}:{number}:{}", last.offset)
-        });
-        Some(Page { messages, cursor })
-    }
-
-    /// The place in the log that a page's cursor names, if it is one that is read here.
-    fn place(&self, cursor: &str) -> Option<(u16, i64)> {
-        let (topic, place) = cursor.split_once(':')?;
-        let (number, offset) = place.split_once(':')?;
-        let partition = self.partitions.find(topic, number.parse().ok()?)?;
-        Some((partition.index, offset.parse().ok()?))
     }
 
     /// Attachments here, and messages held, of a channel; None if it is not in memory.
