@@ -21,6 +21,7 @@ __all__ = [
     "Cursor",
     "Engine",
     "Plan",
+    "headers_of",
     "message_serial",
 ]
 
@@ -171,6 +172,9 @@ class Engine:
         """Counters and gauges, by name."""
     def close(self) -> None:
         """Stops the threads. Idempotent."""
+
+def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
+    """The headers of a confluent-kafka `Message`; None if there are none, or one has a name that is not UTF-8."""
 
 def message_serial(topic: str, partition: int, offset: int) -> str:
     """The serial of the message at these coordinates; rises with the offset within a partition."""

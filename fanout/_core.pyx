@@ -21,7 +21,7 @@ from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED",
-    "Cursor", "Engine", "Plan", "message_serial",
+    "Cursor", "Engine", "Plan", "headers_of", "message_serial",
 ]
 
 JSON, MSGPACK = 0, 1
@@ -32,6 +32,14 @@ if _table.version != 1:
     raise ImportError("fanout's two native modules are of different builds: install it again")
 
 cdef int _SECRET_BYTES_MIN = 16
+
+
+def headers_of(message):
+    try:
+        return message.headers()
+    except Exception:
+        # A header whose name is not UTF-8, which any producer may write: the client library cannot show one of them.
+        return None
 
 
 cdef inline Slice _bytes(object value):
@@ -109,7 +117,7 @@ cdef class _Batch:
         if type(item) is Record:
             topic, record.partition, record.offset, record.epoch, record.timestamp, key, value, headers = item
         else:
-            topic, key, value, headers = item.topic(), item.key(), item.value(), item.headers()
+            topic, key, value, headers = item.topic(), item.key(), item.value(), headers_of(item)
             epoch = item.leader_epoch()
             record.epoch = -1 if epoch is None else epoch
             record.partition, record.offset, record.timestamp = item.partition(), item.offset(), item.timestamp()[1]

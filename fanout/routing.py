@@ -23,6 +23,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from fanout._core import headers_of
 from fanout.errors import ConfigError
 from fanout.types import Record
 
@@ -143,7 +144,7 @@ def _as_record(delivered: Any) -> Record:
         delivered.timestamp()[1],
         delivered.key(),
         delivered.value(),
-        delivered.headers(),
+        headers_of(delivered),
     )
 
 

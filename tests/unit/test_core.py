@@ -1,6 +1,7 @@
 """The bridge to the engine: what goes in by batches comes out as messages, and what cannot is refused with words."""
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,6 +78,22 @@ class TestBatches:
         )
         engine.records([message])
         assert [(m.data, m.timestamp, m.id) for m in held(engine)] == [("v", 77, "t:0:4")]
+
+    def test_headers_that_cannot_be_read_cost_a_record_its_headers_alone(self, engine: _core.Engine) -> None:
+        class Unreadable:
+            def __init__(self, message: Any) -> None:
+                self._message = message
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._message, name)
+
+            def headers(self) -> Any:
+                raise SystemError("a name that is not UTF-8")
+
+        bad = Unreadable(KafkaMessage(topic="t", partition=0, offset=0, key=b"c", value=b"bad", timestamp=(1, 7)))
+        good = KafkaMessage(topic="t", partition=0, offset=1, key=b"c", value=b"good", timestamp=(1, 7))
+        engine.records([bad, good])
+        assert [m.data for m in held(engine)] == ["bad", "good"]
 
     def test_many_headers_and_records_keep_apart(self, engine: _core.Engine) -> None:
         engine.rules([("t", "#{header.h}")])
@@ -208,3 +225,13 @@ class TestCursor:
             cursor.take(10)
         assert cursor.take(1000)[-1].id == "t:0:299"
         engine.close()
+
+
+def test_an_id_is_a_repeat_by_the_records_time_not_by_when_it_was_read(engine: _core.Engine) -> None:
+    now = time.time_ns() // 1_000_000
+    kind = ("fanout.type", b"text")
+    for offset, (name, age) in enumerate([(b"old", _core.DEDUP_WINDOW_MS + 60_000), (b"new", 1_000)]):
+        headers = [kind, ("fanout.id", name)]
+        engine.records([Record("t", 0, offset, -1, now - age, b"c", b"v", headers)])
+    assert engine.find("c", "old") is None
+    assert engine.find("c", "new") == _core.message_serial("t", 0, 1)

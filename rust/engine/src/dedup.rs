@@ -23,6 +23,12 @@ pub struct First {
     timestamp: i64,
 }
 
+impl First {
+    fn is_repeated_at(&self, timestamp: i64) -> bool {
+        timestamp.saturating_sub(self.timestamp) <= DEDUP_WINDOW_MS
+    }
+}
+
 /// The ids of all channels.
 #[derive(Debug)]
 pub struct Dedup {
@@ -48,9 +54,7 @@ impl Dedup {
         now_ms: i64,
     ) -> Option<First> {
         let hash = self.hash(channel, id);
-        if let Some(first) = self.seen.get(&hash)
-            && timestamp.saturating_sub(first.timestamp) <= DEDUP_WINDOW_MS
-        {
+        if let Some(first) = self.seen.get(&hash).filter(|first| first.is_repeated_at(timestamp)) {
             return Some(first.clone());
         }
         self.expire(now_ms);
@@ -59,9 +63,9 @@ impl Dedup {
         None
     }
 
-    /// The first message with this id, if it is remembered.
-    pub fn find(&self, channel: &str, id: &str) -> Option<First> {
-        self.seen.get(&self.hash(channel, id)).cloned()
+    /// The first message with this id, if a record of the time `timestamp` would be its repeat.
+    pub fn find(&self, channel: &str, id: &str, timestamp: i64) -> Option<First> {
+        self.seen.get(&self.hash(channel, id)).filter(|first| first.is_repeated_at(timestamp)).cloned()
     }
 
     /// Ids remembered.
@@ -109,7 +113,8 @@ mod tests {
         assert!(ids.observe("c", "x", &partition(), (5, 1000), 1000).is_none());
         let first = ids.observe("c", "x", &partition(), (9, 1500), 1500).unwrap();
         assert_eq!(first.offset, 5);
-        assert_eq!(ids.find("c", "x").unwrap().offset, 5);
+        assert_eq!(ids.find("c", "x", 1500).unwrap().offset, 5);
+        assert!(ids.find("c", "x", 1001 + DEDUP_WINDOW_MS).is_none(), "a record of that time would be new");
         assert!(ids.observe("d", "x", &partition(), (10, 1500), 1500).is_none(), "ids belong to their channel");
     }
 
@@ -128,7 +133,7 @@ mod tests {
             ids.observe("c", &n.to_string(), &partition(), (n, 0), 0);
         }
         assert_eq!(ids.len(), 10);
-        assert!(ids.find("c", "99").is_some() && ids.find("c", "89").is_none());
+        assert!(ids.find("c", "99", 0).is_some() && ids.find("c", "89", 0).is_none());
         ids.expire(DEDUP_WINDOW_MS + 1);
         assert!(ids.is_empty());
     }

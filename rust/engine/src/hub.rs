@@ -405,11 +405,11 @@ impl Hub {
         Context { partitions: &self.partitions, key: self.key(), stats: &self.stats, memory: &self.memory }
     }
 
-    /// The serial of the message with this id, if it was seen within the window.
-    pub fn find(&self, channel: &str, id: &str) -> Option<String> {
+    /// The serial of the message with this id, if a record written at `wall_ms` would be its repeat.
+    pub fn find(&self, channel: &str, id: &str, wall_ms: i64) -> Option<String> {
         self.dedup
             .lock()
-            .find(channel, id)
+            .find(channel, id, wall_ms)
             .map(|first| serial(&first.partition.topic, first.partition.number, first.offset))
     }
 

@@ -19,6 +19,11 @@ pub fn monotonic_ms() -> i64 {
     time.tv_sec * 1000 + time.tv_nsec / 1_000_000
 }
 
+/// Milliseconds since 1970, UTC: the clock of records.
+pub fn wall_ms() -> i64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_millis() as i64)
+}
+
 /// Takes the count out of an event or timer descriptor, which then has none.
 fn read_count(fd: &OwnedFd) {
     let mut count = 0u64;

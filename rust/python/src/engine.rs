@@ -9,7 +9,7 @@ use fanout_engine::message::serial;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Event, NewAttachment};
 use fanout_io::port::Command;
-use fanout_io::sys::monotonic_ms;
+use fanout_io::sys::{monotonic_ms, wall_ms};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
@@ -161,7 +161,7 @@ impl Engine {
     }
 
     fn find(&self, channel: &str, message_id: &str) -> Option<String> {
-        self.core.hub.find(channel, message_id)
+        self.core.hub.find(channel, message_id, wall_ms())
     }
 
     #[expect(clippy::too_many_arguments, reason = "one question, crossed in one call")]

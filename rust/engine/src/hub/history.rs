@@ -52,20 +52,7 @@ impl Hub {
         if !query.forwards {
             held.reverse();
         }
-        // The ring may have dropped the message the cursor names: then what comes after it in its partition is next.
-        let is_next = |message: &&Arc<Message>, (partition, offset): &(u16, i64)| {
-            message.partition.index == *partition
-                && if query.forwards { message.offset > *offset } else { message.offset < *offset }
-        };
-        let begin = match &after {
-            None => 0,
-            Some(place) => held
-                .iter()
-                .position(|message| (message.partition.index, message.offset) == *place)
-                .map(|index| index + 1)
-                .or_else(|| held.iter().position(|message| is_next(&message, place)))
-                .unwrap_or(held.len()),
-        };
+        let begin = after.map_or(0, |place| begin_behind(&channel.dropped(), &held, query.forwards, place));
         let limit = query.limit.min(HISTORY_PAGE_MAX);
         let wanted = |message: &&Arc<Message>| {
             (query.start_ms..=query.end_ms).contains(&message.timestamp)
@@ -90,4 +77,25 @@ impl Hub {
         let partition = self.partitions.find(topic, number.parse().ok()?)?;
         Some((partition.index, offset.parse().ok()?))
     }
+}
+
+/// Where among the messages held, in the order asked for, those behind a place begin.
+fn begin_behind(
+    dropped: &[(u16, i64)],
+    held: &[Arc<Message>],
+    forwards: bool,
+    (partition, offset): (u16, i64),
+) -> usize {
+    if let Some(index) = held.iter().position(|m| (m.partition.index, m.offset) == (partition, offset)) {
+        return index + 1;
+    }
+    if dropped.iter().any(|&(other, below)| other == partition && offset < below) {
+        // It stood in this ring, before everything that still does.
+        return if forwards { 0 } else { held.len() };
+    }
+    // Another node's page: what comes next in the same partition is the nearest this one knows.
+    let is_next = |m: &Arc<Message>| {
+        m.partition.index == partition && if forwards { m.offset > offset } else { m.offset < offset }
+    };
+    held.iter().position(is_next).unwrap_or(held.len())
 }

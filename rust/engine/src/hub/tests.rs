@@ -67,8 +67,8 @@ fn a_publish_that_was_sent_twice_is_delivered_once() {
         hub.ingest([(record(0, offset, "c", "v", &headers), Routing::Rules)].into_iter(), 0);
     }
     assert_eq!(offsets(&hub, "c"), [0]);
-    assert_eq!(hub.find("c", "x:0:0").as_deref(), Some("0000000000000000-0-t"));
-    assert_eq!(hub.find("c", "x:0:1"), None);
+    assert_eq!(hub.find("c", "x:0:0", 0).as_deref(), Some("0000000000000000-0-t"));
+    assert_eq!(hub.find("c", "x:0:1", 0), None);
     assert_eq!(counter(&hub, "duplicates"), 2);
 }
 
@@ -317,6 +317,16 @@ mod history {
         };
         assert_eq!(offsets("t:0:2", true), [4, 5, 6, 7, 8, 9]);
         assert_eq!(offsets("t:0:2", false), [0; 0]);
+    }
+
+    #[test]
+    fn a_dropped_place_has_all_that_is_held_behind_it_whatever_partition_it_is_of() {
+        let hub = node(2, 1 << 20);
+        put(&hub, 0, 0, "c", 0);
+        (0..3).for_each(|offset| put(&hub, 1, offset, "c", 500));
+        hub.sweep(HISTORY_MS + 1);
+        let page = hub.page("c", &PageQuery { cursor: Some("t:0:0"), ..query(true, 10) }).unwrap();
+        assert_eq!(page.messages.len(), 3);
     }
 
     #[test]
