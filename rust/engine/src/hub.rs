@@ -301,6 +301,10 @@ impl Hub {
         for name in &unused {
             self.forget(name);
         }
+        // What is left is held by attachments or messages, which have bounds of their own. Doubling keeps the cost of
+        // looking through all of them small for each channel made.
+        let left = self.channels.read().len();
+        self.purge_at.store(CHANNELS_UNUSED_MAX.max(left * 2), Ordering::Relaxed);
     }
 
     fn expire(&self, intake: &mut Intake, now_ms: i64) {
@@ -353,10 +357,6 @@ impl Hub {
         };
         if count >= self.purge_at.load(Ordering::Relaxed) {
             self.forget_unused(i64::MAX);
-            // What is left is held by attachments or messages, which have bounds of their own. Doubling keeps the cost of
-            // looking through all of them small for each channel made.
-            let left = self.channels.read().len();
-            self.purge_at.store(CHANNELS_UNUSED_MAX.max(left * 2), Ordering::Relaxed);
         }
         let mut channels = self.channels.write();
         if let Some(channel) = channels.get(name) {
