@@ -19,7 +19,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-enum { CONNECTIONS_MAX = 60000, FRAME_MAX = 65535, HEAD_MAX = 4 };
+enum { CONNECTIONS_MAX = 60000, FRAME_MAX = 1 << 20, HEAD_MAX = 10 };
 
 static void must(int ok, const char *what) {
     if (!ok) {
@@ -36,7 +36,7 @@ static long long now_us(void) {
 
 /* A whole WebSocket frame around exactly `size` bytes of JSON; returns its length. */
 static int frame(unsigned char *out, int size, const char *channel, long long sequence) {
-    int head = size < 126 ? 2 : 4;
+    int head = size < 126 ? 2 : size <= 0xFFFF ? 4 : HEAD_MAX;
     char *text = (char *)out + head;
     int used = snprintf(text, FRAME_MAX, "{\"action\":15,\"channel\":\"%s\",\"messages\":[{\"data\":\"%lld %lld ", channel,
                         sequence, now_us());
@@ -48,9 +48,8 @@ static int frame(unsigned char *out, int size, const char *channel, long long se
     if (size < 126) {
         out[1] = size;
     } else {
-        out[1] = 126;
-        out[2] = size >> 8;
-        out[3] = size & 0xFF;
+        out[1] = head == 4 ? 126 : 127;
+        for (int at = head - 1, rest = size; at > 1; at--, rest >>= 8) out[at] = rest & 0xFF;
     }
     return head + size;
 }

@@ -18,7 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["ROOT", "SERVER_CORE", "Cost", "Crowd", "Program", "build_tools", "load", "node"]
+__all__ = [
+    "LOAD_CORE",
+    "ROOT",
+    "SERVER_CORE",
+    "Cost",
+    "Crowd",
+    "Program",
+    "Received",
+    "Tools",
+    "build_tools",
+    "load",
+    "node",
+    "producer",
+]
 
 ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
@@ -80,6 +93,15 @@ class Program:
         ticks = int(Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11])
         return Cost(time.clock_gettime(clock), ticks * TICK_S, time.perf_counter())
 
+    def threads(self) -> dict[str, float]:
+        """CPU time in s of its threads by name, digits left out; that of the first one is `main`."""
+        seconds: dict[str, float] = {}
+        for task in Path(f"/proc/{self.pid}/task").iterdir():
+            name = (task / "comm").read_text().strip().rstrip("0123456789")
+            name = "main" if int(task.name) == self.pid else name
+            seconds[name] = seconds.get(name, 0.0) + int((task / "schedstat").read_text().split()[0]) / 1e9
+        return seconds
+
     def memory(self) -> int:
         """Bytes of its own memory that are resident: not the kernel's for its sockets, not files."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -118,19 +140,38 @@ def load(tools: Tools, port: int, connections: int, *arguments: str) -> Program:
     )
 
 
-class Crowd:
-    """A server of one channel with subscribers, who receive `send`."""
+@contextmanager
+def producer(kafka: str, topic: str, *arguments: str) -> Iterator[Program]:
+    """A producer to a topic, as `benchmarks/producer.py` runs it: it obeys `send` like the node and the control."""
+    command = (sys.executable, "-m", "benchmarks.producer", kafka, topic, *arguments)
+    with Program(*command, core=LOAD_CORE) as feeder:
+        yield feeder
 
-    def __init__(self, server: Program, clients: Program, connections: int, *, is_node: bool) -> None:
+
+class Crowd:
+    """A server with subscribers, who receive `send`: one message in each channel, and each follows one channel."""
+
+    def __init__(
+        self,
+        server: Program,
+        clients: Program,
+        connections: int,
+        *,
+        is_node: bool,
+        batch: int = 1,
+        feeder: Program | None = None,
+    ) -> None:
+        """A node is handed `batch` records at a time. A `feeder` is who obeys `send` in the server's place."""
         self.server = server
         self.clients = clients
         self.connections = connections
-        self._batch = " 1" if is_node else ""
+        self._feeder = feeder or server
+        self._batch = f" {batch}" if is_node and feeder is None else ""
         self._sent = 0
         self._received = 0
 
     def _send(self, count: int) -> None:
-        self._sent = int(self.server.ask(f"send {count}{self._batch}")["sent"])
+        self._sent = int(self._feeder.ask(f"send {count}{self._batch}")["sent"])
 
     def _await(self, target: int) -> None:
         assert self.clients.ask(f"until {target}") == {"reached": True, "missing": 0}

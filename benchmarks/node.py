@@ -26,7 +26,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest.mock import patch
 
 import uvloop
 
@@ -134,10 +133,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     config = Config(
         port=0, key=(KEY,), data=data, kafka=options.kafka, route=(f"{topic}=#{{key}}",), publish_topic=topic
     )
-    if options.kafka is None:
-        # A source is chosen by the configuration, which rightly has no word for this one.
-        patch("fanout.server._source", lambda *_: source).start()
-    async with Server(config) as server:
+    async with Server(config, source=source if options.kafka is None else None) as server:
         ended = asyncio.Event()
         commands = Commands(server, source, asyncio.get_running_loop())
         print(json.dumps({"port": server.port, "key": KEY}), flush=True)

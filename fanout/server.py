@@ -74,6 +74,10 @@ class Server:
     `authorize`, if given, takes the place of the keys: it is called on the loop with the credential that a client
     presents in the place of a key, and the client id that it asks for or None; it returns who that is, or None to
     refuse. It must not block.
+
+    `source`, if given, is the log: an object that keeps what `fanout.sources.base.Source` promises. The server starts
+    it, asks it for the topics of the routes and stops it; it belongs to this server alone. `Config.data` then holds
+    the made key and secret, and nothing of the log.
     """
 
     def __init__(
@@ -82,9 +86,12 @@ class Server:
         *,
         route: Route | None = None,
         authorize: Authorize | None = None,
+        source: Source | None = None,
     ) -> None:
         """Raises ConfigError for options that contradict each other. Nothing is opened before the server is entered."""
         self.config = config or Config()
+        if source is not None and self.config.kafka is not None:
+            raise ConfigError("kafka is given, and so is a source: a node reads one log")
         self.key: str | None = None
         """An API key for clients: the first one configured, or the one that was made; None with `authorize`."""
         self.port = self.config.port
@@ -93,6 +100,7 @@ class Server:
         Keys(map(Key.parse, self.config.key))  # refuses wrong ones now
         self._route = route
         self._authorize = authorize
+        self._given_source = source
         self._running = AsyncExitStack()
         self._entered = False
         self._is_running = False
@@ -273,7 +281,7 @@ class Server:
         subscriptions = self._subscriptions = Subscriptions(engine)
         stack.callback(subscriptions.close)
 
-        source = self._source = _source(self.config, self._routing)
+        source = self._source = self._given_source or _source(self.config, self._routing)
         self._metrics = Metrics(
             Readings(
                 engine=engine.stats,

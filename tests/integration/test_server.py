@@ -4,9 +4,10 @@ import asyncio
 import gc
 import logging
 import os
+import queue
 import socket
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from fanout import (
     SourceError,
     Subscription,
 )
+from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 
 pytestmark = pytest.mark.every_loop
 
@@ -320,6 +322,72 @@ class TestOwnRouting:
             heard = [orjson.loads(message.data or "") for message in await some(subscription, 2)]
             assert heard == [{"room": "lobby"}, {"room": "lobby", "last": True}]
             assert server.stats()["records_unroutable"] == 1
+
+
+class EchoSource:
+    """A log in memory, of one partition, that reads back what is appended on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.topics: list[str] = []
+        self.stopped = 0
+        self._waiting: queue.SimpleQueue[tuple[Sequence[NewRecord], Done] | None] = queue.SimpleQueue()
+
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+        self.topics = list(topics)
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._read, args=(sink, loop))
+        self._thread.start()
+
+    def _read(self, sink: Sink, loop: asyncio.AbstractEventLoop) -> None:
+        sink.partition(self.topics[0], b"sixteen bytes :)", 0, 0)
+        sink.ready()
+        offset = 0
+        while appended := self._waiting.get():
+            records, done = appended
+            places = [Appended(r.topic, 0, offset + i, 1_700_000_000_000) for i, r in enumerate(records)]
+            offset += len(records)
+            read = [
+                Record(p.topic, 0, p.offset, -1, p.timestamp, r.key, r.value, list(r.headers))
+                for r, p in zip(records, places, strict=True)
+            ]
+            loop.call_soon_threadsafe(done, places)
+            sink.records(read)
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        self._waiting.put((records, done))
+
+    def health(self) -> Health:
+        return Health(True, "")
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {(self.topics[0], 0): 7}
+
+    async def stop(self) -> None:
+        if not self.stopped:
+            self._waiting.put(None)
+            await asyncio.to_thread(self._thread.join)
+        self.stopped += 1
+
+
+class TestOwnSource:
+    async def test_is_the_log_for_as_long_as_the_server_runs(self, config: Config) -> None:
+        source = EchoSource()
+        async with Server(config, source=source) as server:
+            subscription = server.subscribe("chat")
+            serials = [await server.publish("chat", f"message {number}") for number in range(3)]
+            messages = await some(subscription, 3)
+            assert server.health().ok
+            async with httpx.AsyncClient(base_url=server.url) as http:
+                metrics = (await http.get("/metrics")).text
+            assert 'fanout_lag_records{partition="0",topic="fanout.messages"} 7.0' in metrics
+        assert [(m.serial, m.data) for m in messages] == [(s, f"message {n}") for n, s in enumerate(serials)]
+        assert source.topics == ["fanout.messages"]
+        assert source.stopped == 1
+        assert not list(config.data.glob("*.db*"))
+
+    async def test_beside_kafka_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="kafka is given, and so is a source: a node reads one log"):
+            Server(Config(kafka="localhost:9092"), source=EchoSource())
 
 
 class TestLife:

@@ -20,6 +20,7 @@ pub struct Plan {
     pub format: Format,
     pub raw: bool,
     pub channels: u32,
+    pub first_channel: u32,
     pub follow: u32,
     request: Vec<u8>,
 }
@@ -32,8 +33,9 @@ impl Plan {
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyB0byBoaWRlIQ==\r\n\r\n",
             options.key, options.address
         );
-        let Receive { address, format, raw, channels, follow, .. } = *options;
-        Self { address, format, raw, channels, follow: follow.min(channels), request: request.into_bytes() }
+        let Receive { address, format, raw, channels, first_channel, follow, .. } = *options;
+        let (follow, request) = (follow.min(channels), request.into_bytes());
+        Self { address, format, raw, channels, first_channel, follow, request }
     }
 }
 
@@ -67,8 +69,9 @@ pub struct Connection {
     stream: TcpStream,
     state: State,
     rest: Vec<u8>,
+    /// The first of its channels, counted from the first of all.
     first_channel: u32,
-    /// Where it is in its channels, by their distance from the first.
+    /// Where it is in its channels, by their distance from its first.
     pub cursors: Box<[Cursor]>,
 }
 
@@ -169,7 +172,7 @@ impl Connection {
             frames::CONNECTED => {
                 *waiting = plan.follow;
                 for distance in 0..plan.follow {
-                    let channel = (self.first_channel + distance) % plan.channels;
+                    let channel = plan.first_channel + (self.first_channel + distance) % plan.channels;
                     self.write(&plan.format.attach(&format!("load-{channel}")))?;
                 }
             }
@@ -190,8 +193,10 @@ impl Connection {
 
     fn receive(&mut self, payload: &[u8], now_us: u64, plan: &Plan, shared: &mut Shared) -> Result<(), String> {
         let Some(messages) = shared.library.read(payload)? else { return Ok(()) };
-        let distance = (messages.channel + plan.channels - self.first_channel) % plan.channels;
-        let cursor = self.cursors.get_mut(distance as usize).ok_or("messages of a channel that was not asked for")?;
+        let channel = messages.channel.checked_sub(plan.first_channel).filter(|&channel| channel < plan.channels);
+        let distance = channel.map(|channel| (channel + plan.channels - self.first_channel) % plan.channels);
+        let cursor = distance.and_then(|distance| self.cursors.get_mut(distance as usize));
+        let cursor = cursor.ok_or("messages of a channel that was not asked for")?;
         let before = cursor.next;
         shared.tally.frame(payload.len());
         for &(sequence, sent_us) in &messages.stamps {

@@ -38,6 +38,9 @@ struct Receive {
     /// How many channels there are: `load-0`, `load-1`, …
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::CHANNELS_MAX))]
     channels: u32,
+    /// Number of the first one: `load-N`, the next `load-(N+1)`, …
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=limits::CHANNELS_MAX))]
+    first_channel: u32,
     /// How many of them each connection follows, dealt in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::FOLLOWED_MAX))]
     follow: u32,

@@ -83,7 +83,7 @@ impl Tally {
             "deliveries": self.deliveries, "frames": self.frames, "bytes": self.bytes, "reads": self.reads,
             "lost": self.lost, "doubled": self.doubled, "reordered": self.reordered, "closed": self.closed,
             "p50_us": self.latency.value_at_quantile(0.5), "p99_us": self.latency.value_at_quantile(0.99),
-            "max_us": self.latency.max(),
+            "max_us": self.latency.max(), "mean_us": self.latency.mean(), "stdev_us": self.latency.stdev(),
         });
         (self.deliveries, self.frames, self.bytes, self.reads) = (0, 0, 0, 0);
         self.latency.reset();
@@ -106,6 +106,7 @@ mod tests {
         for (what, count) in [("deliveries", 6), ("lost", 1), ("reordered", 1), ("doubled", 2), ("max_us", 100)] {
             assert_eq!(report[what], count, "{what}");
         }
+        assert_eq!(report["mean_us"], 75.0);
         assert_eq!(cursor.next, 5);
         let report = tally.report();
         assert_eq!((&report["deliveries"], &report["lost"]), (&0.into(), &1.into()));
