@@ -12,7 +12,7 @@ Pure functions: any thread may call them.
 
 import base64
 import binascii
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -56,8 +56,8 @@ class Action(IntEnum):
     ANNOTATION = 21
 
 
-class Flag(IntFlag):
-    """Bits of `flags` in ATTACH and ATTACHED; those from 16 on are channel modes."""
+class Flag(IntEnum):
+    """Bits of `flags` in ATTACH and ATTACHED; those from 16 on are channel modes. Several together are an int."""
 
     HAS_BACKLOG = 1 << 1
     RESUMED = 1 << 2

@@ -64,6 +64,7 @@ class Keys:
             if key.name in self._keys:
                 raise ConfigError(f"key {key.name} is configured twice")
             self._keys[key.name] = key
+        self._anybody = {key.name: Identity(key.name, "*", key.capability) for key in self._keys.values()}
 
     def authenticate(self, key: str, client_id: str | None = None) -> Identity:
         """The identity of whoever presents `key`, as `client_id` if that is given and as anybody (`*`) if not.
@@ -76,9 +77,9 @@ class Keys:
         matches = compare_digest(_digest(secret), known.digest if known else _digest(""))
         if known is None or not matches:
             raise ClientError(error(40101, "no such key"))
-        if client_id is not None and client_id != "*":
-            check_client_id(client_id)
-        return Identity(name, "*" if client_id is None else client_id, known.capability)
+        if client_id is None or client_id == "*":
+            return self._anybody[known.name]
+        return Identity(known.name, check_client_id(client_id), known.capability)
 
 
 def check_client_id(client_id: object) -> str:

@@ -14,8 +14,10 @@ FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
 A refusal is an ERROR that names the channel: it fails, the connection lives.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
+
+import msgspec
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.effects import Attach, Detach, Effect, Reply, Retry
@@ -29,20 +31,18 @@ from fanout.wire import Action, ClientFrame, Flag
 __all__ = ["Attachment", "Attachments", "WaitingAttach"]
 
 
-@dataclass(frozen=True, slots=True)
-class Attachment:
+class Attachment(msgspec.Struct, frozen=True):
     """A channel that this connection is attached to."""
 
     number: int
     spelling: str
     channel: str
-    requested: Flag
-    granted: Flag
+    requested: int  # `Flag`s
+    granted: int
     params: ChannelParams
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WaitingAttach:
+class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
     """An ATTACH whose position this node has yet to read. `since_ms` is when it first asked."""
 
     spelling: str
@@ -115,16 +115,20 @@ class Attachments:
 
     def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
         channel, qualified = parse_name(spelling, self._limits.channel_bytes)
-        params = parse_params(qualified | _texts(frame))
+        params = parse_params(qualified | _texts(frame.params) if frame.params else qualified)
         requested = requested_modes(frame.flags or 0, params)
         granted = granted_modes(requested, self._identity.capability, channel)
         if not granted:
             raise ClientError(error(40160, "none of the modes asked for is allowed on this channel, or offered here"))
         moved = self._attached.get(spelling)
-        if moved is None and len(self._attached.keys() | self._waiting.keys()) >= self._limits.attachments:
+        if moved is None and self._count() >= self._limits.attachments:
             raise ClientError(error(90010, f"{self._limits.attachments} is the limit"))
         number = moved.number if moved else self._next_number
         return Attachment(number, spelling, channel, requested, granted, params)
+
+    def _count(self) -> int:
+        """The spellings that are attached or about to be."""
+        return len(self._attached.keys() | self._waiting.keys()) if self._waiting else len(self._attached)
 
     def _locate(self, wanted: Attachment, frame: ClientFrame, now_ms: int) -> tuple[PlanLike, ErrorInfo | None]:
         """The plan, and what the client must be told about it."""
@@ -170,7 +174,7 @@ class Attachments:
             attachment=attachment.number,
             plan=plan,
             spelling=attachment.spelling,
-            subscribe=Flag.SUBSCRIBE in attachment.granted,
+            subscribe=attachment.granted & Flag.SUBSCRIBE != 0,
             echo=self._echo and attachment.params.echo,
             frame=frame,
         )
@@ -182,11 +186,10 @@ class Attachments:
         return Detach(attached.number, frame) if attached else Reply(frame)
 
 
-def _texts(frame: ClientFrame) -> dict[str, str]:
-    """The frame's parameters as text: some clients send numbers and booleans where the protocol has strings."""
-    params = (frame.params or {}).items()
+def _texts(params: Mapping[str, str | int | float | bool | None]) -> dict[str, str]:
+    """A frame's parameters as text: some clients send numbers and booleans where the protocol has strings."""
     return {
         name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in params
+        for name, value in params.items()
         if value is not None
     }

@@ -5,8 +5,9 @@ session anything else, so the order on the connection is the order of the effect
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from fanout.errors import ErrorInfo
 from fanout.types import OutMessage
@@ -14,15 +15,13 @@ from fanout.types import OutMessage
 __all__ = ["Attach", "Close", "Detach", "Effect", "Publish", "Reply", "Retry"]
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Send one protocol message, encoded for the connection's wire."""
 
     frame: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """Send `frame` (ATTACHED), then deliver from the plan's place on. Replaces an attachment of that number."""
 
     attachment: int
@@ -33,16 +32,14 @@ class Attach:
     frame: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Detach:
+class Detach(msgspec.Struct, frozen=True):
     """Stop delivering, then send `frame` (DETACHED)."""
 
     attachment: int
     frame: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(msgspec.Struct, frozen=True):
     """Write the messages to the log, next to each other; answer with `Session.published` or `Session.refused`."""
 
     msg_serial: int
@@ -50,16 +47,14 @@ class Publish:
     messages: Sequence[OutMessage]
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
     after_ms: int
     frame: Any  # opaque: a fanout.session.attach.WaitingAttach
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(msgspec.Struct, frozen=True):
     """End the connection once everything before this is written. `code` is WebSocket's (RFC 6455 §7.4).
 
     `resumable` says whether the connection's state is kept for a client that comes back. `error` is for the log.

@@ -7,10 +7,11 @@ a value that makes no sense refuses the ATTACH with 40000.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import reduce
 from operator import or_
 from typing import Final
+
+import msgspec
 
 from fanout.auth.capabilities import Capability, allows
 from fanout.errors import ClientError, error
@@ -18,23 +19,22 @@ from fanout.wire import Flag
 
 __all__ = ["ChannelParams", "granted_modes", "parse_params", "requested_modes"]
 
-_MODES: Final = {flag.name.lower(): flag for flag in Flag if flag >= Flag.PRESENCE and flag.name}
+_MODES: Final = {flag.name.lower(): flag.value for flag in Flag if flag >= Flag.PRESENCE}
 _EVERY_MODE: Final = reduce(or_, _MODES.values())
 _DEFAULT: Final = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_PUBLISH
-_OFFERED: Final = {Flag.PUBLISH: "publish", Flag.SUBSCRIBE: "subscribe"}
+_OFFERED: Final = {Flag.PUBLISH.value: "publish", Flag.SUBSCRIBE.value: "subscribe"}
 
 _REWIND: Final = re.compile(r"([0-9]{1,6})([sm]?)")
 _MS: Final = {"s": 1_000, "m": 60_000}
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelParams:
+class ChannelParams(msgspec.Struct, frozen=True):
     """Parameters of one attachment. `rewind_count` and `rewind_ms` are 0 where nothing limits, or nothing is asked."""
 
     rewind_count: int
     rewind_ms: int
     echo: bool
-    modes: Flag | None
+    modes: int | None
     recognised: dict[str, str]
     """As the client wrote them, to be told back."""
 
@@ -44,9 +44,15 @@ class ChannelParams:
         return self.rewind_count > 0 or self.rewind_ms > 0
 
 
+_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, recognised={})
+"""Of every attachment without parameters."""
+
+
 def parse_params(params: Mapping[str, str]) -> ChannelParams:
     """Reads the parameters of an attachment. Raises ClientError 40000 naming the one that makes no sense."""
     recognised = {name: params[name] for name in ("rewind", "rewindLimit", "echo", "modes") if name in params}
+    if not recognised:
+        return _PLAIN
     count, period = _rewind(params.get("rewind"))
     if period and "rewindLimit" in params:
         count = _rewind_limit(params["rewindLimit"])
@@ -56,21 +62,21 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
     return ChannelParams(count, period, params.get("echo") != "false", modes, recognised)
 
 
-def requested_modes(flags: int, params: ChannelParams) -> Flag:
+def requested_modes(flags: int, params: ChannelParams) -> int:
     """The modes an ATTACH asks for: by its flags, else by its parameters, else the protocol's usual ones."""
-    return Flag(flags & _EVERY_MODE) or params.modes or _DEFAULT
+    return flags & _EVERY_MODE or params.modes or _DEFAULT
 
 
-def granted_modes(requested: Flag, capability: Capability, channel: str) -> Flag:
+def granted_modes(requested: int, capability: Capability, channel: str) -> int:
     """What of `requested` is offered here and permitted on `channel`."""
-    granted = Flag(0)
+    granted = 0
     for mode, operation in _OFFERED.items():
         if mode & requested and allows(capability, channel, operation):
             granted |= mode
     return granted
 
 
-def _mode_list(text: str) -> Flag:
+def _mode_list(text: str) -> int:
     names = [name.strip() for name in text.split(",")]
     for name in names:
         if name not in _MODES:

@@ -19,10 +19,11 @@ from typing import Final
 from fanout.auth.connection_key import ConnectionKey, ConnectionKeys, new_connection_id
 from fanout.auth.keys import Keys, basic_credentials
 from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.connection import connected
 from fanout.session.limits import SessionSettings
-from fanout.session.params import ConnectParams
+from fanout.session.params import ConnectParams, Presented
 from fanout.session.ports import Channels
-from fanout.session.resume import ConnectionTable, PublishState
+from fanout.session.resume import ConnectionState, ConnectionTable
 from fanout.session.session import Session
 from fanout.types import Identity
 
@@ -49,18 +50,21 @@ def open_session(
     band, with the effects of `fanout.session.connection.ended`, since browsers cannot read a failed handshake.
     """
     params = ConnectParams.parse(query)
-    identity = authenticate(params.key, params.access_token, authorization, params.client_id, keys)
-    connection_id, state, refused = _continued(params.resume, identity, connection_keys, table, now_ms)
-    key = ConnectionKey(connection_id, identity.key_name, identity.client_id, now_ms)
-    return Session(
+    shown = Presented.read(query)
+    identity = authenticate(shown.key, shown.access_token, authorization, shown.client_id, keys)
+    state, refused = _continued(shown.resume, identity, connection_keys, table, now_ms)
+    greeting = connected(
+        connection_id=state.connection_id,
+        connection_key=connection_keys.sign(
+            ConnectionKey(state.connection_id, identity.key_name, identity.client_id, now_ms)
+        ),
         identity=identity,
         params=params,
-        channels=channels,
-        state=state,
-        connection_id=connection_id,
-        connection_key=connection_keys.sign(key),
-        resume_error=refused,
         settings=settings,
+        resume_error=refused,
+    )
+    return Session(
+        identity=identity, params=params, channels=channels, state=state, greeting=greeting, limits=settings.limits
     )
 
 
@@ -79,19 +83,17 @@ def authenticate(
 
 def _continued(
     presented: str | None, identity: Identity, connection_keys: ConnectionKeys, table: ConnectionTable, now_ms: int
-) -> tuple[str, PublishState, ErrorInfo | None]:
+) -> tuple[ConnectionState, ErrorInfo | None]:
     refused = None
     if presented is not None:
         try:
-            key = connection_keys.read(presented)
-            return key.connection_id, _resumed(key, identity, table, now_ms), None
+            return _resumed(connection_keys.read(presented), identity, table, now_ms), None
         except ClientError as reason:
             refused = reason.info
-    connection_id = new_connection_id()
-    return connection_id, table.open(connection_id), refused
+    return table.open(new_connection_id()), refused
 
 
-def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now_ms: int) -> PublishState:
+def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now_ms: int) -> ConnectionState:
     if _app(key.key_name) != _app(identity.key_name) or key.client_id != identity.client_id:
         raise ClientError(error(80015))
     if key.connection_id not in table and now_ms - key.issued > KEY_TTL_MS:

@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+
+import msgspec
 
 from fanout.errors import ClientError, error
 from fanout.wire import JSON, MSGPACK
 
-__all__ = ["ConnectParams", "requested_wire"]
+__all__ = ["ConnectParams", "Presented", "requested_wire"]
 
 VERSIONS: Final = range(2, 7)
 """Protocol versions that differ for a server. A later one counts as the last: the protocol grows compatibly."""
@@ -16,23 +18,44 @@ VERSIONS: Final = range(2, 7)
 IDLE_LONGEST_MS: Final = 1_800_000
 """The longest `heartbeatInterval` that the protocol lets a client choose."""
 
+SHARED_MAX: Final = 256
+"""Ways of being spoken to that are kept to be shared, each a few hundred bytes. Few are in use at once."""
+
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
+"""Nine digits are enough for versions to come, and short enough for int() to be safe."""
+
 
 def requested_wire(query: Mapping[str, str]) -> int:
     """The wire a client reads, also where the rest of its query is refused: MSGPACK if it asks for that, else JSON."""
     return MSGPACK if query.get("format") == "msgpack" else JSON
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectParams:
-    """What a client asks for when it connects."""
+class Presented(msgspec.Struct, frozen=True):
+    """What a client shows when it connects, unchecked; nobody needs it after that."""
 
-    version: int
-    wire: int
     key: str | None = None
     access_token: str | None = None
     client_id: str | None = None
     resume: str | None = None
     """The connection key to continue with; `recover` means the same."""
+
+    @classmethod
+    def read(cls, query: Mapping[str, str]) -> "Presented":
+        """Takes it from the query."""
+        get = query.get
+        return cls(
+            get("key"),
+            get("access_token") or get("accessToken"),
+            get("clientId"),
+            get("resume") or get("recover"),
+        )
+
+
+class ConnectParams(msgspec.Struct, frozen=True):
+    """How a client wants to be spoken to. Clients that want the same share one object."""
+
+    version: int
+    wire: int
     echo: bool = True
     heartbeats: bool = True
     """Whether idle time must be filled with frames. Only a client that says `false` can see WebSocket pings."""
@@ -41,37 +64,38 @@ class ConnectParams:
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> "ConnectParams":
         """Raises ClientError: 40017 for a version that is missing or not spoken, 40003 for another bad value."""
-        return cls(
-            version=_version(query.get("v")),
-            wire=_wire(query),
-            key=query.get("key"),
-            access_token=query.get("access_token") or query.get("accessToken"),
-            client_id=query.get("clientId"),
-            resume=query.get("resume") or query.get("recover"),
-            echo=query.get("echo") != "false",
-            heartbeats=query.get("heartbeats") != "false",
-            heartbeat_interval_ms=_interval(query.get("heartbeatInterval")),
+        get = query.get
+        return _parsed(
+            get("v"),
+            get("format", "json"),
+            get("echo") != "false",
+            get("heartbeats") != "false",
+            get("heartbeatInterval"),
         )
+
+
+@lru_cache(SHARED_MAX)
+def _parsed(version: str | None, wire: str, echo: bool, heartbeats: bool, interval: str | None) -> ConnectParams:
+    return ConnectParams(_version(version), _wire(wire), echo, heartbeats, _interval(interval))
 
 
 def _version(text: str | None) -> int:
     if text is None:
         raise ClientError(error(40017, f"v is missing; v={VERSIONS[-1]} is spoken here"))
-    # Nine digits are enough for versions to come, and short enough for int() to be safe.
-    if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < VERSIONS[0]:
+    if not _NUMBER.fullmatch(text) or int(text) < VERSIONS[0]:
         raise ClientError(error(40017, f"v is an integer from {VERSIONS[0]} on"))
     return min(int(text), VERSIONS[-1])
 
 
-def _wire(query: Mapping[str, str]) -> int:
-    if query.get("format", "json") not in ("json", "msgpack"):
+def _wire(name: str) -> int:
+    if name not in ("json", "msgpack"):
         raise ClientError(error(40003, "format is json or msgpack"))
-    return requested_wire(query)
+    return requested_wire({"format": name})
 
 
 def _interval(text: str | None) -> int | None:
     if text is None:
         return None
-    if not re.fullmatch(r"[0-9]{1,9}", text):
+    if not _NUMBER.fullmatch(text):
         raise ClientError(error(40003, "heartbeatInterval is a number of ms"))
     return min(int(text), IDLE_LONGEST_MS)

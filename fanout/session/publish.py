@@ -17,7 +17,7 @@ from fanout.session.effects import Effect, Publish, Reply
 from fanout.session.limits import Limits
 from fanout.session.messages import check_messages
 from fanout.session.names import parse_name
-from fanout.session.resume import Answer, PublishState
+from fanout.session.resume import Answer, Publishes
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
@@ -25,9 +25,9 @@ __all__ = ["Publisher"]
 
 
 class Publisher:
-    """The publishing half of one transport."""
+    """The publishing half of one transport. A client that only listens has none."""
 
-    __slots__ = ("_attachments", "_connection_id", "_identity", "_last", "_limits", "_state", "_waiting", "_wire")
+    __slots__ = ("_attachments", "_connection_id", "_identity", "_last", "_limits", "_publishes", "_waiting", "_wire")
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class Publisher:
         connection_id: str,
         wire: int,
         attachments: Attachments,
-        state: PublishState,
+        publishes: Publishes,
         limits: Limits,
     ) -> None:
         self._identity = identity
         self._connection_id = connection_id
         self._wire = wire
         self._attachments = attachments
-        self._state = state
+        self._publishes = publishes
         self._limits = limits
         self._last: int | None = None
         # Answers that have not been sent, oldest first. Most often all but the newest few are known at once.
@@ -57,7 +57,7 @@ class Publisher:
         try:
             effect = self._accepted(serial, spelling, frame)
         except ClientError as refused:
-            self._waiting.append(self._state.refuse(serial, refused.info))
+            self._waiting.append(self._publishes.refuse(serial, refused.info))
             return self.answers()
         return [effect]
 
@@ -66,7 +66,7 @@ class Publisher:
         serial, known = self._sequence(frame)
         if known is not None:
             return self._answer_again(known)
-        self._waiting.append(self._state.refuse(serial, reason))
+        self._waiting.append(self._publishes.refuse(serial, reason))
         return self.answers()
 
     def answers(self) -> list[Effect]:
@@ -103,7 +103,7 @@ class Publisher:
         if len(self._waiting) >= self._limits.answers_waiting:
             raise ClientError(error(42924, f"{len(self._waiting)} of them wait for an answer"))
         self._last = serial if self._last is None else max(serial, self._last)
-        return serial, self._state.find(serial)
+        return serial, self._publishes.find(serial)
 
     def _answer_again(self, answer: Answer) -> list[Effect]:
         if not any(waiting is answer for waiting in self._waiting):
@@ -115,7 +115,7 @@ class Publisher:
             raise ClientError(error(40099))
         channel = parse_name(spelling, self._limits.channel_bytes).channel
         attached = self._attachments.find(spelling)
-        if attached is not None and Flag.PUBLISH not in attached.requested:
+        if attached is not None and not attached.requested & Flag.PUBLISH:
             raise ClientError(error(40165, "PUBLISH was not among the modes asked for"))
         if not allows(self._identity.capability, channel, "publish"):
             raise ClientError(error(40160, "this credential does not allow to publish on this channel"))
@@ -127,7 +127,7 @@ class Publisher:
             id_base=f"{self._connection_id}:{serial}",
             limits=self._limits,
         )
-        self._waiting.append(self._state.begin(serial, len(messages), size))
+        self._waiting.append(self._publishes.begin(serial, len(messages), size))
         return Publish(serial, channel, messages)
 
 

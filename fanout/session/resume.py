@@ -1,4 +1,4 @@
-"""What outlives a transport: the state of a connection's publishes, and the table of connections that can be continued.
+"""What outlives a transport: a connection's publishes, and the table of connections that can be continued.
 
 A client that comes back with its connection key goes on with its connection id and its `msgSerial` sequence, and sends
 again what it has no answer for (Ably protocol, "Connection life"). So per connection there is kept, by msgSerial:
@@ -15,13 +15,12 @@ or was closed is remembered by its id alone, to refuse it. All of this belongs t
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
 from typing import Final, NamedTuple, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import Limits
 
-__all__ = ["Answer", "ConnectionTable", "Holder", "PublishState"]
+__all__ = ["Answer", "ConnectionState", "ConnectionTable", "Holder", "Publishes"]
 
 LOST_CONNECTIONS: Final = 20_000
 """Lost connections kept at once, as many as a process can hold open: about 1 KiB each, besides their answers."""
@@ -57,36 +56,18 @@ class Holder(Protocol):
         """Another transport has taken the connection over."""
 
 
-class PublishState:
+class Publishes:
     """The publishes of one connection, over all its transports."""
 
-    __slots__ = (
-        "_bytes_in_flight", "_done", "_in_flight", "_kept", "_limits", "_messages_in_flight", "_on_release", "holder",
-    )  # fmt: skip
+    __slots__ = ("_bytes_in_flight", "_done", "_in_flight", "_kept", "_limits", "_messages_in_flight")
 
-    def __init__(self, limits: Limits | None = None, on_release: Callable[[bool], None] | None = None) -> None:
-        """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
-        self._limits = limits or Limits()
-        self._on_release = on_release
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._in_flight: dict[int, Answer] = {}
         self._done: OrderedDict[int, Answer] = OrderedDict()
         self._messages_in_flight = 0
         self._bytes_in_flight = 0
         self._kept = 0
-        self.holder: Holder | None = None
-
-    def claim(self, holder: Holder) -> None:
-        """Makes `holder` the connection's session; the one before is told."""
-        before, self.holder = self.holder, holder
-        if before is not None:
-            before.superseded()
-
-    def release(self, holder: Holder, *, resumable: bool) -> None:
-        """`holder` has ended. Nothing happens if another has taken over, or when it is said twice."""
-        if self.holder is holder:
-            self.holder = None
-            if self._on_release is not None:
-                self._on_release(resumable)
 
     @property
     def answers(self) -> int:
@@ -132,12 +113,55 @@ class PublishState:
             self._kept -= oldest.messages
 
 
+class ConnectionState:
+    """One connection, over all its transports. Most clients only listen: those have no `Publishes`."""
+
+    __slots__ = ("_limits", "_on_release", "_publishes", "connection_id", "holder")
+
+    def __init__(
+        self,
+        connection_id: str,
+        limits: Limits,
+        on_release: Callable[["ConnectionState", bool], None] = lambda state, resumable: None,
+    ) -> None:
+        """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
+        self.connection_id = connection_id
+        self.holder: Holder | None = None
+        self._limits = limits
+        self._on_release = on_release
+        self._publishes: Publishes | None = None
+
+    @property
+    def publishes(self) -> Publishes:
+        """The connection's publishes, from the first on."""
+        if self._publishes is None:
+            self._publishes = Publishes(self._limits)
+        return self._publishes
+
+    @property
+    def answers(self) -> int:
+        """See `Publishes.answers`."""
+        return 0 if self._publishes is None else self._publishes.answers
+
+    def claim(self, holder: Holder) -> None:
+        """Makes `holder` the connection's session; the one before is told."""
+        before, self.holder = self.holder, holder
+        if before is not None:
+            before.superseded()
+
+    def release(self, holder: Holder, *, resumable: bool) -> None:
+        """`holder` has ended. Nothing happens if another has taken over, or when it is said twice."""
+        if self.holder is holder:
+            self.holder = None
+            self._on_release(self, resumable)
+
+
 class _Lost(NamedTuple):
     """A connection without a transport: since when, and with how many answers then."""
 
     at_ms: int
     answers: int
-    state: PublishState
+    state: ConnectionState
 
 
 class ConnectionTable:
@@ -148,10 +172,11 @@ class ConnectionTable:
         self._ttl_ms = ttl_ms
         self._now = now
         self._limits = limits or Limits()
-        self._open: dict[str, PublishState] = {}
+        self._open: dict[str, ConnectionState] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
         self._lost_answers = 0
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._on_release = self._released  # bound once, for all connections
 
     def __len__(self) -> int:
         """Connections kept, open and lost."""
@@ -161,14 +186,13 @@ class ConnectionTable:
         """Whether this connection is kept here, open or lost."""
         return connection_id in self._open or connection_id in self._lost
 
-    def open(self, connection_id: str) -> PublishState:
+    def open(self, connection_id: str) -> ConnectionState:
         """The state of a new connection, or of one that this node never saw."""
         self._expire()
-        state = PublishState(self._limits, partial(self._released, connection_id))
-        self._open[connection_id] = state
+        state = self._open[connection_id] = ConnectionState(connection_id, self._limits, self._on_release)
         return state
 
-    def resume(self, connection_id: str) -> PublishState | None:
+    def resume(self, connection_id: str) -> ConnectionState | None:
         """The state of a connection that is continued; None if it has ended. An open one is superseded by `claim`."""
         self._expire()
         if connection_id in self._ended:
@@ -181,8 +205,9 @@ class ConnectionTable:
             return state
         return self.open(connection_id)
 
-    def _released(self, connection_id: str, resumable: bool) -> None:
-        state = self._open.pop(connection_id)
+    def _released(self, state: ConnectionState, resumable: bool) -> None:
+        connection_id = state.connection_id
+        del self._open[connection_id]
         if not resumable:
             self._end(connection_id)
             return
@@ -192,7 +217,7 @@ class ConnectionTable:
             self._take_lost(next(iter(self._lost)))
         self._expire()
 
-    def _take_lost(self, connection_id: str) -> PublishState:
+    def _take_lost(self, connection_id: str) -> ConnectionState:
         lost = self._lost.pop(connection_id)
         self._lost_answers -= lost.answers
         return lost.state

@@ -3,24 +3,25 @@
 A session decides without a socket, a clock or a log. Its driver hands it every frame and every answer of the log, and
 carries out the effects that come back, in their order. This file only says who deals with what.
 
-A session has three owners of state: its `Attachments`, its `Publisher`, and the connection's `PublishState`, which
-outlives it. It ends once, by any of: CLOSE, DISCONNECT, an error, `drain`, being superseded, `closed`. After that it
-answers everything with nothing.
+A session has three owners of state: its `Attachments`; its `Publisher`, once the client has published; and the
+`ConnectionState`, which outlives it. It ends once, by any of: CLOSE, DISCONNECT, an error, `drain`, being superseded,
+`closed`. After that it answers everything with nothing.
 
 Everything here belongs to the event loop. No frame that `fanout.wire.decode` returns makes it raise.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import connection
 from fanout.session.attach import Attachments, WaitingAttach
 from fanout.session.effects import Close, Effect, Reply
-from fanout.session.limits import SessionSettings
+from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Channels
 from fanout.session.publish import Publisher
-from fanout.session.resume import PublishState
+from fanout.session.resume import ConnectionState
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame
 
@@ -37,8 +38,8 @@ class Session:
     """The conversation on one transport. Made by `fanout.session.opening.open_session`."""
 
     __slots__ = (
-        "_attachments", "_over", "_publisher", "_resumable", "_resume_error", "_settings", "_state",
-        "connection_id", "connection_key", "deliver", "identity", "params",
+        "_attachments", "_greeting", "_limits", "_over", "_publisher", "_state", "connection_id", "deliver", "identity",
+        "params",
     )  # fmt: skip
 
     def __init__(
@@ -47,49 +48,32 @@ class Session:
         identity: Identity,
         params: ConnectParams,
         channels: Channels,
-        state: PublishState,
-        connection_id: str,
-        connection_key: str,
-        resume_error: ErrorInfo | None,
-        settings: SessionSettings,
+        state: ConnectionState,
+        greeting: dict[str, Any],
+        limits: Limits,
     ) -> None:
-        """Takes the connection over: a session that held `state` before is superseded at once."""
+        """Takes the connection over: a session that held `state` before is superseded at once.
+
+        `greeting` is CONNECTED (`fanout.session.connection.connected`).
+        """
         self.identity = identity
         self.params = params
-        self.connection_id = connection_id
-        self.connection_key = connection_key
-        self.deliver: Callable[[list[Effect]], None] = lambda _: None
+        self.connection_id = state.connection_id
+        self.deliver: Callable[[list[Effect]], None] = _unheard
         """Set by the driver, before `open`: carries out effects that no call of its own brought about. These are the
         answer to a publish of an earlier transport, and the end when a newer transport supersedes this one."""
-        self._settings = settings
-        self._resume_error = resume_error
+        self._limits = limits
+        self._greeting: dict[str, Any] | None = greeting
         self._state = state
         self._over = False
-        self._attachments = Attachments(identity, channels, settings.limits, echo=params.echo)
-        self._publisher = Publisher(
-            identity=identity,
-            connection_id=connection_id,
-            wire=params.wire,
-            attachments=self._attachments,
-            state=state,
-            limits=settings.limits,
-        )
+        self._attachments = Attachments(identity, channels, limits, echo=params.echo)
+        self._publisher: Publisher | None = None
         state.claim(self)
 
     def open(self) -> list[Effect]:
-        """CONNECTED, the first frame."""
-        return [
-            Reply(
-                connection.connected(
-                    connection_id=self.connection_id,
-                    connection_key=self.connection_key,
-                    identity=self.identity,
-                    params=self.params,
-                    settings=self._settings,
-                    resume_error=self._resume_error,
-                )
-            )
-        ]
+        """CONNECTED, the first frame; once."""
+        greeting, self._greeting = self._greeting, None
+        return [] if greeting is None else [Reply(greeting)]
 
     def receive(self, frame: ClientFrame | WaitingAttach, now_ms: int) -> list[Effect]:
         """Takes one frame of the client's, or what a `Retry` gave back."""
@@ -128,7 +112,7 @@ class Session:
 
     def answered(self) -> None:
         """See `fanout.session.resume.Holder`."""
-        effects = self._publisher.answers()
+        effects = self._answers()
         if effects:
             self.deliver(effects)
 
@@ -141,13 +125,13 @@ class Session:
             case Action.HEARTBEAT:
                 return [Reply(connection.heartbeat(frame))]
             case Action.MESSAGE:
-                return self._publisher.publish(_channel(frame), frame)
+                return self._publishing().publish(_channel(frame), frame)
             case Action.ATTACH:
                 return self._attachments.attach(_channel(frame), frame, now_ms)
             case Action.DETACH:
                 return self._attachments.detach(_channel(frame))
             case Action.PRESENCE | Action.ANNOTATION | Action.OBJECT as action:
-                return self._publisher.refuse(frame, _NOT_OFFERED[Action(action)])
+                return self._publishing().refuse(frame, _NOT_OFFERED[Action(action)])
             case Action.CLOSE:
                 return self._end(connection.closed())
             case Action.DISCONNECT:
@@ -158,12 +142,27 @@ class Session:
                 return []  # the protocol's rule: what is not known is ignored
 
     def _settled(self, msg_serial: int, result: tuple[str | None, ...] | ErrorInfo) -> list[Effect]:
-        self._state.finish(msg_serial, result)
+        self._state.publishes.finish(msg_serial, result)
         if self._state.holder is self:
-            return self._publisher.answers()
+            return self._answers()
         if self._state.holder is not None:
             self._state.holder.answered()
         return []
+
+    def _publishing(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = Publisher(
+                identity=self.identity,
+                connection_id=self.connection_id,
+                wire=self.params.wire,
+                attachments=self._attachments,
+                publishes=self._state.publishes,
+                limits=self._limits,
+            )
+        return self._publisher
+
+    def _answers(self) -> list[Effect]:
+        return [] if self._publisher is None else self._publisher.answers()
 
     def _end(self, effects: list[Effect]) -> list[Effect]:
         if self._over:
@@ -172,6 +171,10 @@ class Session:
         resumable = any(isinstance(effect, Close) and effect.resumable for effect in effects)
         self._state.release(self, resumable=resumable)
         return effects
+
+
+def _unheard(effects: list[Effect]) -> None:
+    """Takes the effects of a session that has no driver yet: there are none."""
 
 
 def _channel(frame: ClientFrame) -> str:

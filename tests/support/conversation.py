@@ -8,17 +8,17 @@ import orjson
 from fanout.auth.capabilities import EVERYTHING
 from fanout.session.attach import WaitingAttach
 from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
-from fanout.session.limits import Limits, SessionSettings
+from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Outcome
-from fanout.session.resume import PublishState
+from fanout.session.resume import ConnectionState
 from fanout.session.session import Session
 from fanout.types import Identity
 from fanout.wire import JSON, ClientFrame, decode
 
 CONNECTION_ID = "abcdefghijklmnop"
 
-ATTACH, DETACH, MESSAGE = 10, 12, 15
+CONNECTED, ATTACH, DETACH, MESSAGE = 4, 10, 12, 15
 
 
 @dataclass(frozen=True)
@@ -49,14 +49,14 @@ class Conversation:
         client_id: str | None = "*",
         capability: dict[str, list[str]] | None = None,
         limits: Limits | None = None,
-        state: PublishState | None = None,
+        state: ConnectionState | None = None,
         wire: int = JSON,
         echo: bool = True,
     ) -> None:
         self.channels = FakeChannels(*plans)
         rights = {name: frozenset(operations) for name, operations in (capability or {}).items()}
         limits = limits or Limits()
-        self.state = state or PublishState(limits)
+        self.state = state or ConnectionState(CONNECTION_ID, limits)
         self.effects: list[Effect] = []
         self.now_ms = 1_000_000
         self.session = Session(
@@ -64,10 +64,8 @@ class Conversation:
             params=ConnectParams(version=5, wire=wire, echo=echo),
             channels=self.channels,
             state=self.state,
-            connection_id=CONNECTION_ID,
-            connection_key="the key",
-            resume_error=None,
-            settings=SessionSettings(limits=limits),
+            greeting={"action": CONNECTED},
+            limits=limits,
         )
         self.session.deliver = self.effects.extend
 

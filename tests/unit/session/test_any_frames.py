@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 
 from fanout.errors import error
 from fanout.session.effects import Close, Effect, Publish, Reply, Retry
+from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
-from fanout.session.resume import PublishState
+from fanout.session.resume import ConnectionState
 from fanout.wire import JSON, MSGPACK, ClientFrame, ClientMessage, encode
-from tests.support.conversation import Conversation, FakePlan
+from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines that test are busy
 
@@ -105,7 +106,7 @@ def test_answers_are_complete_and_in_order_however_the_log_confirms(
 def test_a_client_that_loses_its_transport_at_any_moment_gets_every_answer_once_and_nothing_is_written_twice(
     data: st.DataObject,
 ) -> None:
-    state = PublishState()
+    state = ConnectionState(CONNECTION_ID, Limits())
     client = Conversation(state=state)
     clients = [client]
     in_flight: list[tuple[Conversation, int]] = []

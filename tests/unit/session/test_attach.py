@@ -19,7 +19,7 @@ from tests.support.conversation import (
     only_retry,
 )
 
-GRANTED = int(Flag.PUBLISH | Flag.SUBSCRIBE)
+GRANTED = Flag.PUBLISH | Flag.SUBSCRIBE
 READ_ONLY = {"*": ["subscribe"]}
 AHEAD = FakePlan(Outcome.AHEAD)
 
@@ -49,7 +49,7 @@ class TestAttached:
         assert only_frame(client.attach())["flags"] == Flag.SUBSCRIBE
 
     def test_without_subscribing_delivers_nothing(self) -> None:
-        effect = only_attach(Conversation().attach(flags=int(Flag.PUBLISH)))
+        effect = only_attach(Conversation().attach(flags=Flag.PUBLISH))
         assert effect.frame["flags"] == Flag.PUBLISH
         assert not effect.subscribe
 
@@ -193,7 +193,7 @@ class TestRewind:
     def test_is_for_fresh_attachments_alone(self) -> None:
         client = Conversation()
         client.attach(params={"rewind": "5"}, channelSerial="theirs")
-        client.attach(params={"rewind": "5"}, flags=int(Flag.ATTACH_RESUME))
+        client.attach(params={"rewind": "5"}, flags=Flag.ATTACH_RESUME)
         assert client.channels.asked == [("news", "theirs", 0, 0), ("news", None, 0, 0)]
 
 
@@ -217,7 +217,7 @@ class TestAttachingAgain:
     def test_moves_the_same_attachment(self) -> None:
         client = Conversation(FakePlan(), FakePlan(Outcome.RESUMED, "theirs"))
         client.attach()
-        effect = only_attach(client.attach(channelSerial="theirs", flags=int(Flag.SUBSCRIBE), params={"echo": "false"}))
+        effect = only_attach(client.attach(channelSerial="theirs", flags=Flag.SUBSCRIBE, params={"echo": "false"}))
         assert (effect.attachment, effect.echo) == (1, False)
         assert effect.frame["flags"] == Flag.SUBSCRIBE | Flag.RESUMED
 
@@ -257,7 +257,7 @@ class TestARefusal:
         assert self.refused(Conversation(capability={"other": ["*"]})) == (40160, 401)
 
     def test_without_any_mode_that_is_offered(self) -> None:
-        assert self.refused(Conversation(), flags=int(Flag.PRESENCE)) == (40160, 401)
+        assert self.refused(Conversation(), flags=Flag.PRESENCE) == (40160, 401)
 
     def test_past_the_limit_of_channels(self) -> None:
         client = Conversation()

@@ -1,20 +1,19 @@
 """A connection's own life: how it begins, lives and ends."""
 
+from typing import Any
+
 import pytest
 
-from fanout.errors import error
-from fanout.session.connection import ended
+from fanout.errors import ErrorInfo, error
+from fanout.session.connection import connected, ended
 from fanout.session.effects import Close
 from fanout.session.limits import SessionSettings
 from fanout.session.params import ConnectParams
-from fanout.session.resume import PublishState
-from fanout.session.session import Session
 from fanout.types import Identity
 from fanout.wire import JSON
 from tests.support.conversation import (
     CONNECTION_ID,
     Conversation,
-    FakeChannels,
     error_code,
     frames,
     only_close,
@@ -22,9 +21,23 @@ from tests.support.conversation import (
 )
 
 
+def told(
+    client_id: str | None = "*", interval_ms: int | None = None, reason: ErrorInfo | None = None
+) -> dict[str, Any]:
+    """CONNECTED for such a client."""
+    return connected(
+        connection_id=CONNECTION_ID,
+        connection_key="the key",
+        identity=Identity("app.key", client_id, {}),
+        params=ConnectParams(5, JSON, heartbeat_interval_ms=interval_ms),
+        settings=SessionSettings(),
+        resume_error=reason,
+    )
+
+
 class TestConnected:
     def test_is_who_the_client_is_and_the_numbers_it_needs(self) -> None:
-        assert only_frame(Conversation(client_id="bob").session.open()) == {
+        assert told("bob") == {
             "action": 4,
             "connectionId": CONNECTION_ID,
             "connectionDetails": {
@@ -38,28 +51,18 @@ class TestConnected:
             },
         }
 
-    @pytest.mark.parametrize(("client_id", "told"), [("*", "*"), (None, None)])
+    @pytest.mark.parametrize(("client_id", "name"), [("*", "*"), (None, None)])
     def test_tells_who_may_be_anybody_and_is_silent_to_the_anonymous(
-        self, client_id: str | None, told: str | None
+        self, client_id: str | None, name: str | None
     ) -> None:
-        details = only_frame(Conversation(client_id=client_id).session.open())["connectionDetails"]
-        assert details.get("clientId") == told
+        assert told(client_id)["connectionDetails"].get("clientId") == name
 
-    @pytest.mark.parametrize(("asked", "told"), [(60_000, 60_000), (5_000, 15_000), (None, 15_000)])
-    def test_grants_a_longer_idle_time_but_no_shorter_one(self, asked: int | None, told: int) -> None:
-        session = Session(
-            identity=Identity("app.key", "*", {}),
-            params=ConnectParams(5, JSON, heartbeat_interval_ms=asked),
-            channels=FakeChannels(),
-            state=PublishState(),
-            connection_id=CONNECTION_ID,
-            connection_key="the key",
-            resume_error=error(80018),
-            settings=SessionSettings(),
-        )
-        frame = only_frame(session.open())
-        assert frame["connectionDetails"]["maxIdleInterval"] == told
-        assert error_code(frame) == (80018, 400), "why it is not the connection the client wanted"
+    @pytest.mark.parametrize(("asked", "given"), [(60_000, 60_000), (5_000, 15_000), (None, 15_000)])
+    def test_grants_a_longer_idle_time_but_no_shorter_one(self, asked: int | None, given: int) -> None:
+        assert told(interval_ms=asked)["connectionDetails"]["maxIdleInterval"] == given
+
+    def test_says_why_it_is_not_the_connection_that_the_client_wanted(self) -> None:
+        assert error_code(told(reason=error(80018))) == (80018, 400)
 
 
 class TestHeartbeat:

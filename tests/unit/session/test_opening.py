@@ -17,6 +17,19 @@ from tests.support.conversation import FakeChannels, error_code, only_frame
 KEYS = Keys([Key.parse(text) for text in ("app.one:secret", "app.two:secret", "other.one:secret")])
 
 
+class Client:
+    """What a client has of its connection: the session, and CONNECTED as it was told."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.connected = only_frame(session.open())
+
+    @property
+    def connection_key(self) -> str:
+        key: str = self.connected["connectionDetails"]["connectionKey"]
+        return key
+
+
 class Node:
     """One node of a cluster whose nodes share a secret and nothing else."""
 
@@ -25,8 +38,8 @@ class Node:
         self.table = ConnectionTable(ttl_ms=120_000, now=lambda: self.now_ms)
         self.connection_keys = ConnectionKeys(b"a secret of all nodes")
 
-    def open(self, authorization: str | None = None, **query: str) -> Session:
-        return open_session(
+    def open(self, authorization: str | None = None, **query: str) -> Client:
+        session = open_session(
             {"v": "5"} | query,
             authorization=authorization,
             keys=KEYS,
@@ -36,6 +49,7 @@ class Node:
             settings=SessionSettings(),
             now_ms=self.now_ms,
         )
+        return Client(session)
 
     def refusal(self, authorization: str | None = None, **query: str) -> ErrorInfo:
         with pytest.raises(ClientError) as caught:
@@ -48,24 +62,28 @@ def node() -> Node:
     return Node()
 
 
-def resumed(first: Session, second: Session) -> bool:
+def resumed(first: Client, second: Client) -> bool:
     """Whether the second conversation continues the first; a new one is told why it does not."""
-    frame = only_frame(second.open())
-    same = second.connection_id == first.connection_id
-    assert same is ("error" not in frame)
+    same = second.session.connection_id == first.session.connection_id
+    assert same is ("error" not in second.connected)
     return same
 
 
 class TestANewConnection:
     def test_gets_an_id_without_a_colon_and_a_key_that_says_it(self, node: Node) -> None:
-        session = node.open(key="app.one:secret", clientId="bob")
-        assert CONNECTION_ID.fullmatch(session.connection_id)
-        assert node.connection_keys.read(session.connection_key) == ConnectionKey(
-            session.connection_id, "app.one", "bob", node.now_ms
+        client = node.open(key="app.one:secret", clientId="bob")
+        connection_id = client.session.connection_id
+        assert CONNECTION_ID.fullmatch(connection_id)
+        assert client.connected["connectionId"] == connection_id
+        assert node.connection_keys.read(client.connection_key) == ConnectionKey(
+            connection_id, "app.one", "bob", node.now_ms
         )
 
+    def test_is_greeted_once(self, node: Node) -> None:
+        assert node.open(key="app.one:secret").session.open() == []
+
     def test_is_known_by_what_it_asked_for(self, node: Node) -> None:
-        session = node.open(key="app.one:secret", clientId="bob", format="msgpack", heartbeats="false")
+        session = node.open(key="app.one:secret", clientId="bob", format="msgpack", heartbeats="false").session
         assert (session.identity.key_name, session.identity.client_id) == ("app.one", "bob")
         assert (session.params.wire, session.params.heartbeats) == (1, False)
 
@@ -76,8 +94,8 @@ class TestANewConnection:
 class TestCredentials:
     def test_may_be_in_the_query_or_the_header(self, node: Node) -> None:
         header = "Basic " + base64.b64encode(b"app.two:secret").decode()
-        assert node.open(header).identity.key_name == "app.two"
-        assert node.open(header, key="app.one:secret").identity.key_name == "app.one"
+        assert node.open(header).session.identity.key_name == "app.two"
+        assert node.open(header, key="app.one:secret").session.identity.key_name == "app.one"
 
     @pytest.mark.parametrize(
         ("query", "text"),
@@ -103,14 +121,14 @@ class TestCredentials:
     def test_are_checked_before_a_resume(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         assert node.refusal(key="app.one:wrong", resume=first.connection_key).code == 40101
-        assert first.drain() != [], "and the connection it named was left alone"
+        assert first.session.drain() != [], "and the connection it named was left alone"
 
 
 class TestAResume:
     @pytest.mark.parametrize("parameter", ["resume", "recover"])
     def test_goes_on_with_the_id_under_a_new_key(self, node: Node, parameter: str) -> None:
         first = node.open(key="app.one:secret")
-        first.closed()
+        first.session.closed()
         node.now_ms += 1
         second = node.open(key="app.one:secret", **{parameter: first.connection_key})
         assert resumed(first, second)
@@ -119,7 +137,7 @@ class TestAResume:
     def test_supersedes_a_transport_that_is_still_open(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         told: list[Effect] = []
-        first.deliver = told.extend
+        first.session.deliver = told.extend
         assert resumed(first, node.open(key="app.one:secret", resume=first.connection_key))
         assert error_code(only_frame(told)) == (80016, 410)
 
@@ -130,22 +148,22 @@ class TestAResume:
 
     def test_works_with_another_key_of_the_same_app(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
-        first.closed()
+        first.session.closed()
         assert resumed(first, node.open(key="app.two:secret", resume=first.connection_key))
 
     def test_works_however_old_the_key_while_the_connection_is_known(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         node.now_ms += 10 * KEY_TTL_MS
-        first.closed()
+        first.session.closed()
         node.now_ms += 120_000
         assert resumed(first, node.open(key="app.one:secret", resume=first.connection_key))
 
 
 class TestARefusedResume:
-    def refused(self, node: Node, first: Session, **query: str) -> tuple[int, int]:
+    def refused(self, node: Node, first: Client, **query: str) -> tuple[int, int]:
         second = node.open(**({"key": "app.one:secret", "resume": first.connection_key} | query))
         assert not resumed(first, second)
-        return error_code(only_frame(second.open()))
+        return error_code(second.connected)
 
     @pytest.mark.parametrize("presented", ["x", "not a key!", "ÿ", "a" * 10_000])
     def test_of_what_is_no_key(self, node: Node, presented: str) -> None:
@@ -153,13 +171,13 @@ class TestARefusedResume:
 
     def test_after_its_time_to_live(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
-        first.closed()
+        first.session.closed()
         node.now_ms += 120_001
         assert self.refused(node, first) == (80008, 400)
 
     def test_after_a_close(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
-        first.fail(ErrorInfo(40000, 400, "over"))
+        first.session.fail(ErrorInfo(40000, 400, "over"))
         assert self.refused(node, first) == (80008, 400)
 
     def test_of_an_old_key_on_a_node_that_never_saw_the_connection(self, node: Node) -> None:
@@ -170,4 +188,4 @@ class TestARefusedResume:
     def test_by_other_credentials(self, node: Node, query: dict[str, str]) -> None:
         first = node.open(key="app.one:secret", clientId="bob")
         assert self.refused(node, first, **query) == (80015, 400)
-        assert first.drain() != [], "and the connection was left alone"
+        assert first.session.drain() != [], "and the connection was left alone"

@@ -3,7 +3,7 @@
 import pytest
 
 from fanout.errors import ClientError
-from fanout.session.params import ConnectParams, requested_wire
+from fanout.session.params import SHARED_MAX, ConnectParams, Presented, requested_wire
 from fanout.wire import JSON, MSGPACK
 
 
@@ -47,13 +47,6 @@ class TestTheRest:
     def test_is_absent_by_default(self) -> None:
         assert parsed() == ConnectParams(version=5, wire=JSON)
 
-    def test_holds_credentials_under_either_spelling(self) -> None:
-        assert (parsed(key="k").key, parsed(clientId="bob").client_id) == ("k", "bob")
-        assert parsed(access_token="t").access_token == parsed(accessToken="t").access_token == "t"
-
-    def test_takes_recover_for_resume(self) -> None:
-        assert parsed(resume="r").resume == parsed(recover="r").resume == "r"
-
     def test_has_echo_and_heartbeat_frames_unless_they_are_declined(self) -> None:
         assert (parsed().echo, parsed().heartbeats) == (True, True)
         assert (parsed(echo="true").echo, parsed(heartbeats="true").heartbeats) == (True, True)
@@ -69,3 +62,23 @@ class TestTheRest:
 
     def test_ignores_what_it_does_not_know(self) -> None:
         assert parsed(agent="x", lib="y", timestamp="z") == parsed()
+
+    def test_is_shared_by_all_who_ask_alike_and_kept_within_its_bound(self) -> None:
+        assert parsed(key="one", echo="false") is parsed(key="two", echo="false")
+        first = parsed(heartbeatInterval="1")
+        for number in range(2, SHARED_MAX + 2):
+            parsed(heartbeatInterval=str(number))
+        assert parsed(heartbeatInterval="1") is not first
+        assert parsed(heartbeatInterval="1") == first
+
+
+class TestWhatAClientPresents:
+    def test_is_nothing_by_default(self) -> None:
+        assert Presented.read({"v": "5"}) == Presented()
+
+    def test_is_its_credentials_under_either_spelling(self) -> None:
+        assert Presented.read({"key": "k", "clientId": "bob"}) == Presented(key="k", client_id="bob")
+        assert Presented.read({"access_token": "t"}) == Presented.read({"accessToken": "t"}) == Presented(None, "t")
+
+    def test_is_the_connection_to_resume_or_recover(self) -> None:
+        assert Presented.read({"resume": "r"}) == Presented.read({"recover": "r"}) == Presented(resume="r")

@@ -88,12 +88,12 @@ class TestANack:
 
     def test_answers_a_mode_that_was_not_asked_for(self) -> None:
         client = Conversation()
-        client.attach(flags=int(Flag.SUBSCRIBE))
+        client.attach(flags=Flag.SUBSCRIBE)
         assert error_code(only_frame(client.publish(0))) == (40165, 401)
 
     def test_answers_a_mode_that_was_asked_for_and_is_not_allowed(self) -> None:
         client = Conversation(capability={"*": ["subscribe"]})
-        client.attach(flags=int(Flag.SUBSCRIBE | Flag.PUBLISH))
+        client.attach(flags=Flag.SUBSCRIBE | Flag.PUBLISH)
         assert error_code(only_frame(client.publish(0))) == (40160, 401)
 
     @pytest.mark.parametrize(

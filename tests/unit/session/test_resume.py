@@ -8,7 +8,7 @@ from fanout.errors import error
 from fanout.session import resume
 from fanout.session.effects import Close
 from fanout.session.limits import Limits
-from fanout.session.resume import ConnectionTable, PublishState
+from fanout.session.resume import ConnectionState, ConnectionTable
 from tests.support.conversation import Conversation, error_code, frames, only_frame
 
 
@@ -38,7 +38,7 @@ def table(clock: Clock) -> ConnectionTable:
     return ConnectionTable(ttl_ms=120_000, now=clock)
 
 
-def lose(state: PublishState | None, *, resumable: bool = True) -> None:
+def lose(state: ConnectionState | None, *, resumable: bool = True) -> None:
     """A session takes the connection, and its transport goes."""
     assert state is not None
     holder = Nobody()
@@ -177,7 +177,7 @@ class TestTheTable:
         state = table.resume("elsewhere")
         assert state is not None
         assert "elsewhere" in table
-        assert state.find(0) is None
+        assert state.publishes.find(0) is None
 
     def test_frees_what_has_expired_when_others_come_and_go(self, table: ConnectionTable, clock: Clock) -> None:
         lose(table.open("one"))
@@ -201,14 +201,14 @@ class TestTheTable:
         monkeypatch.setattr(resume, "LOST_ANSWERS", 10)
         for number in range(6):
             state = table.open(f"connection {number}")
-            state.begin(0, 2, 9)
-            state.finish(0, ("a", "b"))
-            state.begin(1, 1, 9)  # will be kept too, once it is answered
+            state.publishes.begin(0, 2, 9)
+            state.publishes.finish(0, ("a", "b"))
+            state.publishes.begin(1, 1, 9)  # will be kept too, once it is answered
             lose(state)
         assert [number for number in range(6) if f"connection {number}" in table] == [3, 4, 5]
         forgotten = table.resume("connection 0")
         assert forgotten is not None
-        assert forgotten.find(0) is None
+        assert forgotten.publishes.find(0) is None
 
     def test_counts_no_answers_of_connections_that_are_lost_no_more(
         self, table: ConnectionTable, clock: Clock, monkeypatch: pytest.MonkeyPatch
@@ -216,7 +216,7 @@ class TestTheTable:
         monkeypatch.setattr(resume, "LOST_ANSWERS", 10)
         states = [table.open(f"connection {number}") for number in range(5)]
         for state in states:
-            state.begin(0, 3, 9)
+            state.publishes.begin(0, 3, 9)
         for state in states[:3]:
             lose(state)
         table.resume("connection 0")
