@@ -13,7 +13,7 @@ would not take for one.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -99,19 +99,20 @@ class Publisher:
 
         There is at least one message. Raises ValueError, and writes nothing, for text that UTF-8 cannot hold.
         """
-        self._forget()
+        horizon = self._forget()
         call = _Publish([""] * len(messages), len(messages), done)
         known: list[tuple[int, str]] = []
         waits: list[tuple[int, Key]] = []
         fresh: dict[Key, NewRecord] = {}
+        record_key = channel.encode()
         for index, message in enumerate(messages):
             key = (channel, message.id)
-            if serial := self._recent_serial(key) or self._seen.find(channel, message.id):
+            if serial := self._recent_serial(key, horizon) or self._seen.find(channel, message.id):
                 known.append((index, serial))
                 continue
             waits.append((index, key))
             if key not in self._writing and key not in fresh:
-                fresh[key] = _record(self._topic, channel, message)
+                fresh[key] = _record(self._topic, record_key, message)
         self.counts["repeated"] += len(messages) - len(fresh)
         self._writing.update((key, []) for key in fresh)
         for index, key in waits:
@@ -144,47 +145,48 @@ class Publisher:
                     call.fail(result)
             return
         self.counts["published"] += len(keys)
-        for key, waiters, place in zip(keys, waiting, result, strict=True):
-            serial = message_serial(place.topic, place.partition, place.offset)
-            self._recent.pop(key, None)  # an expired one that a slower first still kept from being dropped
-            self._recent[key] = serial, began
-            if len(self._recent) > RECENT_MAX:
-                self._recent.popitem(last=False)
+        recent = self._recent
+        for key, waiters, (topic, partition, offset, _) in zip(keys, waiting, result, strict=True):
+            serial = message_serial(topic, partition, offset)
+            if key in recent:  # an expired one that a slower first still kept from being dropped
+                del recent[key]
+            recent[key] = serial, began
             for call, index in waiters:
                 call.fill(index, serial)
+        while len(recent) > RECENT_MAX:
+            recent.popitem(last=False)
 
-    def _recent_serial(self, key: Key) -> str | None:
-        serial, began = self._recent.get(key, (None, 0.0))
-        return serial if self._clock() - began <= WINDOW_S else None
+    def _recent_serial(self, key: Key, horizon: float) -> str | None:
+        kept = self._recent.get(key)
+        return None if kept is None or kept[1] < horizon else kept[0]
 
-    def _forget(self) -> None:
-        """Drops what no longer counts, oldest first."""
+    def _forget(self) -> float:
+        """Drops what no longer counts, oldest first; the time before which nothing does."""
         horizon = self._clock() - WINDOW_S
         while self._recent and next(iter(self._recent.values()))[1] < horizon:
             self._recent.popitem(last=False)
+        return horizon
 
 
-def _record(topic: str, channel: str, message: OutMessage) -> NewRecord:
-    data = message.data
-    value = data.encode() if isinstance(data, str) else data
-    return NewRecord(topic, channel.encode(), value, list(_headers(message)))
-
-
-def _headers(message: OutMessage) -> Iterator[tuple[str, bytes]]:
-    """The headers of a message's record; what is absent has none."""
-    kind = "none" if message.data is None else "text" if isinstance(message.data, str) else "binary"
-    yield "fanout.id", message.id.encode()
-    yield "fanout.type", kind.encode()
+def _record(topic: str, key: bytes, message: OutMessage) -> NewRecord:
+    """A message's record; what is absent of the message has no header."""
+    data, kind = message.data, b"binary"
+    if data is None:
+        kind = b"none"
+    elif isinstance(data, str):
+        data, kind = data.encode(), b"text"
+    headers = [("fanout.id", message.id.encode()), ("fanout.type", kind)]
     if message.name is not None:
-        yield "fanout.name", message.name.encode()
+        headers.append(("fanout.name", message.name.encode()))
     if message.encoding is not None:
-        yield "fanout.encoding", message.encoding.encode()
+        headers.append(("fanout.encoding", message.encoding.encode()))
     if message.client_id is not None:
-        yield "fanout.clientId", message.client_id.encode()
+        headers.append(("fanout.clientId", message.client_id.encode()))
     if message.connection_id is not None:
-        yield "fanout.connectionId", message.connection_id.encode()
+        headers.append(("fanout.connectionId", message.connection_id.encode()))
     if message.extras is not None:
-        yield "fanout.extras", orjson.dumps(message.extras)
+        headers.append(("fanout.extras", orjson.dumps(message.extras)))
+    return NewRecord(topic, key, data, headers)
 
 
 def _numbered(problem: SourceError) -> ErrorInfo:

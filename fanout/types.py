@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import msgspec
+
 __all__ = ["Identity", "Message", "OutMessage", "Record"]
 
 
@@ -31,8 +33,7 @@ class Message:
     position: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class OutMessage:
+class OutMessage(msgspec.Struct, frozen=True, gc=False):
     """One message on its way to the log.
 
     `data` is text or bytes; what `encoding` still names (for example `json`, or a cipher) is the receivers' business.

@@ -72,7 +72,7 @@ class Flag(IntEnum):
     OBJECT_PUBLISH = 1 << 25
 
 
-class ClientMessage(msgspec.Struct, rename="camel", frozen=True):
+class ClientMessage(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One message of a client's MESSAGE frame or REST body, with every field still unchecked."""
 
     id: Any = None
@@ -87,7 +87,7 @@ class ClientMessage(msgspec.Struct, rename="camel", frozen=True):
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
-class ClientFrame(msgspec.Struct, rename="camel", frozen=True):
+class ClientFrame(msgspec.Struct, rename="camel", frozen=True, gc=False):
     """One protocol message from a client. A field that a client sends but fanout has no use for is not among these."""
 
     action: Natural

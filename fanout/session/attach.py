@@ -31,7 +31,7 @@ from fanout.wire import Action, ClientFrame, Flag
 __all__ = ["Attachment", "Attachments", "WaitingAttach"]
 
 
-class Attachment(msgspec.Struct, frozen=True):
+class Attachment(msgspec.Struct, frozen=True, gc=False):
     """A channel that this connection is attached to."""
 
     number: int

@@ -50,8 +50,10 @@ def check_messages(
     ids = _ids(messages, id_base, connection_id, limits)
     checked, size = [], 0
     for message, message_id in zip(messages, ids, strict=True):
-        one, bytes_ = _check(message, message_id, wire, identity, connection_id, limits)
-        size += bytes_
+        one = _check(message, message_id, wire, identity, connection_id, limits)
+        size += _bytes(one.name) + _bytes(one.client_id) + _bytes(one.data)
+        if one.extras is not None:
+            size += extras_bytes(one.extras, limits.extras_depth)
         if size > limits.message_bytes:
             raise ClientError(error(40009, f"a publish of more than {limits.message_bytes} bytes"))
         checked.append(one)
@@ -60,7 +62,7 @@ def check_messages(
 
 def _check(
     message: ClientMessage, message_id: str, wire: int, identity: Identity, connection_id: str | None, limits: Limits
-) -> tuple[OutMessage, int]:
+) -> OutMessage:
     if message.action not in (None, 0):
         raise ClientError(error(93002))
     if message.name is not None and not isinstance(message.name, str):
@@ -69,9 +71,7 @@ def _check(
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
     client_id = _client_id(message.client_id, identity)
-    size = _bytes(message.name) + _bytes(client_id) + _bytes(data) + extras_bytes(message.extras, limits.extras_depth)
-    out = OutMessage(message_id, data, message.name, encoding, client_id, connection_id, message.extras)
-    return out, size
+    return OutMessage(message_id, data, message.name, encoding, client_id, connection_id, message.extras)
 
 
 def _client_id(given: Any, identity: Identity) -> str | None:
@@ -104,4 +104,6 @@ def _ids(messages: Sequence[ClientMessage], base: str, connection_id: str | None
 def _bytes(value: str | bytes | None) -> int:
     if value is None:
         return 0
-    return len(value.encode() if isinstance(value, str) else value)
+    if isinstance(value, bytes) or value.isascii():
+        return len(value)
+    return len(value.encode())
