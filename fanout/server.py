@@ -288,6 +288,7 @@ class Server:
                 publisher=lambda: self._publisher.counts,
                 lag=source.lag,
                 connections=lambda: len(self._connections),
+                opened=lambda: self._connections.opened,
                 refused=lambda: self._listener.refused,
                 ready=lambda: self.health().ok,
             )

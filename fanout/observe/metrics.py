@@ -27,6 +27,7 @@ class Readings(NamedTuple):
     publisher: Callable[[], Mapping[str, int]]
     lag: Callable[[], Mapping[tuple[str, int], int]]
     connections: Callable[[], int]
+    opened: Callable[[], int]
     refused: Callable[[], int]
     ready: Callable[[], bool]
 
@@ -148,6 +149,9 @@ class _Scrape(Collector):
             lag.add_metric((topic, str(partition)), records)
         yield lag
         yield GaugeMetricFamily("fanout_connections", "Clients connected.", value=self._readings.connections())
+        yield CounterMetricFamily(
+            "fanout_connections_opened", "Connections that came up, those refused in band among them.", value=self._readings.opened()
+        )
         yield CounterMetricFamily(
             "fanout_connections_refused", "Clients answered with 503: too many.", value=self._readings.refused()
         )

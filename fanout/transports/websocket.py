@@ -73,6 +73,7 @@ class Connections:
         self.open_session = open_session
         self.ready = ready
         self.clock = clock
+        self.opened = 0  # connections that came up, ever, those refused in band among them
         self._by_handle: dict[int, _Driver] = {}
         self._held: dict[_Driver, None] = {}  # bounded by the listener's limit of connections
         self._opening: asyncio.Task[None] | None = None
@@ -143,6 +144,7 @@ class Connections:
 
     def entered(self, handle: int, driver: "_Driver") -> None:
         """The connection has its handle."""
+        self.opened += 1
         self._held.pop(driver, None)
         self._by_handle[handle] = driver
 

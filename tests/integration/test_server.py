@@ -270,7 +270,9 @@ class TestClients:
                 assert (await reader.read()).startswith(b"HTTP/1.1 503 ")
                 writer.close()
             async with httpx.AsyncClient(base_url=server.url) as http:
-                assert metric((await http.get("/metrics")).text, "fanout_connections_refused_total") == 1
+                text = (await http.get("/metrics")).text
+                assert metric(text, "fanout_connections_refused_total") == 1
+                assert metric(text, "fanout_connections_opened_total") == 2
 
 
 def metric(text: str, name: str) -> float:

@@ -22,6 +22,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             publisher=lambda: {"published": 7, "repeated": 8, "failed": 9},
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
             connections=lambda: connections,
+            opened=lambda: 9,
             refused=lambda: 4,
             ready=lambda: ready,
         )
@@ -53,6 +54,7 @@ def test_publishes_lag_and_connections_are_shown() -> None:
     assert values["fanout_publishes_total", frozenset({("outcome", "repeated")})] == 8
     assert values["fanout_lag_records", frozenset({("topic", "orders"), ("partition", "1")})] == 6
     assert values["fanout_connections", frozenset()] == 3
+    assert values["fanout_connections_opened_total", frozenset()] == 9
     assert values["fanout_connections_refused_total", frozenset()] == 4
     assert values["fanout_ready", frozenset()] == 0
 

@@ -150,6 +150,7 @@ async def test_who_is_not_let_in_is_told_in_band(query: str, code: int) -> None:
         assert (message["action"], message["error"]["code"]) == (9, code)
         assert "channel" not in message
         assert await wire.closed_with() == 1008
+        assert door.connections.opened == 1
         await wire.close()
 
 
@@ -327,6 +328,7 @@ async def test_a_resumed_connection_supersedes_the_old_transport() -> None:
         new = await Wire.websocket(door, f"key={KEY}&v=6&resume={key}")
         second = await new.message()
         assert second["connectionId"] == first["connectionId"]
+        assert door.connections.opened == 2
         assert (await old.message())["error"]["code"] == 80016
         await old.closed_with()
         await alive(new)
