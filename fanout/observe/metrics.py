@@ -150,7 +150,9 @@ class _Scrape(Collector):
         yield lag
         yield GaugeMetricFamily("fanout_connections", "Clients connected.", value=self._readings.connections())
         yield CounterMetricFamily(
-            "fanout_connections_opened", "Connections that came up, those refused in band among them.", value=self._readings.opened()
+            "fanout_connections_opened",
+            "Connections that came up, those refused in band among them.",
+            value=self._readings.opened(),
         )
         yield CounterMetricFamily(
             "fanout_connections_refused", "Clients answered with 503: too many.", value=self._readings.refused()

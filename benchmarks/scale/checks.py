@@ -1,0 +1,95 @@
+"""The tables of docs/scale.md that set the model beside what real nodes did."""
+
+import math
+from collections.abc import Iterator
+
+from benchmarks.scale.costs import Costs
+from benchmarks.scale.examples import MACHINE
+from benchmarks.scale.inputs import Inputs
+from benchmarks.scale.model import KERNEL_BYTES, Demand, Workload, demand
+from benchmarks.scale.storm import Storm, simulate
+from benchmarks.scale.text import in_bytes, in_seconds, number, table
+
+__all__ = ["killed", "nodes"]
+
+
+def nodes(given: Inputs) -> str:
+    """One, two and four nodes over one log: figures of one node, the mean over all."""
+    measured = {count: given.check(f"bench_scale__nodes[{count}]") for count in (1, 2, 4)}
+    names = [name for name, *_ in _compared(given.costs, measured[1])]
+    rows = []
+    for index, name in enumerate(names):
+        row = [name]
+        for figures in measured.values():
+            _, unit, model, found = list(_compared(given.costs, figures))[index]
+            row += [_quantity(model, unit), _quantity(found, unit), _error(model, found)]
+        rows.append(row)
+    head = ["each node"]
+    for count in measured:
+        head += [f"{count}: model", "measured", "error"]
+    return table(head, rows)
+
+
+def _compared(costs: Costs, figures: dict[str, float]) -> Iterator[tuple[str, str, float, float]]:
+    """What is compared: its name and unit, what the model says, and what was measured."""
+    count, clients = int(figures["nodes"]), figures["clients"]
+    records, payload = figures["backlog_records"], figures["payload_bytes"]
+    overhead = costs.record_overhead_bytes
+    yield "CPU to read a backlog", "s", records * costs.record_us(payload) / 1e6, figures["backlog_cpu_s"]
+    yield "fetched of it from the broker", "B", records * (payload + overhead), figures["backlog_fetched_bytes"]
+    alone = _ticking(costs, figures, count, 0, figures["reading_s"])
+    reading_s = figures["reading_cpu_s"] - figures["idle_cores"] * figures["reading_s"]
+    yield "CPU to read small batches", "s", alone.reading_cores * figures["reading_s"], reading_s
+    yield "CPU to let clients in", "s", clients / count * costs.connect_us / 1e6, figures["connecting_cpu_s"]
+    served = _ticking(costs, figures, count, int(clients), figures["sending_s"])
+    held = served.memory_bytes - alone.memory_bytes - clients / count * KERNEL_BYTES
+    yield "memory of its clients", "B", held, figures["clients_bytes"]
+    sending_s = figures["sending_cpu_s"] - figures["idle_cores"] * figures["sending_s"]
+    yield "CPU to read small batches and send them on", "s", served.cores * figures["sending_s"], sending_s
+    deliveries = clients / count * figures["ticks"] * figures["tick_records"] / figures["channels"]
+    yield "deliveries", "", deliveries, figures["deliveries"]
+    yield "writes", "", deliveries, figures["writes"]
+
+
+def _ticking(costs: Costs, figures: dict[str, float], count: int, clients: int, seconds: float) -> Demand:
+    """What the model says of a node while small batches of records come."""
+    ticks, channels = figures["ticks"], int(figures["channels"])
+    workload = Workload(
+        clients=clients,
+        channels=channels,
+        partitions=int(figures["partitions"]),
+        messages_per_channel_s=ticks * figures["tick_records"] / channels / seconds,
+        payload_bytes=int(figures["payload_bytes"]),
+        batches_per_s=ticks / seconds,
+        session_s=math.inf,
+    )
+    return demand(workload, costs, MACHINE, count)
+
+
+def killed(given: Inputs) -> str:
+    """One of two nodes is killed, and all of its clients go to the other."""
+    found = given.check("bench_scale__killed_node")
+    clients = int(found["clients"])
+    model = simulate(Storm(clients=clients, nodes=1, connect_us=given.costs.connect_us))
+    rows = [
+        (
+            "CPU of the other node for each client",
+            f"{number(given.costs.connect_us)} µs",
+            f"{number(found['cpu_us'])} µs",
+        ),
+        ("half are back after", in_seconds(model.p50_s), in_seconds(found["p50_s"])),
+        ("99 of 100 are back after", in_seconds(model.p99_s), in_seconds(found["p99_s"])),
+        ("clients told that nothing is lost", f"{clients:,}", f"{found['resumed']:,.0f}"),
+        ("clients given each message once, in order", f"{clients:,}", f"{found['complete']:,.0f}"),
+    ]
+    return table((f"{clients:,} clients of a node that is killed", "model", "measured"), rows)
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "B":
+        return in_bytes(value)
+    return f"{number(value)} {unit}".strip()
+
+
+def _error(model: float, found: float) -> str:
+    return f"{(found / model - 1) * 100:+.0f} %"
