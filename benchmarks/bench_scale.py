@@ -184,6 +184,7 @@ def bench_scale__killed_node(benchmark: Any, record: Record, kafka: Kafka, kafka
         p50_s=back_s[len(back_s) // 2],
         p99_s=back_s[len(back_s) * 99 // 100],
         last_s=back_s[-1],
+        clients_cpu_s=returned.clients_cpu_s,
         cpu_us=returned.cpu_s / STORM_CLIENTS * 1e6,
     )
 

@@ -25,6 +25,8 @@ class Costs:
     """Reading 20 records of 128 bytes that arrive together, long after those before."""
     connect_us: float
     """Accept, upgrade, authenticate, attach to one channel."""
+    reconnect_us: float
+    """The same for a client that resumes on another node and is given what it missed."""
     connection_bytes: float
     """Memory of one connection with one attachment."""
     attachment_bytes: float

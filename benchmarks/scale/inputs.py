@@ -37,6 +37,7 @@ ORIGINS = {
     "records_1024_per_s": Origin("bench_ingest__from_kafka[1024]", ("records_per_s",)),
     "batch_of_20_us": Origin("bench_scale__nodes[1]", ("tick_us",)),
     "connect_us": Origin("bench_connections__open_and_attach", ("cpu_us",)),
+    "reconnect_us": Origin("bench_scale__killed_node", ("cpu_us",)),
     "connection_bytes": Origin("bench_connections__memory", ("idle_bytes",)),
     "attachment_bytes": Origin("bench_scale__memory", ("attachment_bytes",)),
     "node_bytes": Origin("bench_connections__memory", ("node_mib",), 1 << 20),

@@ -54,8 +54,8 @@ class Workload:
     """How unevenly clients choose channels (Zipf); with 0 all are alike. Records are spread evenly over channels."""
     linger_ms: float = 0.0
     """How long a message waits for others to the same client."""
-    batches_per_s: float = 200.0
-    """Batches in which a node reads its records, at most: producers' linger and brokers' fetches make them."""
+    batches_per_s: float = 40.0
+    """Batches in which a node reads its records, at most: what comes faster is read together."""
     session_s: float = 600.0
     """How long a client stays."""
     history_s: float = 120.0

@@ -19,6 +19,7 @@ class Returned(NamedTuple):
 
     back_s: list[float]  # each client, from the kill until it is attached again
     cpu_s: float  # of the node that took them, meanwhile
+    clients_cpu_s: float  # of this process, likewise
     resumed: int  # clients told that nothing was lost
     complete: int  # clients who were sent every message once and in order
 
@@ -70,18 +71,18 @@ async def follow_and_return(
 
         for follower in followers:
             follower.client.port = other.port
-        before = other.cost()
+        before, own_before = other.cost(), time.process_time()
         killed_s = time.perf_counter()
         doomed.kill()
         writing = asyncio.create_task(asyncio.to_thread(writer.write, missed))
         back_s = await asyncio.gather(*(follower.returned(killed_s) for follower in followers))
-        cpu_s = (other.cost() - before).cpu_s
+        cpu_s, own_cpu_s = (other.cost() - before).cpu_s, time.process_time() - own_before
         await writing
         complete = await _have_all(followers, writer.written // channels)
     finally:
         await asyncio.gather(*(follower.client.close() for follower in followers))
     flags = (follower.client.attached(follower.channel)[-1].get("flags", 0) for follower in followers)
-    return Returned(back_s, cpu_s, sum(bool(flag & RESUMED) for flag in flags), complete)
+    return Returned(back_s, cpu_s, own_cpu_s, sum(bool(flag & RESUMED) for flag in flags), complete)
 
 
 async def _have_all(followers: Sequence[Follower], count: int) -> int:

@@ -21,6 +21,7 @@ LABELS = {
     "records_1024_per_s": ("records of 1 KiB", "/s"),
     "batch_of_20_us": ("20 records of 128 B that come alone", "µs"),
     "connect_us": ("a client: accept, upgrade, authenticate, attach", "µs"),
+    "reconnect_us": ("a client that resumes on another node", "µs"),
     "connection_bytes": ("a connection with an attachment", "B"),
     "attachment_bytes": ("each further attachment", "B"),
     "node_bytes": ("a node without clients and history", "B"),
@@ -51,6 +52,7 @@ def core(costs: Costs) -> str:
         "records of 100 B read, by the thread that reads": 1e6 / costs.record_wall_us(100),
         "records of 1 KiB read, by the thread that reads": 1e6 / costs.record_wall_us(1024),
         "clients connected, by the event loop": 1e6 / costs.connect_us,
+        "clients resumed, by the event loop": 1e6 / costs.reconnect_us,
     }
     rows = [(what, number(count)) for what, count in seconds.items()]
     return table(("one core's second", "is enough for"), rows)
@@ -140,14 +142,14 @@ def egress(costs: Costs) -> str:
 def storms(costs: Costs) -> str:
     """How storms of a million clients go; one node with its share of the clients is simulated."""
     rows = []
-    for name, storm in examples.storms(costs.connect_us).items():
+    for name, storm in examples.storms(costs.reconnect_us).items():
         outcome = simulate(storm.on(1))
         clients = round(storm.clients / storm.nodes)
         rows.append(
             (
                 name,
                 number(clients),
-                in_seconds(clients * costs.connect_us / 1e6),
+                in_seconds(clients * costs.reconnect_us / 1e6),
                 *(in_seconds(time) for time in (outcome.p50_s, outcome.p99_s)),
                 in_seconds(outcome.last_s) if outcome.back == clients else "never",
                 f"{outcome.attempts:.2f}",

@@ -17,6 +17,7 @@ COSTS = Costs(
     records_1024_per_s=250_000,
     batch_of_20_us=20 * (2 + 2 * 28 / 924),  # a batch costs nothing beside its records
     connect_us=500,
+    reconnect_us=600,
     connection_bytes=5_500,
     attachment_bytes=300,
     node_bytes=20_000_000,
