@@ -1,13 +1,18 @@
-/* The bare kernel, for comparison: one send() per socket and message, and nothing else.
+/* The bare kernel, for comparison: the system calls that write, and nothing else.
  *
- *     control CONNECTIONS FRAME_BYTES CHANNEL
+ *     control CONNECTIONS FRAME_BYTES CHANNEL [HOW [JOINED]]
  *
  * Listens on a free port of 127.0.0.1 and prints {"port":P}; accepts so many connections and prints {"accepted":N};
- * then each line `send COUNT` sends that many messages, one after the other, each to all, and prints {"sent":N}. Ends
- * with standard input.
+ * then each line `send COUNT` sends that many messages, each to all, and prints {"sent":N}. Ends with standard input.
  *
- * What is sent is made once per message: a WebSocket frame of a protocol message like the server's, FRAME_BYTES long
- * without the WebSocket header, its data "SEQUENCE SENT_US xxx". A socket that is full is waited for.
+ * Up to JOINED messages, 1 if not told, go out in one write to each socket. HOW is
+ *
+ *     send     one send() a socket, of one buffer in which the frames stand behind each other
+ *     sendmsg  one sendmsg() a socket, with an iovec for each frame
+ *     uring    one io_uring request a socket, of one buffer; one system call for thousands of them
+ *
+ * A frame is made once per message: a WebSocket frame of a protocol message like the server's, FRAME_BYTES long without
+ * the WebSocket header, its data "SEQUENCE SENT_US xxx". A socket that is full is waited for.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,9 +22,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 
-enum { CONNECTIONS_MAX = 60000, FRAME_MAX = 1 << 20, HEAD_MAX = 10 };
+#include "control_uring.h"
+
+enum { CONNECTIONS_MAX = 60000, FRAME_MAX = 1 << 20, HEAD_MAX = 10, JOINED_MAX = 128 };
+
+static int sockets[CONNECTIONS_MAX], connections;
+
+/* The frames of one turn, behind each other, and where each lies. */
+static unsigned char bytes[JOINED_MAX * (HEAD_MAX + FRAME_MAX) + 1];
+static struct iovec frames[JOINED_MAX];
 
 static void must(int ok, const char *what) {
     if (!ok) {
@@ -38,7 +52,7 @@ static long long now_us(void) {
 static int frame(unsigned char *out, int size, const char *channel, long long sequence) {
     int head = size < 126 ? 2 : size <= 0xFFFF ? 4 : HEAD_MAX;
     char *text = (char *)out + head;
-    int used = snprintf(text, FRAME_MAX, "{\"action\":15,\"channel\":\"%s\",\"messages\":[{\"data\":\"%lld %lld ", channel,
+    int used = snprintf(text, size, "{\"action\":15,\"channel\":\"%s\",\"messages\":[{\"data\":\"%lld %lld ", channel,
                         sequence, now_us());
     int tail = 4; /* "}]} */
     must(used + tail <= size, "FRAME_BYTES is too small");
@@ -54,26 +68,58 @@ static int frame(unsigned char *out, int size, const char *channel, long long se
     return head + size;
 }
 
-static void send_all(int socket, const unsigned char *bytes, int length) {
-    while (length > 0) {
-        ssize_t sent = send(socket, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+static void wait_until_it_drains(int socket) {
+    struct pollfd full = {.fd = socket, .events = POLLOUT};
+    must(poll(&full, 1, 10000) == 1, "a client does not read");
+}
+
+static void send_rest(int socket, size_t done, size_t length) {
+    while (done < length) {
+        ssize_t sent = send(socket, bytes + done, length - done, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent < 0) {
             must(errno == EAGAIN, "send");
-            struct pollfd full = {.fd = socket, .events = POLLOUT};
-            must(poll(&full, 1, 10000) == 1, "a client does not read");
-            continue;
+            wait_until_it_drains(socket);
+        } else {
+            done += sent;
         }
-        bytes += sent;
-        length -= sent;
     }
 }
 
+static void send_all(int count, size_t length) {
+    (void)count;
+    for (int i = 0; i < connections; i++) send_rest(sockets[i], 0, length);
+}
+
+static void sendmsg_all(int count, size_t length) {
+    for (int i = 0; i < connections; i++) {
+        struct msghdr message = {.msg_iov = frames, .msg_iovlen = count};
+        ssize_t sent = sendmsg(sockets[i], &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        must(sent >= 0 || errno == EAGAIN, "sendmsg");
+        send_rest(sockets[i], sent < 0 ? 0 : sent, length); /* the iovecs stand behind each other */
+    }
+}
+
+static size_t uring_length;
+
+static void uring_one(int index, size_t sent) { send_rest(sockets[index], sent, uring_length); }
+
+static void uring_all(int count, size_t length) {
+    (void)count;
+    uring_length = length;
+    must(uring_send(bytes, length, connections, uring_one) == 0, "io_uring");
+}
+
 int main(int argc, char **argv) {
-    static int sockets[CONNECTIONS_MAX];
-    static unsigned char bytes[HEAD_MAX + FRAME_MAX + 1];
-    int connections = argc == 4 ? atoi(argv[1]) : 0, size = argc == 4 ? atoi(argv[2]) : 0;
-    if (connections < 1 || connections > CONNECTIONS_MAX || size < 1 || size > FRAME_MAX) {
-        fputs("control CONNECTIONS FRAME_BYTES CHANNEL\n", stderr);
+    connections = argc > 3 ? atoi(argv[1]) : 0;
+    int size = argc > 3 ? atoi(argv[2]) : 0, joined = argc > 5 ? atoi(argv[5]) : 1;
+    const char *how = argc > 4 ? argv[4] : "send";
+    void (*write_all)(int, size_t) = !strcmp(how, "send")      ? send_all
+                                     : !strcmp(how, "sendmsg") ? sendmsg_all
+                                     : !strcmp(how, "uring")   ? uring_all
+                                                               : NULL;
+    if (connections < 1 || connections > CONNECTIONS_MAX || size < 1 || size > FRAME_MAX || joined < 1 ||
+        joined > JOINED_MAX || !write_all || argc > 6) {
+        fputs("control CONNECTIONS FRAME_BYTES CHANNEL [send|sendmsg|uring [JOINED]]\n", stderr);
         return 2;
     }
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -86,6 +132,7 @@ int main(int argc, char **argv) {
     printf("{\"port\":%d}\n", ntohs(address.sin_port));
     fflush(stdout);
     for (int i = 0; i < connections; i++) must((sockets[i] = accept(listening, NULL, NULL)) >= 0, "accept");
+    if (write_all == uring_all) must(uring_open(sockets, connections) == 0, "io_uring");
     printf("{\"accepted\":%d}\n", connections);
     fflush(stdout);
 
@@ -94,9 +141,15 @@ int main(int argc, char **argv) {
     while (fgets(line, sizeof line, stdin)) {
         long long count;
         must(sscanf(line, "send %lld", &count) == 1, "send COUNT is understood");
-        for (long long end = next + count; next < end; next++) {
-            int length = frame(bytes, size, argv[3], next);
-            for (int i = 0; i < connections; i++) send_all(sockets[i], bytes, length);
+        for (long long end = next + count; next < end;) {
+            size_t length = 0;
+            int turn = 0;
+            for (; turn < joined && next < end; turn++, next++) {
+                frames[turn].iov_base = bytes + length;
+                frames[turn].iov_len = frame(bytes + length, size, argv[3], next);
+                length += frames[turn].iov_len;
+            }
+            write_all(turn, length);
         }
         printf("{\"sent\":%lld}\n", next);
         fflush(stdout);

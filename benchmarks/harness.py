@@ -122,7 +122,8 @@ def build_tools(directory: Path) -> Tools:
     subprocess.run(cargo, cwd=ROOT, check=True)
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "rust/target"))
     control = directory / "control"
-    subprocess.run([shutil.which("cc") or "gcc", "-O2", "-o", control, "benchmarks/control.c"], cwd=ROOT, check=True)
+    sources = ["benchmarks/control.c", "benchmarks/control_uring.c"]
+    subprocess.run([shutil.which("cc") or "gcc", "-O2", "-o", control, *sources], cwd=ROOT, check=True)
     return Tools(target / "release/fanout-load", control)
 
 

@@ -11,8 +11,8 @@ import pytest
 from fanout.config import Config
 
 ROOT = Path(__file__).parents[2]
-CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".c", ".js", ".mjs", ".html", ".css"}
-TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".xml", ""}
+CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".c", ".h", ".go", ".js", ".mjs", ".html", ".css"}
+TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".mod", ".sum", ".xml", ""}
 LINES_MAX = 600
 
 

@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 use crate::clock::monotonic_us;
 use crate::frames::{self, Library, client_frame, split};
 use crate::limits::{FRAME_BYTES, PER_ADDRESS, READ_BYTES};
+use crate::peer::{Peer, stamps};
 use crate::tally::{Cursor, Tally};
 use crate::{Format, Receive};
 
@@ -22,20 +23,25 @@ pub struct Plan {
     pub channels: u32,
     pub first_channel: u32,
     pub follow: u32,
+    /// The server is another than ours.
+    peer: Option<Peer>,
     request: Vec<u8>,
 }
 
 impl Plan {
     pub fn new(options: &Receive) -> Self {
         let format = if options.format == Format::Json { "json" } else { "msgpack" };
+        let ours = format!("/?key={}&v=6&format={format}&heartbeats=false", options.key);
         let request = format!(
-            "GET /?key={}&v=6&format={format}&heartbeats=false HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
+            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
              Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyB0byBoaWRlIQ==\r\n\r\n",
-            options.key, options.address
+            options.peer.as_ref().unwrap_or(&ours),
+            options.address
         );
+        let peer = options.peer.as_ref().map(|_| Peer::new(options));
         let Receive { address, format, raw, channels, first_channel, follow, .. } = *options;
         let (follow, request) = (follow.min(channels), request.into_bytes());
-        Self { address, format, raw, channels, first_channel, follow, request }
+        Self { address, format, raw, channels, first_channel, follow, peer, request }
     }
 }
 
@@ -133,7 +139,7 @@ impl Connection {
         let now_us = monotonic_us();
         let mut turn = Turn::Nothing;
         if matches!(self.state, State::Upgrading) {
-            bytes = self.upgraded(bytes)?;
+            bytes = self.upgraded(bytes, plan)?;
         }
         if !matches!(self.state, State::Upgrading) {
             while let Some((opcode, payload, length)) = split(bytes)? {
@@ -142,6 +148,7 @@ impl Connection {
                     frames::PING => self.write(&client_frame(frames::PONG, payload))?,
                     frames::PONG => {}
                     frames::CLOSE => return Ok(Turn::Closed),
+                    _ if self.answer(payload, plan)? => {}
                     _ if matches!(self.state, State::Attached) => self.receive(payload, now_us, plan, shared)?,
                     _ if self.attach(payload, plan)? => turn = Turn::Attached,
                     _ => {}
@@ -156,18 +163,34 @@ impl Connection {
         Ok(turn)
     }
 
-    fn upgraded<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], String> {
+    fn upgraded<'a>(&mut self, bytes: &'a [u8], plan: &Plan) -> Result<&'a [u8], String> {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(bytes) };
         if !bytes.starts_with(b"HTTP/1.1 101 ") {
             return Err(format!("no upgrade: {}", String::from_utf8_lossy(&bytes[..end])));
         }
         self.state = State::Attaching(0);
+        for frame in plan.peer.iter().flat_map(|peer| &peer.say) {
+            self.write(frame)?;
+        }
         Ok(&bytes[end + 4..])
+    }
+
+    /// Whether this was a question of a peer's, which is answered now.
+    fn answer(&mut self, payload: &[u8], plan: &Plan) -> Result<bool, String> {
+        let answer = plan.peer.as_ref().and_then(|peer| peer.answer(payload));
+        answer.map_or(Ok(false), |frame| self.write(frame).map(|()| true))
     }
 
     /// Whether the last channel is attached now.
     fn attach(&mut self, payload: &[u8], plan: &Plan) -> Result<bool, String> {
         let State::Attaching(waiting) = &mut self.state else { return Ok(false) };
+        if let Some(peer) = &plan.peer {
+            let ready = peer.is_ready(payload);
+            if ready {
+                self.state = State::Attached;
+            }
+            return Ok(ready);
+        }
         match plan.format.parse(payload)?.action {
             frames::CONNECTED => {
                 *waiting = plan.follow;
@@ -192,15 +215,25 @@ impl Connection {
     }
 
     fn receive(&mut self, payload: &[u8], now_us: u64, plan: &Plan, shared: &mut Shared) -> Result<(), String> {
-        let Some(messages) = shared.library.read(payload)? else { return Ok(()) };
-        let channel = messages.channel.checked_sub(plan.first_channel).filter(|&channel| channel < plan.channels);
-        let distance = channel.map(|channel| (channel + plan.channels - self.first_channel) % plan.channels);
-        let cursor = distance.and_then(|distance| self.cursors.get_mut(distance as usize));
-        let cursor = cursor.ok_or("messages of a channel that was not asked for")?;
-        let before = cursor.next;
-        shared.tally.frame(payload.len());
-        for &(sequence, sent_us) in &messages.stamps {
-            shared.tally.message(cursor, sequence, sent_us, now_us);
+        let Shared { library, tally, .. } = shared;
+        let (cursor, before);
+        if plan.peer.is_some() {
+            cursor = &mut self.cursors[0];
+            before = cursor.next;
+            if stamps(payload, |sequence, sent_us| tally.message(cursor, sequence, sent_us, now_us))? > 0 {
+                tally.frame(payload.len());
+            }
+        } else {
+            let Some(messages) = library.read(payload)? else { return Ok(()) };
+            let channel = messages.channel.checked_sub(plan.first_channel).filter(|&channel| channel < plan.channels);
+            let distance = channel.map(|channel| (channel + plan.channels - self.first_channel) % plan.channels);
+            let wanted = distance.and_then(|distance| self.cursors.get_mut(distance as usize));
+            cursor = wanted.ok_or("messages of a channel that was not asked for")?;
+            before = cursor.next;
+            tally.frame(payload.len());
+            for &(sequence, sent_us) in &messages.stamps {
+                tally.message(cursor, sequence, sent_us, now_us);
+            }
         }
         if before < shared.target && cursor.next >= shared.target {
             shared.missing -= 1;

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::Receive;
 use crate::commands::{answer, lines, numbers};
 use crate::connection::{Connection, Plan, Shared, Turn};
-use crate::limits::REST_US;
+use crate::limits::{AWAKE_MS, LONG_REST_US, REST_US};
 
 struct Fleet {
     plan: Plan,
@@ -19,6 +19,8 @@ struct Fleet {
     shared: Shared,
     tokens: Vec<u64>,
     attached: usize,
+    /// When something last came, or a command.
+    stirred: Instant,
 }
 
 /// Connects, then obeys until standard input ends.
@@ -33,6 +35,7 @@ pub fn run(options: &Receive) -> Result<(), String> {
         shared: Shared::new(options.format),
         tokens: Vec::new(),
         attached: 0,
+        stirred: Instant::now(),
     };
     let timeout = Duration::from_secs(options.timeout.into());
     let begun = Instant::now();
@@ -84,6 +87,7 @@ impl Fleet {
                 Err(TryRecvError::Empty) => continue,
                 Err(TryRecvError::Disconnected) => return Ok(()),
             };
+            self.stirred = Instant::now();
             let mut words = line.split_whitespace();
             match words.next() {
                 Some("until") => {
@@ -108,7 +112,10 @@ impl Fleet {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.epoll.wait(0, &mut tokens);
         if tokens.is_empty() {
-            std::thread::sleep(Duration::from_micros(REST_US));
+            let awake = self.stirred.elapsed() < Duration::from_millis(AWAKE_MS);
+            std::thread::sleep(Duration::from_micros(if awake { REST_US } else { LONG_REST_US }));
+        } else {
+            self.stirred = Instant::now();
         }
         for &token in &tokens {
             let place = &mut self.connections[token as usize];

@@ -28,6 +28,12 @@ pub const MISSING_MAX: usize = 1024;
 /// send to it pay for waking it, 20 to 30 % on loopback, which no remote client would cost the server.
 pub const REST_US: u64 = 300;
 
+/// The same once nothing has come for [`AWAKE_MS`]: clients that nobody sends to leave the machine to others.
+pub const LONG_REST_US: u64 = 5_000;
+
+/// How long after the last thing that came rests stay short, in ms: longer than between two messages at a low rate.
+pub const AWAKE_MS: u64 = 1_000;
+
 /// Commands waiting to be obeyed.
 pub const COMMANDS_MAX: usize = 16;
 

@@ -16,6 +16,7 @@ mod engine;
 mod fleet;
 mod frames;
 mod limits;
+mod peer;
 mod tally;
 
 #[derive(Parser)]
@@ -53,6 +54,18 @@ struct Receive {
     /// No handshake and no protocol: the server only sends
     #[arg(long)]
     raw: bool,
+    /// Another server than ours, at this path; one channel, messages are `~SEQUENCE SENT_US …` in any envelope
+    #[arg(long, value_name = "PATH", conflicts_with = "raw")]
+    peer: Option<String>,
+    /// What a peer is told after the upgrade, a text frame each
+    #[arg(long, requires = "peer")]
+    say: Vec<String>,
+    /// What a peer says in a frame once the connection is subscribed
+    #[arg(long, requires = "peer", default_value = "hello")]
+    ready: String,
+    /// A peer's question, and what it is answered
+    #[arg(long, requires = "peer", num_args = 2, value_names = ["PING", "PONG"])]
+    answer: Vec<String>,
     /// Connections being opened at any time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pace: u32,
