@@ -1,6 +1,6 @@
 //! Runs one shard: takes commands and news, writes what is ready, waits for sockets that are full.
 //!
-//! On a thread of its own it is [`Driver::run`]; on an event loop, [`Driver::turn`] is called whenever
+//! On a thread of its own it is [`Driver::run`]; on an event loop, [`Driver::turn_inline`] is called whenever
 //! [`Driver::poll_fd`] is readable.
 
 use std::io;
@@ -12,7 +12,7 @@ use fanout_engine::limits::IOVECS_MAX;
 use fanout_engine::shard::{Event, Handle, Next, Shard, slot};
 use smallvec::SmallVec;
 
-use crate::limits::{TICK_MS, WRITES_PER_PASS};
+use crate::limits::TICK_MS;
 use crate::port::{Command, Port};
 use crate::socket::Socket;
 use crate::sys::{self, Epoll, Timer, monotonic_ms};
@@ -76,13 +76,22 @@ impl Driver {
 
     /// Works until it is told to stop.
     pub fn run(mut self) {
+        let mut more = false;
         while !self.stopping {
-            self.turn(-1);
+            more = self.turn(if more { 0 } else { -1 });
         }
     }
 
-    /// Does what there is to do, after waiting for it at most so long (-1: without end).
-    pub fn turn(&mut self, timeout_ms: i32) {
+    /// Does what there is to do, and sees to it that [`Self::poll_fd`] is readable if there is more.
+    pub fn turn_inline(&mut self) {
+        if self.turn(0) {
+            self.port.wake();
+        }
+    }
+
+    /// Does what there is to do, after waiting for it at most so long (-1: without end): one pass of writing at most.
+    /// Whether there is more to write; looking at commands comes first.
+    fn turn(&mut self, timeout_ms: i32) -> bool {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.epoll.wait(timeout_ms, &mut tokens);
         let mut due = false;
@@ -116,9 +125,7 @@ impl Driver {
             }
             (self.report)(events, std::mem::take(&mut self.gone));
         }
-        if self.shard.ready() > 0 {
-            self.port.wake(); // more than one pass may write: look at commands in between
-        }
+        self.shard.has_more()
     }
 
     fn obey(&mut self, command: Command) {
@@ -157,10 +164,12 @@ impl Driver {
 
     fn write(&mut self) {
         let now = monotonic_ms();
-        for _ in 0..WRITES_PER_PASS {
-            let Some(handle) = self.shard.next_ready() else { return };
-            let Some((_, socket)) = &self.sockets[slot(handle)] else { continue };
-            let Some(outbox) = self.shard.outbox(handle) else { continue };
+        self.shard.begin_pass();
+        while let Some(handle) = self.shard.next_ready() {
+            let (Some((_, socket)), Some(outbox)) = (&self.sockets[slot(handle)], self.shard.outbox(handle)) else {
+                self.shard.broken(handle);
+                continue;
+            };
             let slices: SmallVec<[&[u8]; 8]> = outbox.slices(IOVECS_MAX).collect();
             let offered = slices.iter().map(|slice| slice.len()).sum();
             // SAFETY: the socket is open and its owner cannot close it while its lock is held.

@@ -8,10 +8,6 @@ pub const TICK_MS: i64 = 500;
 
 const _: () = assert!(TICK_MS < 1000, "a timer is set in nanoseconds below a second");
 
-/// Writes between two looks at new commands: about 2 ms at the kernel's 6 to 10 µs each, so a reply never waits behind a
-/// whole broadcast.
-pub const WRITES_PER_PASS: usize = 256;
-
 /// Commands waiting for a shard thread. Past that the sender waits for the shard, which needs microseconds for each.
 pub const COMMANDS_MAX: usize = 1 << 16;
 

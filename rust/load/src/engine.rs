@@ -129,12 +129,17 @@ impl Bench {
     fn write(&mut self) -> Result<u64, String> {
         let now = monotonic_ms();
         let mut bytes = 0;
-        while let Some(handle) = self.shard.next_ready() {
-            let outbox = self.shard.outbox(handle).ok_or("a connection is ready that does not exist")?;
-            let offered = outbox.slices(IOVECS_MAX).map(<[u8]>::len).sum();
-            bytes += offered as u64;
-            self.shard.wrote(handle, offered, offered, now);
+        loop {
+            self.shard.begin_pass();
+            while let Some(handle) = self.shard.next_ready() {
+                let outbox = self.shard.outbox(handle).ok_or("a connection is ready that does not exist")?;
+                let offered = outbox.slices(IOVECS_MAX).map(<[u8]>::len).sum();
+                bytes += offered as u64;
+                self.shard.wrote(handle, offered, offered, now);
+            }
+            if !self.shard.has_more() {
+                return Ok(bytes);
+            }
         }
-        Ok(bytes)
     }
 }

@@ -81,7 +81,7 @@ impl Core {
     /// One turn of the shard that has no thread.
     pub fn run_shards(&self) {
         if let Some(driver) = &self.inline {
-            driver.lock().turn(0);
+            driver.lock().turn_inline();
         }
     }
 

@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use super::*;
 use crate::channel::Start;
 use crate::hub::{Routing, Settings};
@@ -6,6 +8,8 @@ use crate::record::{Header, Record};
 use crate::route::Rules;
 
 const IDLE_MS: i64 = 15_000;
+
+mod fairness;
 
 /// One shard over a node, and sockets that take what they are told to.
 struct World {
@@ -77,20 +81,39 @@ impl World {
 
     /// Does what a driver does until nothing is left to do.
     fn turn(&mut self) {
+        loop {
+            self.pass();
+            if !self.shard.has_more() {
+                return;
+            }
+        }
+    }
+
+    /// One pass; who was written, in order.
+    fn pass(&mut self) -> Vec<Handle> {
         for channel in self.inbox.take() {
             self.shard.flush(&channel);
         }
+        let mut written = Vec::new();
+        self.shard.begin_pass();
         while let Some(handle) = self.shard.next_ready() {
             let offered: Vec<u8> = self.shard.outbox(handle).unwrap().slices(64).flatten().copied().collect();
-            let room = self.room.get(&handle).copied().unwrap_or(usize::MAX);
-            let n = offered.len().min(room);
-            if let Some(left) = self.room.get_mut(&handle) {
-                *left -= n;
-            }
-            self.taken.entry(handle).or_default().extend_from_slice(&offered[..n]);
-            if self.shard.wrote(handle, n, offered.len(), 0) == Next::ShutdownWrite {
-                self.ended.push(handle);
-            }
+            self.take(handle, &offered);
+            written.push(handle);
+        }
+        written
+    }
+
+    /// The socket of a connection takes what it has room for of what was offered.
+    fn take(&mut self, handle: Handle, offered: &[u8]) {
+        let room = self.room.get(&handle).copied().unwrap_or(usize::MAX);
+        let n = offered.len().min(room);
+        if let Some(left) = self.room.get_mut(&handle) {
+            *left -= n;
+        }
+        self.taken.entry(handle).or_default().extend_from_slice(&offered[..n]);
+        if self.shard.wrote(handle, n, offered.len(), 0) == Next::ShutdownWrite {
+            self.ended.push(handle);
         }
     }
 
@@ -180,7 +203,10 @@ fn a_long_backlog_is_given_in_bounded_pieces() {
     (0..100).for_each(|_| world.publish("c", &value));
     world.room.insert(handle, usize::MAX);
     world.shard.writable(handle);
-    while let Some(next) = world.shard.next_ready() {
+    world.inbox.take().iter().for_each(|channel| world.shard.flush(channel));
+    while world.shard.has_more() {
+        world.shard.begin_pass();
+        let Some(next) = world.shard.next_ready() else { continue };
         let waiting = world.shard.outbox(next).unwrap().len();
         assert!(waiting <= OUTBOX_FRAMES_BYTES + FRAME_BYTES * 2, "{waiting}");
         let bytes: Vec<u8> = world.shard.outbox(next).unwrap().slices(64).flatten().copied().collect();

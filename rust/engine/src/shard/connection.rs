@@ -1,0 +1,110 @@
+//! Connections and the cursors of their attachments, laid out for the one look that a delivery takes at them: all that it
+//! needs of a connection with one attachment lies together.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::Handle;
+use crate::channel::Filter;
+use crate::outbox::Outbox;
+use crate::wire::Wire;
+
+/// A connection's outgoing side. Slots that nobody has hold one with handle 0.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one")]
+pub(super) struct Connection {
+    pub(super) handle: Handle,
+    /// When bytes were last written, for heartbeats; when CLOSE was queued, once it was.
+    pub(super) since_ms: i64,
+    pub(super) outbox: Outbox,
+    pub(super) cursors: SmallVec<[Cursor; 1]>,
+    /// The protocol's connectionId.
+    pub(super) id: Arc<str>,
+    pub(super) wire: Wire,
+    pub(super) life: Life,
+    pub(super) heartbeat_frames: bool,
+    /// The socket took less than it was offered.
+    pub(super) blocked: bool,
+    /// Its outbox is being written.
+    pub(super) offered: bool,
+    /// It could not be given everything for lack of room.
+    pub(super) behind: bool,
+    /// Whether it waits as such in each lane: once at most. Outlives the connection, as its place in the lane does.
+    pub(super) waits: [bool; 3],
+}
+
+/// How far a connection's life has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Life {
+    /// It is written to.
+    Open,
+    /// CLOSE is queued; nothing follows it.
+    Finishing,
+    /// Cut off, broken, or nobody's: nothing is written any more.
+    Dead,
+}
+
+/// Where one attachment stands in its channel.
+#[derive(Debug)]
+pub(super) struct Cursor {
+    /// The number of the next message it has not been given; [`STOPPED`] if it is given none.
+    pub(super) at: u64,
+    /// Exceptions; most have none.
+    pub(super) special: Option<Box<Special>>,
+    /// The session's number for the attachment.
+    pub(super) number: u32,
+    /// Its channel's.
+    pub(super) group: u32,
+    /// Which member of the group it is.
+    pub(super) index: u32,
+}
+
+/// The cursor of an attachment that the ring has passed, or that never wanted messages: behind everything there will be.
+pub(super) const STOPPED: u64 = u64::MAX;
+
+/// What makes a cursor's frames its own.
+#[derive(Debug, Default)]
+pub(super) struct Special {
+    pub(super) spelling: Option<Arc<str>>,
+    pub(super) filter: Filter,
+}
+
+impl Connection {
+    /// Nobody's.
+    pub(super) fn vacant(waits: [bool; 3]) -> Self {
+        Self {
+            handle: 0,
+            since_ms: 0,
+            outbox: Outbox::default(),
+            cursors: SmallVec::new(),
+            id: Arc::default(),
+            wire: Wire::Json,
+            life: Life::Dead,
+            heartbeat_frames: false,
+            blocked: false,
+            offered: false,
+            behind: false,
+            waits,
+        }
+    }
+}
+
+impl Cursor {
+    /// A resumed cursor that is past what its client already had is like any other from then on.
+    pub(super) fn shed(&mut self) {
+        let Some(special) = self.special.as_deref_mut() else { return };
+        if special.filter.had.as_ref().is_some_and(|had| had.is_past(self.at)) {
+            special.filter.had = None;
+            if special.is_plain() {
+                self.special = None;
+            }
+        }
+    }
+}
+
+impl Special {
+    pub(super) fn is_plain(&self) -> bool {
+        self.spelling.is_none() && self.filter.had.is_none() && self.filter.own.is_none()
+    }
+}

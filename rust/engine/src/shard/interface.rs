@@ -1,0 +1,78 @@
+//! What a shard is told, and what it answers.
+
+use std::sync::Arc;
+
+use crate::hub::Plan;
+use crate::wire::Wire;
+
+/// A connection, as the outside names it: slot and generation, so that a late word about a gone one hits nobody else.
+pub type Handle = u64;
+
+/// The slot of a handle: where its connection lies.
+pub fn slot(handle: Handle) -> usize {
+    (handle & 0xFFFF_FFFF) as usize
+}
+
+/// What the outside hears of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The ring passed this attachment; it is stopped until it is attached again.
+    Lost(Handle, u32),
+    /// This connection was cut off.
+    Evicted(Handle, Cause),
+}
+
+/// Why a connection was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It asked much and read nothing.
+    Full = 1,
+    /// It was silent too long.
+    Silent = 2,
+}
+
+/// What to do with a connection after a write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing waits.
+    Rest,
+    /// Its socket is full: say [`Shard::writable`] when it is not.
+    Wait,
+    /// Everything was written and no more will be: shut the sending side down.
+    ShutdownWrite,
+}
+
+/// What to do with connections after a tick.
+#[derive(Debug, Default)]
+pub struct Overdue {
+    /// Shut these down altogether.
+    pub shutdown: Vec<Handle>,
+}
+
+/// A connection to be.
+#[derive(Debug)]
+pub struct NewConnection {
+    /// Its name.
+    pub handle: Handle,
+    /// What it speaks.
+    pub wire: Wire,
+    /// The protocol's connectionId.
+    pub connection_id: Arc<str>,
+    /// Idle time needs protocol messages, not just pings.
+    pub heartbeat_frames: bool,
+}
+
+/// An attachment to be.
+#[derive(Debug)]
+pub struct NewAttachment {
+    /// The session's number for it.
+    pub number: u32,
+    /// Where it starts.
+    pub plan: Plan,
+    /// How the client spells the channel, if not by its name.
+    pub spelling: Option<Arc<str>>,
+    /// Whether it is to be given messages.
+    pub subscribe: bool,
+    /// Whether its own connection's messages are among them.
+    pub echo: bool,
+}
