@@ -1,9 +1,10 @@
 # cython: language_level=3, freethreading_compatible=True
-"""The WebSocket side of a connection (RFC 6455): picows reads, the engine writes. All use of picows' internals is here.
+"""The WebSocket side of a connection (RFC 6455): picows parses, the engine writes. All use of picows is here.
 
-- One writer: once a connection is registered with the engine, picows' own writes (it closes by itself on a broken
-  frame) go to the engine's queue too. Nothing of ours reaches the socket by another way.
-- The engine forgets the descriptor in `on_ws_disconnected`, which runs before the transport closes it.
+- One writer: nothing here writes to the socket. What is to be said, CLOSE included, goes to the engine's queue.
+- The engine forgets the descriptor in `connection_lost`, which runs before the transport closes it.
+- All connections of a node are read into one buffer and parsed by one parser, a whole frame at a time. A connection
+  keeps bytes of its own only while a frame is incomplete or it is paused.
 - Only the newest PING of what arrived together is answered. RSV bits, fragments, UTF-8 and close codes are checked
   here.
 - Once the closing has begun, what still arrives is dropped unread; the engine cuts the connection if the peer does not
@@ -14,18 +15,28 @@ Belongs to the event loop. A delivery to a client makes no call here.
 
 import asyncio
 import logging
-import socket
-import struct
 
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_GET_BUFFER
 from cpython.unicode cimport PyUnicode_DecodeUTF8
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
 
-from picows.picows cimport MemoryBuffer, WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
+cimport cython
+from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
 import picows
 from picows.picows import WSProtocol
 
-__all__ = ["FRAGMENTS_MAX", "MESSAGE_BYTES", "Listener", "hand_over"]
+__all__ = ["FRAGMENTS_MAX", "MESSAGE_BYTES", "Reader", "WebSocket"]
+
+cdef extern from "sys/socket.h" nogil:
+    int SOL_SOCKET, SO_LINGER
+    struct linger:
+        int l_onoff
+        int l_linger
+    int setsockopt(int, int, int, const void *, unsigned int)
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +46,21 @@ FRAGMENTS_MAX = 1_024  # of one message
 cdef Py_ssize_t _message_bytes = MESSAGE_BYTES
 cdef Py_ssize_t _fragments_max = FRAGMENTS_MAX
 cdef Py_ssize_t _DROPPED_MAX = 1 << 20  # bytes that a client may send into a closing connection
-cdef int _READ_BUFFER = 2_048
+cdef Py_ssize_t _HELD_MAX = 16 << 10  # bytes that a client may send before it is heard; no SDK sends any
+cdef Py_ssize_t _READ_BYTES = 16 << 10  # read at once; libuv reads up to 32 times before others have their turn
+cdef Py_ssize_t _HEAD_MAX = 14  # bytes of a frame before its payload, the mask included
+
+
+class _Refused(Exception):
+    """picows refuses a frame, for a reason and with the code that tells the client."""
+
+    def __init__(self, code, reason):
+        self.code = code
+        self.reason = reason
 
 
 class _Quiet:
-    """picows' logger: a client's mistakes are answered to the client, not logged; failures of ours are."""
+    """picows' logger: a client's mistakes are answered to the client, not logged."""
 
     name = __name__
 
@@ -52,170 +73,332 @@ class _Quiet:
     info = warning = error = log = debug
 
     def exception(self, text, *args):
-        log.exception(text, *args)
+        raise  # a failure of picows' own: whoever gave it the frame deals with it
+
+
+class _Mouth:
+    """picows' transport and its socket. All that it ever says are the response to our own handshake and a verdict."""
+
+    def write(self, data):
+        cdef bytes said = bytes(data)
+        if said.startswith(b"\x88"):
+            raise _Refused(int.from_bytes(said[2:4], "big"), said[4:].decode("utf-8", "replace"))
+        if not said.startswith(b"HTTP/1.1 101 "):
+            raise RuntimeError("picows wrote something other than a CLOSE frame")
+
+    def get_write_buffer_size(self):
+        return 1  # so that picows leaves its descriptor alone
+
+    def get_extra_info(self, name):
+        return self if name == "socket" else None
+
+    def fileno(self):
+        return -1
+
+    def setsockopt(self, *args):
+        return 0
+
+    getsockopt = setsockopt
+
+
+cdef class Reader(WSListener):
+    """What the connections of a node share: the buffer that they are read into, and picows' parser.
+
+    The parser is used as a function of one whole frame. One that has refused a frame is not used again.
+    """
+
+    cdef bytearray _buffer
+    cdef object _room  # a view of the buffer
+    cdef object _protocol
+    cdef bytes _payload
+    cdef int kind
+    cdef bint fin
+    cdef bint reserved
+
+    def __init__(self):
+        self._buffer = bytearray(_READ_BYTES)
+        self._room = memoryview(self._buffer)
+
+    cdef bytes parse(self, const char *data, Py_ssize_t size):
+        """The unmasked payload of a frame that `_frame_bytes` has measured; `kind`, `fin`, `reserved` are the frame's.
+
+        Raises _Refused.
+        """
+        cdef Py_buffer *room
+        cdef Py_ssize_t part
+        cdef bytes payload
+        protocol = self._protocol or self._new_protocol()
+        self._protocol = None  # for good, should it refuse
+        while size:
+            view = protocol.get_buffer(-1)
+            room = PyMemoryView_GET_BUFFER(view)
+            part = min(size, room.len)
+            memcpy(room.buf, data, part)
+            protocol.buffer_updated(part)
+            data += part
+            size -= part
+        payload, self._payload = self._payload, None
+        if payload is None:
+            raise _Refused(1002, "the frame cannot be read")
+        self._protocol = protocol
+        return payload
+
+    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
+        self.kind = frame.msg_type
+        self.fin = frame.fin
+        self.reserved = frame.rsv1 or frame.rsv2 or frame.rsv3
+        self._payload = PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size)
+        transport.close_handshake = None  # a second CLOSE will be another connection's
+
+    cdef _new_protocol(self):
+        protocol = WSProtocol(
+            None,  # host and port: of a client
+            None,  # path: of a client
+            False,  # a server
+            lambda request: self,
+            _quiet,
+            True,  # an exception of the listener closes the connection
+            None,  # no time limit: the request is complete
+            False, 10, 10, 1,  # no pings: the engine's
+            False,  # no pongs: ours
+            _message_bytes,
+            None,  # extra headers: of a client
+            4096,  # bytes of its buffer, which grows to what the largest frame takes
+        )
+        protocol.connection_made(_Mouth())
+        room = protocol.get_buffer(-1)
+        room[:len(_REQUEST)] = _REQUEST
+        protocol.buffer_updated(len(_REQUEST))
+        return protocol
 
 
 cdef object _quiet = _Quiet()
+cdef bytes _REQUEST = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
-class _Drop(asyncio.Protocol):
-    """Reads what a closing connection still sends, keeps nothing of it, and tells picows of the end."""
+cdef Py_ssize_t _frame_bytes(const uint8_t *data, Py_ssize_t size) noexcept:
+    """How long the frame is that begins with these bytes (RFC 6455 §5.2); 0 if more are needed to tell.
 
-    def __init__(self, transport, protocol):
-        self._transport = transport
-        self._protocol = protocol
-        self._left = _DROPPED_MAX
+    Of one whose head alone is enough to refuse it, so that nobody waits for its end, it is the head.
+    """
+    cdef uint64_t length
+    cdef Py_ssize_t head = 6
+    cdef int index
+    if size < 2:
+        return 0
+    length = data[1] & 0x7F
+    if length == 126:
+        head = 8
+    elif length == 127:
+        head = 14
+    if head > 6 and size < head - 4:
+        return 0
+    if head > 6:
+        length = 0
+        for index in range(2, head - 4):
+            length = length << 8 | data[index]
+    if not data[1] & 0x80 or length > <uint64_t> _message_bytes:
+        return min(size, _HEAD_MAX)
+    return head + <Py_ssize_t> length
 
-    def data_received(self, data):
-        self._left -= len(data)
-        if self._left < 0:
-            self._transport.abort()
 
-    def eof_received(self):
-        return False
-
-    def connection_lost(self, exc):
-        self._protocol.connection_lost(exc)
+cdef class _Base:
+    """A class of ours can inherit from one of Python's only behind another one of ours."""
 
 
-def _one():
-    """A write buffer that is never empty: picows then never writes to the descriptor itself."""
-    return 1
-
-
-cdef class Listener(WSListener):
-    """One connection, between picows, the engine and its driver.
+@cython.final
+cdef class WebSocket(_Base, asyncio.BufferedProtocol):
+    """One connection, between its transport, the engine and its driver.
 
     The driver answers `connected()`, `message(payload, is_text)` and `disconnected()`.
     """
 
+    cdef Reader _reader
     cdef object _engine
     cdef object _driver
     cdef object _gone
-    cdef object _tcp  # the transport that owns the descriptor
+    cdef object _tcp  # the transport that owns the descriptor; None once it is lost
+    cdef bytearray _rest  # read, and not heard yet
     cdef bytes _ping  # the newest PING that is not answered
     cdef list _fragments
-    cdef Py_ssize_t _fragment_bytes
+    cdef Py_ssize_t _counted  # bytes of the fragments, then of what is dropped
+    cdef int _fd
     cdef bint _text
+    cdef bint _paused
     cdef bint _closing
     cdef readonly unsigned long long handle  # the engine's number of this connection, 0 while it has none
 
-    def __init__(self, engine, driver, gone):
+    def __init__(self, Reader reader, engine, driver, gone):
         """`gone` is called once, when the connection's descriptor is about to be closed."""
+        self._reader = reader
         self._engine = engine
         self._driver = driver
         self._gone = gone
 
-    # -- for the driver --
-
-    def register(self, int wire, str connection_id, bint heartbeat_frames):
-        """Gives the outgoing side to the engine and returns its handle."""
-        self.handle = self._engine.register(
-            self._tcp.get_extra_info("socket").fileno(), wire, connection_id, heartbeat_frames
-        )
-        return self.handle
-
-    def pause(self):
-        """Stops reading, until `resume`."""
-        if self._tcp is not None and not self._closing:
-            self._tcp.pause_reading()
-
-    def resume(self):
-        if self._tcp is not None and not self._closing:
-            self._tcp.resume_reading()
-
-    def finish(self, int code, str reason=""):
-        """Begins the closing handshake after all that was queued; nothing more is read from the client."""
-        if self._tcp is None or self._closing:
+    def start(self, transport, int fd, bytes rest):
+        """Takes a transport over whose client has been answered 101; `rest` is what came after the request."""
+        self._tcp = transport
+        self._fd = fd
+        transport.set_protocol(self)
+        if transport.is_closing() or transport.get_write_buffer_size():
+            self.cut()  # the response did not fit into an empty socket: never let two write at once
             return
-        if self.handle == 0:
-            self._tcp.abort()
-            return
-        self._closing = True
-        self._fragments = None
-        self._engine.finish(self.handle, code, reason)
-        tcp = self._tcp
-        tcp.pause_reading()
-        tcp.set_protocol(_Drop(tcp, tcp.get_protocol()))
-        tcp.resume_reading()
-
-    def cut(self):
-        """Ends the connection at once."""
-        if self._tcp is not None:
-            self._tcp.abort()
-
-    # -- what picows calls in the place of its transport --
-
-    def __call__(self, data):
-        """picows writes: by now it is only ever a CLOSE frame of its own, for a broken frame or a failure here."""
-        cdef bytes frame = bytes(data)
-        if len(frame) < 4 or frame[0] != 0x88:
-            raise RuntimeError("picows wrote something other than a CLOSE frame")
-        self.finish(int.from_bytes(frame[2:4], "big"), frame[4:].decode("utf-8", "replace"))
-
-    def close(self):
-        """picows closes a moment after its CLOSE; but the engine is writing that, and then ends the connection."""
-
-    def abort(self):
-        self.cut()
-
-    # -- what picows tells --
-
-    cpdef on_ws_connected(self, WSTransport transport):
-        tcp = transport.underlying_transport
-        self._tcp = tcp
-        transport.request = None  # nobody asks for them again, and they are half of a connection's memory
-        transport.response = None
-        _reroute(transport, self)
-        if tcp.get_write_buffer_size():
-            tcp.abort()  # the response did not fit into an empty socket: never let two write at once
-            return
+        if rest:
+            self._rest = bytearray(rest)
         try:
             self._driver.connected()
         except Exception:
             log.exception("a connection could not be opened")
             self.finish(1011)
+        if not self._paused:
+            self._hear_rest()
+        elif len(rest) > _HELD_MAX:
+            self.cut()
 
-    cpdef on_ws_disconnected(self, WSTransport transport):
-        self._closing = True
+    # -- for the driver --
+
+    def register(self, int wire, str connection_id, bint heartbeat_frames):
+        """Gives the outgoing side to the engine and returns its handle."""
+        self.handle = self._engine.register(self._fd, wire, connection_id, heartbeat_frames)
+        return self.handle
+
+    def pause(self):
+        """Hears nothing more, until `resume`."""
+        if self._tcp is not None and not self._closing:
+            self._paused = True
+            self._tcp.pause_reading()
+
+    def resume(self):
+        """Goes on with what had been read. Not to be called from `message`."""
+        if not self._paused or self._closing:
+            return
+        self._paused = False
+        self._hear_rest()
+        if not self._paused and self._tcp is not None:
+            self._tcp.resume_reading()
+
+    def finish(self, int code, str reason=""):
+        """Begins the closing handshake after all that was queued; nothing more is heard from the client."""
+        if self._tcp is None or self._closing:
+            return
+        self._end()
+        if self.handle:
+            self._engine.finish(self.handle, code, reason)
+            self._tcp.resume_reading()
+        else:
+            self._tcp.abort()
+
+    def cut(self):
+        """Ends the connection at once."""
+        if self._tcp is not None:
+            self._end()
+            self._tcp.abort()
+
+    # -- what the transport tells --
+
+    def get_buffer(self, Py_ssize_t size_hint):
+        """The room for what is read next (asyncio.BufferedProtocol)."""
+        return self._reader._room
+
+    def buffer_updated(self, Py_ssize_t size):
+        """So many bytes were read into it."""
+        cdef const char *data = PyByteArray_AS_STRING(self._reader._buffer)
+        cdef Py_ssize_t used
+        if self._closing:
+            self._counted += size
+            if self._counted > _DROPPED_MAX and self._tcp is not None:
+                self._tcp.abort()
+        elif self._rest is None:
+            used = self._hear(data, size)
+            if used < size and not self._closing:
+                self._rest = PyByteArray_FromStringAndSize(data + used, size - used)
+        else:
+            used = len(self._rest)
+            PyByteArray_Resize(self._rest, used + size)
+            memcpy(PyByteArray_AS_STRING(self._rest) + used, data, size)
+            self._hear_rest()
+
+    def eof_received(self):
+        """The client has closed its side: the transport is to close too."""
+        return False
+
+    def connection_lost(self, exc):
+        """The socket is about to be closed."""
+        cdef linger reset
+        self._end()
         if self.handle:
             self._engine.unregister(self.handle)
-        _forget_unsent(self._tcp)
+        # The kernel drops what the peer has not taken, instead of keeping it for a peer that never will. After an
+        # orderly end nothing is left to drop; any other end is a reset, so that the peer learns of it as well.
+        reset.l_onoff, reset.l_linger = 1, 0
+        setsockopt(self._fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset))
         driver, gone = self._driver, self._gone
-        self._tcp = self._driver = self._gone = self._fragments = None
+        self._tcp = self._driver = self._gone = None
         try:
             driver.disconnected()
         finally:
             gone()
 
-    cpdef pause_writing(self):
-        pass
+    cdef _end(self):
+        """Hears nothing from now on."""
+        if not self._closing:
+            self._closing = True
+            self._counted = 0
+        self._rest = None
+        self._fragments = None
+        self._ping = None
 
-    cpdef resume_writing(self):
-        pass
+    # -- frames --
 
-    cpdef on_ws_frame(self, WSTransport transport, WSFrame frame):
-        cdef int kind
-        if self._closing:
+    cdef _hear_rest(self):
+        cdef bytearray rest = self._rest
+        cdef Py_ssize_t used
+        if rest is None:
             return
-        if self.handle:
+        used = self._hear(PyByteArray_AS_STRING(rest), len(rest))
+        if used and not self._closing:
+            self._rest = rest[used:] if used < len(rest) else None
+
+    cdef Py_ssize_t _hear(self, const char *data, Py_ssize_t size) except -1:
+        """Takes the whole frames at the beginning, unless it is paused or the closing begins; how many bytes those are.
+
+        Nothing is read from any connection meanwhile: `data` stays as it is.
+        """
+        cdef Py_ssize_t used = 0, length
+        while not self._paused and not self._closing:
+            length = _frame_bytes(<const uint8_t *> data + used, size - used)
+            if length == 0 or length > size - used:
+                break
+            try:
+                self._frame(self._reader.parse(data + used, length))
+            except _Refused as refused:
+                self.finish(refused.code, refused.reason)
+            except Exception:
+                log.exception("a message could not be dealt with")
+                self.finish(1011)
+            used += length
+        if used and self.handle and not self._closing:
             self._engine.heard(self.handle)
-        kind = frame.msg_type
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            if self._ping is not None:
+                self._engine.send(self.handle, self._ping, 10)
+        self._ping = None
+        return used
+
+    cdef _frame(self, bytes payload):
+        cdef int kind = self._reader.kind
+        if self._reader.reserved:
             self.finish(1002, "reserved bits are set")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY or kind == WSMsgType.CONTINUATION:
-            self._data(frame, kind)
+            self._data(payload, kind, self._reader.fin)
         elif kind == WSMsgType.PING:
-            self._ping = PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size)
+            self._ping = payload
         elif kind == WSMsgType.CLOSE:
-            self._peer_closes(frame)
-        if frame.last_in_buffer and self._ping is not None:
-            if self.handle and not self._closing:
-                self._engine.send(self.handle, self._ping, 10)
-            self._ping = None
+            self._peer_closes(payload)
 
-    cdef _data(self, WSFrame frame, int kind):
-        cdef bytes payload = PyBytes_FromStringAndSize(frame.payload_ptr, frame.payload_size)
+    cdef _data(self, bytes payload, int kind, bint fin):
         if kind == WSMsgType.CONTINUATION:
             if self._fragments is None:
                 self.finish(1002, "a continuation of nothing")
@@ -223,20 +406,20 @@ cdef class Listener(WSListener):
         elif self._fragments is not None:
             self.finish(1002, "a new message inside a fragmented one")
             return
-        elif frame.fin:
+        elif fin:
             self._deliver(payload, kind == WSMsgType.TEXT)
             return
         else:
             self._fragments = []
-            self._fragment_bytes = 0
+            self._counted = 0
             self._text = kind == WSMsgType.TEXT
         self._fragments.append(payload)
-        self._fragment_bytes += frame.payload_size
-        if self._fragment_bytes > _message_bytes:
+        self._counted += PyBytes_GET_SIZE(payload)
+        if self._counted > _message_bytes:
             self.finish(1009, "the message is too big")
         elif len(self._fragments) > _fragments_max:
             self.finish(1008, "the message has too many fragments")
-        elif frame.fin:
+        elif fin:
             payload = b"".join(self._fragments)
             self._fragments = None
             self._deliver(payload, self._text)
@@ -250,113 +433,14 @@ cdef class Listener(WSListener):
                 return
         self._driver.message(payload, is_text)
 
-    cdef _peer_closes(self, WSFrame frame):
+    cdef _peer_closes(self, bytes payload):
         """Answers CLOSE with the same code, or 1002 for one that must not be sent (RFC 6455 §7.4)."""
-        cdef int code = frame.get_close_code() if frame.payload_size else 1000
+        cdef int code = int.from_bytes(payload[:2], "big") if payload else 1000
         if 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999:
             self.finish(code)
         else:
             self.finish(1002, "the close code is not valid")
 
 
-cdef _forget_unsent(tcp):
-    """Makes the kernel drop what the peer has not taken, instead of keeping it for a peer that never will.
-
-    After an orderly end nothing is left to drop; any other end is a reset, so that the peer learns of it as well.
-    """
-    tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-
-cdef int _reroute(WSTransport transport, object writer) except -1:
-    """Makes `writer` take what picows writes, and its attempts to close."""
-    transport._is_aiofn_transport = False
-    transport._write_buffer = MemoryBuffer(0)  # 1 KiB otherwise, kept for a CLOSE that most never write
-    transport._tr_get_write_buffer_size = _one
-    transport._tr_write = writer
-    transport.underlying_transport = writer
-
-
-def hand_over(transport, str key, Listener listener, bytes rest):
-    """Lets picows speak WebSocket on a transport whose client asked for it with Sec-WebSocket-Key `key`.
-
-    `rest` is what arrived after the request. The request that picows sees is our own wording of the client's: it holds
-    what the handshake is about and nothing else. The write buffer of `transport` must be empty.
-    """
-    protocol = WSProtocol(
-        None,  # host and port: of a client
-        None,  # path: of a client
-        False,  # a server
-        lambda request: listener,
-        _quiet,
-        True,  # an exception of the listener closes the connection
-        None,  # no time limit: the request is complete
-        False, 10, 10, 1,  # no pings: the engine's
-        False,  # no pongs: ours
-        _message_bytes,
-        None,  # extra headers: of a client
-        _READ_BUFFER,
-    )
-    transport.pause_reading()
-    transport.set_protocol(protocol)
-    protocol.connection_made(transport)
-    transport.resume_reading()
-    _feed(protocol, (
-        f"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        f"Sec-WebSocket-Key: {key}\r\n\r\n"
-    ).encode())
-    while rest and transport.get_protocol() is protocol and not transport.is_closing():
-        _feed(protocol, rest[:_READ_BUFFER // 2])
-        rest = rest[_READ_BUFFER // 2:]
-
-
-def _feed(protocol, bytes data):
-    """Hands bytes to picows as its transport would."""
-    while data:
-        room = protocol.get_buffer(-1)
-        part = data[:len(room)]
-        room[:len(part)] = part
-        protocol.buffer_updated(len(part))
-        data = data[len(part):]
-
-
-class _Probe:
-    """As much of a transport, a socket and a loop as picows' own transport needs to be made."""
-
-    def get_extra_info(self, name):
-        return self if name == "socket" else None
-
-    def fileno(self):
-        return -1
-
-    def get_write_buffer_size(self):
-        return 0
-
-    def write(self, data):
-        raise ImportError("picows writes past the engine: this version of picows is not the one fanout is made for")
-
-    close = abort = create_future = fileno
-
-
-def _check_picows():
-    """Raises ImportError unless picows' writes and closes can be taken over in the way that `Listener` relies on."""
-    taken = []
-
-    class Writer:
-        def __call__(self, data):
-            taken.append(bytes(data))
-
-        def close(self):
-            taken.append(b"close")
-
-    if not picows.__version__.startswith("2.3."):
-        raise ImportError(f"fanout is made for picows 2.3, not {picows.__version__}")
-    probe = _Probe()
-    cdef WSTransport transport = WSTransport(False, probe, _quiet, probe)
-    _reroute(transport, Writer())
-    transport.send_close(WSCloseCode.PROTOCOL_ERROR, b"x")
-    transport.disconnect()
-    if taken != [b"\x88\x03\x03\xeax", b"close"]:
-        raise ImportError("picows' writes cannot be taken over: this version is not the one fanout is made for")
-
-
-_check_picows()
+if not picows.__version__.startswith("2.3."):
+    raise ImportError(f"fanout is made for picows 2.3, not {picows.__version__}")

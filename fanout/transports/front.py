@@ -17,6 +17,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Final, cast
 
 import orjson
@@ -29,8 +30,8 @@ __all__ = ["Front", "UpgradeHandler"]
 
 log = logging.getLogger(__name__)
 
-UpgradeHandler = Callable[[asyncio.Transport, Request, bytes, Callable[[], None]], None]
-"""Takes a transport over, with the request for it, the bytes after that, and what to call once it is gone."""
+UpgradeHandler = Callable[[asyncio.Transport, int, Request, bytes, Callable[[], None]], None]
+"""Takes a transport over, with its descriptor, the request, the bytes after that, and what to call once it is gone."""
 
 _HEAD_SECONDS: Final = 5.0
 _BODY_SECONDS: Final = 30.0
@@ -64,8 +65,9 @@ class Front:
         task.add_done_callback(self._adopting.discard)
 
     async def _adopt(self, accepted: socket.socket) -> None:
+        speak = partial(_Connection, self, accepted.fileno())
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(lambda: _Connection(self), accepted)
+            await asyncio.get_running_loop().connect_accepted_socket(speak, accepted)
         except OSError:  # gone already
             accepted.close()
             self._open -= 1
@@ -103,11 +105,12 @@ class _Connection(asyncio.Protocol):
     """One client, while it speaks HTTP."""
 
     __slots__ = (
-        "_answering", "_closing", "_drained", "_eof", "_front", "_reader", "_timer", "_timer_kind", "_transport",
+        "_answering", "_closing", "_drained", "_eof", "_fd", "_front", "_reader", "_timer", "_timer_kind", "_transport",
     )  # fmt: skip
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Front, fd: int) -> None:
         self._front = front
+        self._fd = fd
         self._reader = RequestReader()
         self._transport: asyncio.Transport
         self._answering: asyncio.Task[None] | None = None
@@ -229,7 +232,7 @@ class _Connection(asyncio.Protocol):
             self._transport.abort()  # from now on another writer owns the socket: nothing of ours may still be queued
             self._front.gone()
             return
-        self._front.upgrade(self._transport, request, upgrade.rest, self._front.gone)
+        self._front.upgrade(self._transport, self._fd, request, upgrade.rest, self._front.gone)
 
     # -- the end --
 

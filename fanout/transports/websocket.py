@@ -3,15 +3,17 @@
 - Effects are carried out in their order, and all of them before the session is handed anything else.
 - A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
-- A client with 1000 messages under way is not read from until half of them are answered. What had been read by then
-  waits here, as much as one read holds: so each client takes one large publish's time of the loop and no more.
+- A client with 1000 messages under way is not heard until half of them are answered: so each client takes one large
+  publish's time of the loop and no more.
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
 Everything belongs to the event loop.
 """
 
 import asyncio
+import base64
 import contextlib
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,7 @@ from fanout.session import connection
 from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
 from fanout.session.params import requested_wire
 from fanout.session.session import Session
-from fanout.transports._websocket import Listener, hand_over
+from fanout.transports._websocket import Reader, WebSocket
 from fanout.transports.http import Request
 from fanout.types import OutMessage
 from fanout.wire import JSON, decode, encode
@@ -33,10 +35,10 @@ __all__ = ["Connections", "Opener", "Publisher"]
 log = logging.getLogger(__name__)
 
 _HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
-_EARLY_MAX: Final = 16  # messages from a client that is held; no SDK sends one
 _PENDING_MAX: Final = 1_000  # messages: one publish of the largest, or as many small ones as keep the log busy
 _CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
 _OPENED_PER_TURN: Final = 64
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 
 class Publisher(Protocol):
@@ -74,6 +76,7 @@ class Connections:
         self.ready = ready
         self.clock = clock
         self.opened = 0  # connections that came up, ever, those refused in band among them
+        self._reader = Reader()
         self._by_handle: dict[int, _Driver] = {}
         self._held: dict[_Driver, None] = {}  # bounded by the listener's limit of connections
         self._opening: asyncio.Task[None] | None = None
@@ -83,11 +86,14 @@ class Connections:
         """Connections that are open or held."""
         return len(self._by_handle) + len(self._held)
 
-    def accept(self, transport: asyncio.Transport, request: Request, rest: bytes, gone: Callable[[], None]) -> None:
+    def accept(
+        self, transport: asyncio.Transport, fd: int, request: Request, rest: bytes, gone: Callable[[], None]
+    ) -> None:
         """Takes over a transport whose client asked to speak WebSocket; an `UpgradeHandler` of the front."""
         driver = _Driver(self, request)
-        driver.link = Listener(self.engine, driver, gone)
-        hand_over(transport, request.header("sec-websocket-key"), driver.link, rest)
+        driver.link = WebSocket(self._reader, self.engine, driver, gone)
+        transport.write(_switching(request.header("sec-websocket-key")))
+        driver.link.start(transport, fd, rest)
 
     def event(self, kind: str, handle: int, argument: int) -> None:
         """Takes one event of the engine's. Those of connections that are gone, and other kinds, are ignored."""
@@ -160,11 +166,10 @@ class _Driver:
     """One connection. `link` is its WebSocket; the three methods after `__init__` are what that reports."""
 
     __slots__ = (
-        "_early", "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_unheard",
-        "_wire", "link",
+        "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_wire", "link",
     )  # fmt: skip
 
-    link: Listener
+    link: WebSocket
 
     def __init__(self, node: Connections, request: Request) -> None:
         self._node = node
@@ -172,19 +177,16 @@ class _Driver:
         self._session: Session | None = None
         self._wire = requested_wire(request.query)
         self._handle = 0
-        self._early: list[tuple[bytes, bool]] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
         self._pending = 0  # messages under way; a retry counts as one
         self._paused = False
-        self._unheard: deque[tuple[bytes, bool]] | None = None  # came with the message that paused us
 
     def connected(self) -> None:
         """The handshake is done."""
         if self._node.ready.is_set():
             self.open()
             return
-        self._early = []
         self.link.pause()
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._send_away)
         self._node.hold(self)
@@ -192,13 +194,7 @@ class _Driver:
     def message(self, payload: bytes, is_text: bool) -> None:
         """The client has sent one whole message."""
         session = self._session
-        if session is None:
-            self._keep_early(payload, is_text)
-            return
-        if self._paused:
-            self._unheard = self._unheard or deque()
-            self._unheard.append((payload, is_text))
-            return
+        assert session is not None  # a client that is held, or was refused, is not heard
         if is_text != (self._wire == JSON):
             wrong = error(40000, "text frames are JSON and binary frames MessagePack, as `format` asked for")
             self._run(partial(session.fail, wrong))
@@ -215,7 +211,6 @@ class _Driver:
         self._cancel_timer()
         self._node.left(self._handle, self)
         self._handle = 0
-        self._unheard = None
         if self._session is not None:
             self._session.closed()
 
@@ -238,9 +233,6 @@ class _Driver:
         session.deliver = self._deliver
         self._run(session.open)
         self.link.resume()
-        early, self._early = self._early, None
-        for payload, is_text in early or ():
-            self.message(payload, is_text)
 
     def lost(self, attachment: int) -> None:
         """The engine stopped delivering an attachment because its continuity was lost."""
@@ -331,15 +323,10 @@ class _Driver:
             asyncio.get_running_loop().call_soon(self._go_on)  # after the answers, and when others had their turn
 
     def _go_on(self) -> None:
-        """Hears the client again, first what had been read before."""
         if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
             return
         self._paused = False
-        while self._unheard and not self._paused:
-            self.message(*self._unheard.popleft())
-        if not self._paused:
-            self._unheard = None
-            self.link.resume()
+        self.link.resume()
 
     # -- before the session --
 
@@ -347,17 +334,8 @@ class _Driver:
         self._handle = self.link.register(self._wire, connection_id, heartbeats)
         self._node.entered(self._handle, self)
 
-    def _keep_early(self, payload: bytes, is_text: bool) -> None:
-        if self._early is None:
-            return  # the client was refused and is being told
-        if len(self._early) >= _EARLY_MAX:
-            self.cut()
-            return
-        self._early.append((payload, is_text))
-
     def _send_away(self) -> None:
         self._cancel_timer()
-        self._early = None
         self._register("", heartbeats=False)
         self._run(partial(connection.disconnected, error(80003, "this node is not ready yet")))
 
@@ -365,3 +343,12 @@ class _Driver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _switching(key: str) -> bytes:
+    """The answer to an opening handshake (RFC 6455 §4.2.2)."""
+    accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+    )

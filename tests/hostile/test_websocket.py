@@ -102,6 +102,18 @@ async def test_large_frames_that_never_end_cost_one_frame_each() -> None:
             await wire.close()
 
 
+async def test_half_frames_cost_what_was_sent() -> None:
+    async with attacked_node() as door:
+        wires = [await connected(door) for _ in range(300)]
+        before = resident()
+        for wire in wires:
+            await wire.say(client_frame(1, b"x" * 500_000)[:2_000])  # announced, and never sent
+        await asyncio.sleep(0.2)
+        assert resident() - before < 300 * 8_192
+        for wire in wires:
+            await wire.close()
+
+
 async def test_data_poured_into_a_closing_connection_is_cut_off() -> None:
     async with attacked_node() as door:
         wire = await connected(door)

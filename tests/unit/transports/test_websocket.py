@@ -65,6 +65,61 @@ async def test_masking_is_undone() -> None:
         await wire.close()
 
 
+async def test_frames_in_pieces_are_their_connections_own() -> None:
+    """All connections share one parser: what one has not finished is nobody else's."""
+    async with native_front_door() as door:
+        wires = [await connected(door) for _ in range(3)]
+        frames = [client_frame(1, b'{"action":0,"id":"%d%s"}' % (n, b"x" * 200 * n)) for n in range(3)]
+        for index in range(len(frames[2])):
+            for wire, told in zip(wires, frames, strict=True):
+                if told[index : index + 1]:
+                    await wire.say(told[index : index + 1])
+            await asyncio.sleep(0)
+        for number, wire in enumerate(wires):
+            assert (await wire.message())["id"] == f"{number}{'x' * 200 * number}"
+            await wire.close()
+
+
+async def test_a_frame_of_the_largest_size_in_pieces_and_what_follows_it() -> None:
+    async with native_front_door() as door:
+        wire = await connected(door)
+        largest = b'{"action":0,"id":"h"}'.ljust(MESSAGE_BYTES)
+        for _ in range(2):
+            await wire.say(client_frame(1, largest) + client_frame(1, HEARTBEAT))
+            for _ in range(2):
+                assert await wire.message() == {"action": 0, "id": "h"}
+        await wire.close()
+
+
+async def test_what_came_before_a_broken_frame_is_heard() -> None:
+    async with native_front_door() as door:
+        for _ in range(3):
+            wire = await connected(door)
+            await wire.say(client_frame(1, HEARTBEAT) + client_frame(3, b""))
+            assert await wire.message() == {"action": 0, "id": "h"}
+            assert await wire.closed_with() == 1002
+            await wire.close()
+
+
+async def test_a_failure_of_the_drivers_ends_its_connection_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with native_front_door() as door:
+        wire, other = await connected(door), await connected(door)
+
+        def fails(*_: Any) -> Any:
+            raise RuntimeError("no")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(websocket, "decode", fails)
+            await wire.say(client_frame(1, HEARTBEAT) * 2)
+            assert await wire.closed_with() == 1011
+        assert [record.levelno for record in caplog.records] == [logging.ERROR]
+        await alive(other)
+        for each in (wire, other):
+            await each.close()
+
+
 async def test_only_the_newest_of_pings_that_came_together_is_answered() -> None:
     async with native_front_door() as door:
         wire = await connected(door)
@@ -369,7 +424,7 @@ async def test_a_held_client_that_floods_is_cut() -> None:
     async with native_front_door() as door:
         door.ready.clear()
         wire = await Wire.open(door)
-        await wire.say(upgrade() + client_frame(1, HEARTBEAT) * 40)
+        await wire.say(upgrade() + client_frame(1, HEARTBEAT) * 1000)
         await wire.head()
         assert await wire.end() == b""
         await wire.close()
