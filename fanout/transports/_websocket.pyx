@@ -216,6 +216,8 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     The driver answers `connected()`, `message(payload, is_text)` and `disconnected()`.
     """
 
+    data_received = None  # uvloop would keep what it calls of the protocol before, which is all of HTTP's state
+
     cdef Reader _reader
     cdef object _engine
     cdef object _driver
