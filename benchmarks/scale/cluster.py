@@ -37,6 +37,7 @@ class Node(Program):
         self.port = free_port()
         self._brokers = kafka.bootstrap.split(",")
         super().__init__(
+            *("setpriv", "--pdeathsig", "KILL"),  # a node outlives no test run, however that ends
             *(sys.executable, "-m", "fanout", "serve", "--port", str(self.port), "--data", data, "--key", KEY),
             *("--kafka", kafka.bootstrap, "--route", f"{topic}=#{{key}}", "--publish-topic", topic),
             *("--secret", SECRET, "--log-level", "warning"),

@@ -50,7 +50,7 @@ def storms(connect_us: float) -> dict[str, Storm]:
     return {
         "1 of 20 nodes is killed": one_lost,
         "the same, the balancer notices after 5 s": replace(one_lost, gone_share=1 / NODES, noticed_s=5),
-        "1 of 20 machines falls silent": replace(one_lost, window_s=10),
+        "1 of 20 machines falls silent, noticed 15 to 25 s later": replace(one_lost, window_s=10),
         "1 of 20 nodes drains over 10 s": replace(one_lost, window_s=10),
         "5 of 20 nodes are killed": quarter_lost,
         "5 of 20, listen queue of 16,384": replace(quarter_lost, queue=16_384),

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.scale.costs import Costs
 
-__all__ = ["CHECKS", "ORIGINS", "Check", "Figure", "Inputs", "Origin"]
+__all__ = ["CHECKS", "ORIGINS", "RESULTS", "Check", "Figure", "Inputs", "Origin"]
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks/results"
