@@ -32,7 +32,7 @@ class Feed:
             {
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
-                "linger.ms": 0,
+                "linger.ms": 1,
                 "queue.buffering.max.messages": WAITING_MAX,
             }
         )
