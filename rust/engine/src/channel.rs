@@ -61,6 +61,8 @@ pub struct Channel {
     /// When it was last used, by the node's clock.
     touched: AtomicI64,
     end: AtomicU64,
+    /// The last batch of records that had some for this channel.
+    batch: AtomicU64,
     ring: Mutex<Ring>,
 }
 /// Bytes for everyone who stands at the same place.
@@ -72,6 +74,17 @@ pub struct Frame {
     pub to: u64,
     /// Messages in it.
     pub messages: u32,
+}
+
+/// What was dropped of a ring.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Messages.
+    pub messages: usize,
+    /// Bytes they held, those of encodings and frames with them.
+    pub bytes: usize,
+    /// More are numbered below the limit.
+    pub more: bool,
 }
 
 /// What a cursor is given.
@@ -96,6 +109,7 @@ impl Channel {
             attachments: AtomicUsize::new(0),
             touched: AtomicI64::new(now_ms),
             end: AtomicU64::new(0),
+            batch: AtomicU64::new(0),
             ring: Mutex::new(Ring { born, ..Ring::default() }),
         }
     }
@@ -129,6 +143,9 @@ impl Channel {
     /// Bits of those who are now to be told of news: watchers that were not told before.
     pub fn announce(&self) -> u64 {
         let watchers = self.watchers.load(Ordering::SeqCst);
+        if watchers == 0 {
+            return 0;
+        }
         watchers & !self.pending.fetch_or(watchers, Ordering::SeqCst)
     }
 
@@ -162,10 +179,26 @@ impl Channel {
         (cost, end - 1)
     }
 
-    /// Drops the oldest message, unless it is numbered `limit` or higher. Returns the bytes freed.
-    pub fn drop_oldest(&self, limit: u64) -> Option<usize> {
+    /// Drops the oldest messages that are numbered below `limit`, at most so many.
+    pub fn drop_below(&self, limit: u64, most: usize) -> Dropped {
         let ring = &mut *self.ring.lock();
-        if ring.base >= limit { None } else { ring.pop() }
+        let mut dropped = Dropped::default();
+        while ring.base < limit && dropped.messages < most {
+            let Some(bytes) = ring.pop() else { break };
+            dropped.messages += 1;
+            dropped.bytes += bytes;
+        }
+        dropped.more = ring.base < limit.min(ring.end());
+        dropped
+    }
+
+    /// Whether this call is the first with the number of that batch. For the thread that delivers records alone.
+    pub fn is_first_of(&self, batch: u64) -> bool {
+        let is_first = self.batch.load(Ordering::Relaxed) != batch;
+        if is_first {
+            self.batch.store(batch, Ordering::Relaxed);
+        }
+        is_first
     }
 
     /// For each partition that fed this channel, one past the newest message that was dropped.
@@ -262,7 +295,7 @@ impl Channel {
             cursor += 1;
             if had.is_none_or(|had| !had.has(message)) {
                 let position = ring.print(&self.name, key, partitions, cursor, had);
-                taken.push(Taken { message: Arc::clone(message), position });
+                taken.push(Taken { message: message.clone(), position });
             }
         }
         Some((taken, cursor))
@@ -274,7 +307,7 @@ impl Channel {
     }
 
     /// The messages held, oldest first.
-    pub fn messages(&self) -> Vec<Arc<Message>> {
+    pub fn messages(&self) -> Vec<Message> {
         self.ring.lock().messages.iter().cloned().collect()
     }
 }
@@ -282,7 +315,7 @@ impl Channel {
 #[derive(Debug)]
 pub struct Taken {
     /// The message.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// Printed.
     pub position: String,
 }

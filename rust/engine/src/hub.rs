@@ -4,26 +4,29 @@
 //! bounded by age and by bytes with one queue: batches in the order in which they came. Old batches leave when their
 //! time is up, and sooner when all channels together hold too much.
 
+mod directory;
 mod history;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use directory::{Directory, OWN_REFERENCES};
 pub use history::{Page, PageQuery};
 
 use crate::channel::{Channel, Context, Located, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::{
-    CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX, CHANNELS_UNUSED_MAX, SHARDS_MAX,
+    BATCH_OVERHEAD, CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX,
+    CHANNELS_REVIEWED, CHANNELS_REVIEWED_PER_NEW, CHANNELS_UNUSED_MAX, MESSAGES_SWEPT, SHARDS_MAX,
 };
-use crate::message::serial;
+use crate::message::{Field, serial};
 use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
 use crate::record::Record;
-use crate::route::{Routed, Rules, is_channel_name};
+use crate::route::{Rule, Rules, Scratch, is_channel_name};
 use crate::stats::Stats;
 
 /// How a node is set up.
@@ -94,9 +97,9 @@ pub struct Hub {
     /// Counters.
     pub stats: Stats,
     partitions: Partitions,
-    channels: RwLock<HashMap<Arc<str>, Arc<Channel>>>,
-    /// At this number of channels those that are of no use are forgotten ahead of their time.
-    purge_at: AtomicUsize,
+    channels: RwLock<Directory>,
+    /// How far the search for unused channels has come in its round.
+    hand: AtomicUsize,
     next_id: AtomicU64,
     memory: AtomicUsize,
     dedup: Mutex<Dedup>,
@@ -107,8 +110,19 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct Intake {
     rules: Rules,
-    age: VecDeque<Batch>,
+    scratch: Scratch,
+    work: Work,
+}
+
+/// What is under way between a record and the shards.
+#[derive(Debug, Default)]
+struct Work {
+    /// The number of this call, by which a channel knows that it is among the dirty already.
+    batch: u64,
     dirty: Vec<(Arc<Channel>, u64)>,
+    age: VecDeque<Batch>,
+    /// Counted here while a batch lasts: counters that others read cost more than a record's other bookkeeping.
+    messages: u64,
 }
 
 /// What one batch of records brought to one channel.
@@ -131,7 +145,7 @@ impl Hub {
             stats: Stats::default(),
             partitions: Partitions::default(),
             channels: RwLock::default(),
-            purge_at: AtomicUsize::new(CHANNELS_UNUSED_MAX),
+            hand: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             memory: AtomicUsize::new(0),
             dedup: Mutex::new(Dedup::new(settings.key)),
@@ -179,80 +193,103 @@ impl Hub {
     /// Delivers records, in order within each partition. Records of partitions that were not assigned are refused and
     /// their number returned: a source that does that has a bug.
     pub fn ingest<'a>(&self, records: impl Iterator<Item = (Record<'a>, Routing<'a>)>, now_ms: i64) -> usize {
-        let intake = &mut *self.intake.lock();
-        let mut last: Option<Arc<Partition>> = None;
-        let mut refused = 0;
+        let Intake { rules, scratch, work } = &mut *self.intake.lock();
+        work.batch += 1;
+        let mut last: Option<(Arc<Partition>, Option<&Rule>)> = None;
+        let (mut count, mut bytes, mut repeated, mut refused) = (0, 0, 0, 0);
         for (record, routing) in records {
-            let same = last.take().filter(|p| p.number == record.partition && *p.topic == *record.topic);
-            let Some(partition) = same.or_else(|| self.partitions.find(record.topic, record.partition)) else {
+            let same = last.take().filter(|(p, _)| p.number == record.partition && *p.topic == *record.topic);
+            let found = same.or_else(|| {
+                let partition = self.partitions.find(record.topic, record.partition)?;
+                Some((partition, rules.of(record.topic)))
+            });
+            let Some((partition, rule)) = found else {
                 refused += 1;
                 continue;
             };
-            self.stats.records_in.add(1);
-            self.stats.bytes_in.add(record.value.map_or(0, <[u8]>::len) as u64);
+            count += 1;
+            bytes += record.value.map_or(0, <[u8]>::len) as u64;
             if record.offset < partition.next() {
-                self.stats.records_repeated.add(1);
+                repeated += 1;
             } else {
-                self.deliver(intake, &record, routing, &partition, now_ms);
+                match routing {
+                    Routing::Rules => self.deliver(work, rule, scratch, &record, &partition, now_ms),
+                    Routing::Given(names) => self.deliver_to(work, names, &record, &partition, now_ms),
+                }
                 partition.advance(record.offset + 1, record.epoch);
             }
-            last = Some(partition);
+            last = Some((partition, rule));
         }
-        self.announce(intake, now_ms);
-        self.expire(intake, now_ms);
+        self.stats.records_in.add(count);
+        self.stats.bytes_in.add(bytes);
+        self.stats.records_repeated.add(repeated);
+        self.stats.messages.add(std::mem::take(&mut work.messages));
+        self.announce(work, now_ms);
+        // At least as fast as they come; not all at once when they grow old after a flood.
+        self.expire(work, now_ms, 2 * count as usize + MESSAGES_SWEPT / 8);
         refused
     }
 
     fn deliver(
         &self,
-        intake: &mut Intake,
+        work: &mut Work,
+        rule: Option<&Rule>,
+        scratch: &mut Scratch,
         record: &Record<'_>,
-        routing: Routing<'_>,
         partition: &Arc<Partition>,
         now_ms: i64,
     ) {
-        match routing {
-            Routing::Rules => match intake.rules.route(record) {
-                Routed::Channel(name) => self.append(intake, &name, record, partition, now_ms),
-                Routed::Unmatched => self.stats.records_unrouted.add(1),
-                Routed::Unroutable => self.stats.records_unroutable.add(1),
-            },
-            Routing::Given([]) => self.stats.records_unrouted.add(1),
-            Routing::Given(names) if names.len() > CHANNELS_PER_RECORD_MAX => self.stats.records_unroutable.add(1),
-            Routing::Given(names) => {
-                for (index, name) in names.iter().enumerate() {
-                    if !is_channel_name(name) {
-                        self.stats.records_unroutable.add(1);
-                    } else if !names[..index].contains(name) {
-                        self.append(intake, name, record, partition, now_ms);
-                    }
-                }
+        let Some(rule) = rule else { return self.stats.records_unrouted.add(1) };
+        match rule.channel(record, scratch) {
+            Some(name) => self.append(work, name, record, partition, now_ms),
+            None => self.stats.records_unroutable.add(1),
+        }
+    }
+
+    fn deliver_to(
+        &self,
+        work: &mut Work,
+        names: &[&str],
+        record: &Record<'_>,
+        partition: &Arc<Partition>,
+        now_ms: i64,
+    ) {
+        if names.is_empty() {
+            return self.stats.records_unrouted.add(1);
+        }
+        if names.len() > CHANNELS_PER_RECORD_MAX {
+            return self.stats.records_unroutable.add(1);
+        }
+        for (index, name) in names.iter().enumerate() {
+            if !is_channel_name(name) {
+                self.stats.records_unroutable.add(1);
+            } else if !names[..index].contains(name) {
+                self.append(work, name, record, partition, now_ms);
             }
         }
     }
 
-    fn append(&self, intake: &mut Intake, name: &str, record: &Record<'_>, partition: &Arc<Partition>, now_ms: i64) {
+    fn append(&self, work: &mut Work, name: &str, record: &Record<'_>, partition: &Arc<Partition>, now_ms: i64) {
         let message = record.message(Arc::clone(partition));
-        if let Some(id) = message.meta(|meta| &meta.id) {
+        if let Some(id) = message.field(Field::Id) {
             let place = (record.offset, record.timestamp);
             if self.dedup.lock().observe(name, id, partition, place, now_ms).is_some() {
                 self.stats.duplicates.add(1);
                 return;
             }
         }
-        let channel = match intake.dirty.last() {
+        let channel = match work.dirty.last() {
             Some((channel, _)) if *channel.name == *name => Arc::clone(channel),
             _ => self.channel(name, now_ms),
         };
         let (cost, number) = channel.append(message);
         let memory = self.memory.fetch_add(cost, Ordering::Relaxed) + cost;
-        self.stats.messages.add(1);
-        match intake.dirty.last_mut() {
-            Some((last, to)) if Arc::ptr_eq(last, &channel) => *to = number + 1,
-            _ => intake.dirty.push((Arc::clone(&channel), number + 1)),
-        }
+        work.messages += 1;
         if memory > self.settings.history_bytes / CHANNEL_HISTORY_SHARE {
             self.squeeze_channel(&channel, number);
+        }
+        if channel.is_first_of(work.batch) {
+            work.dirty.push((channel, 0));
         }
     }
 
@@ -260,82 +297,97 @@ impl Hub {
     fn squeeze_channel(&self, channel: &Channel, newest: u64) {
         let share = self.settings.history_bytes / CHANNEL_HISTORY_SHARE;
         while channel.held().1 > share {
-            let Some(freed) = channel.drop_oldest(newest) else { return };
-            self.memory.fetch_sub(freed, Ordering::Relaxed);
+            let dropped = channel.drop_below(newest, 1);
+            if dropped.messages == 0 {
+                return;
+            }
+            self.memory.fetch_sub(dropped.bytes, Ordering::Relaxed);
             self.stats.messages_squeezed.add(1);
         }
     }
 
-    /// Tells the shards, once per batch.
-    fn announce(&self, intake: &mut Intake, now_ms: i64) {
-        let inboxes = self.inboxes.read();
+    /// Tells the shards, once per batch: each inbox is locked once, however many channels have news.
+    fn announce(&self, work: &mut Work, now_ms: i64) {
         let mut woken = 0;
-        for (channel, to) in intake.dirty.drain(..) {
+        for (channel, told) in &mut work.dirty {
             channel.touch(now_ms);
-            let told = channel.announce();
-            for inbox in inboxes.iter().filter(|inbox| inbox.bit & told != 0) {
-                inbox.dirty.lock().push(Arc::clone(&channel));
-            }
-            woken |= told;
-            intake.age.push_back(Batch { channel, to, arrived_ms: now_ms });
+            *told = channel.announce();
+            woken |= *told;
         }
-        inboxes.iter().filter(|inbox| inbox.bit & woken != 0).for_each(|inbox| (inbox.wake)());
+        let inboxes = self.inboxes.read();
+        for inbox in inboxes.iter().filter(|inbox| inbox.bit & woken != 0) {
+            let told = work.dirty.iter().filter(|(_, told)| inbox.bit & told != 0);
+            inbox.dirty.lock().extend(told.map(|(channel, _)| Arc::clone(channel)));
+            (inbox.wake)();
+        }
+        self.memory.fetch_add(work.dirty.len() * BATCH_OVERHEAD, Ordering::Relaxed);
+        let batches = work.dirty.drain(..).map(|(channel, _)| Batch { to: channel.end(), channel, arrived_ms: now_ms });
+        work.age.extend(batches);
     }
 
-    /// Forgets what is too old or too much. To be called about once a second when no records come.
-    pub fn sweep(&self, now_ms: i64) {
+    /// Forgets what is too old or too much, as much of it as one call may take. To be called about twice a second, and
+    /// again soon if it says that more is due.
+    pub fn sweep(&self, now_ms: i64) -> bool {
         self.dedup.lock().expire(now_ms);
-        self.expire(&mut self.intake.lock(), now_ms);
-        self.forget_unused(now_ms - CHANNEL_IDLE_MS.max(self.settings.history_ms));
+        let more = self.expire(&mut self.intake.lock().work, now_ms, MESSAGES_SWEPT);
+        self.review(CHANNELS_REVIEWED, now_ms - CHANNEL_IDLE_MS.max(self.settings.history_ms));
+        more
     }
 
-    /// Forgets the channels that nobody holds, that hold nothing, and that were last used before `horizon_ms`.
-    fn forget_unused(&self, horizon_ms: i64) {
+    /// Looks at the next `count` channels and forgets those that nobody holds, that hold nothing, and that were last
+    /// used before `horizon_ms`.
+    fn review(&self, count: usize, horizon_ms: i64) {
+        let hand = self.hand.fetch_add(count, Ordering::Relaxed);
         let unused: Vec<_> = {
             let channels = self.channels.read();
             let is_unused = |channel: &&Arc<Channel>| {
-                channel.attachments() == 0 && channel.touched() < horizon_ms && Arc::strong_count(channel) == 1
+                channel.attachments() == 0
+                    && channel.touched() < horizon_ms
+                    && Arc::strong_count(channel) == OWN_REFERENCES
             };
-            channels.values().filter(is_unused).map(|channel| Arc::clone(&channel.name)).collect()
+            channels.next(hand, count).filter(is_unused).map(|channel| Arc::clone(&channel.name)).collect()
         };
-        for name in &unused {
-            self.forget(name);
-        }
-        // What is left is held by attachments or messages, which have bounds of their own. Doubling keeps the cost of
-        // looking through all of them small for each channel made.
-        let left = self.channels.read().len();
-        self.purge_at.store(CHANNELS_UNUSED_MAX.max(left * 2), Ordering::Relaxed);
+        unused.iter().for_each(|name| self.forget(name));
     }
 
-    fn expire(&self, intake: &mut Intake, now_ms: i64) {
-        while let Some(batch) = intake.age.front() {
-            let counter = if batch.arrived_ms + self.settings.history_ms < now_ms {
-                &self.stats.messages_expired
-            } else if self.memory.load(Ordering::Relaxed) > self.settings.history_bytes {
-                &self.stats.messages_squeezed
-            } else {
-                return;
-            };
-            while let Some(freed) = batch.channel.drop_oldest(batch.to) {
-                self.memory.fetch_sub(freed, Ordering::Relaxed);
-                counter.add(1);
-            }
+    /// Drops the batches that are too old, at most so many messages, and those that are too much. Whether more are too
+    /// old.
+    fn expire(&self, work: &mut Work, now_ms: i64, mut most: usize) -> bool {
+        while let Some(batch) = work.age.front() {
             let squeezed = self.memory.load(Ordering::Relaxed) > self.settings.history_bytes;
-            let Some(Batch { channel, .. }) = intake.age.pop_front() else { return };
+            let is_old = batch.arrived_ms + self.settings.history_ms < now_ms;
+            let (counter, limit) = match (is_old, squeezed) {
+                (true, false) if most == 0 => return true,
+                (true, false) => (&self.stats.messages_expired, most),
+                (true, true) => (&self.stats.messages_expired, usize::MAX),
+                (false, true) => (&self.stats.messages_squeezed, usize::MAX),
+                (false, false) => return false,
+            };
+            let dropped = batch.channel.drop_below(batch.to, limit);
+            self.memory.fetch_sub(dropped.bytes, Ordering::Relaxed);
+            counter.add(dropped.messages as u64);
+            most = most.saturating_sub(dropped.messages.max(1));
+            if dropped.more {
+                continue;
+            }
+            self.memory.fetch_sub(BATCH_OVERHEAD, Ordering::Relaxed);
+            let squeezed = self.memory.load(Ordering::Relaxed) > self.settings.history_bytes;
+            let Some(Batch { channel, .. }) = work.age.pop_front() else { return false };
             if squeezed && channel.held().0 == 0 && channel.attachments() == 0 {
                 let name = Arc::clone(&channel.name);
                 drop(channel);
                 self.forget(&name);
             }
         }
+        false
     }
 
     /// Forgets a channel that nobody holds and that holds nothing. What it dropped is remembered for all together.
-    fn forget(&self, name: &Arc<str>) {
+    fn forget(&self, name: &str) {
         let mut channels = self.channels.write();
         // Under this lock nobody can come by another reference.
         let Some(channel) = channels.get(name) else { return };
-        if Arc::strong_count(channel) > 1 || channel.held().0 > 0 || channel.attachments() > 0 {
+        if Arc::strong_count(channel) > OWN_REFERENCES || channel.held().0 > 0 || channel.attachments() > 0 {
             return;
         }
         let partitions = self.partitions.list();
@@ -343,7 +395,7 @@ impl Hub {
             partitions[usize::from(index)].forget(dropped);
         }
         channels.remove(name);
-        self.memory.fetch_sub(CHANNEL_OVERHEAD, Ordering::Relaxed);
+        self.memory.fetch_sub(CHANNEL_OVERHEAD + name.len(), Ordering::Relaxed);
     }
 
     /// The channel of that name, made if need be.
@@ -355,20 +407,20 @@ impl Hub {
             }
             channels.len()
         };
-        if count >= self.purge_at.load(Ordering::Relaxed) {
-            self.forget_unused(i64::MAX);
+        if count >= CHANNELS_UNUSED_MAX {
+            // More are looked at than made: so many unused ones are never left over.
+            self.review(CHANNELS_REVIEWED_PER_NEW, i64::MAX);
         }
         let mut channels = self.channels.write();
         if let Some(channel) = channels.get(name) {
             return Arc::clone(channel);
         }
-        let name: Arc<str> = name.into();
         let born: Box<[i64]> = self.partitions.list().iter().map(|partition| partition.forgotten()).collect();
         let born = born.iter().any(|&offset| offset > 0).then_some(born);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let channel = Arc::new(Channel::new(Arc::clone(&name), id, born, now_ms));
-        channels.insert(name, Arc::clone(&channel));
-        self.memory.fetch_add(CHANNEL_OVERHEAD, Ordering::Relaxed);
+        let channel = Arc::new(Channel::new(name.into(), id, born, now_ms));
+        channels.insert(Arc::clone(&channel));
+        self.memory.fetch_add(CHANNEL_OVERHEAD + name.len(), Ordering::Relaxed);
         channel
     }
 

@@ -1,6 +1,13 @@
-//! One publication: parsed once, stored once, and encoded once per wire by whoever needs it first.
+//! One publication: stored once, in one piece of memory, and encoded once per wire by whoever needs it first.
+//!
+//! What a plain record holds (text, JSON, anything) is found out when it is first encoded and not when it is read: most
+//! of what a node reads, nobody on it may be listening to.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use once_cell::race::OnceBox;
+use triomphe::ThinArc;
 
 use crate::limits::MESSAGE_OVERHEAD;
 use crate::partition::Partition;
@@ -8,83 +15,155 @@ use crate::wire::Wire;
 
 /// The payload.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Data {
+pub enum Data<'a> {
     /// There is none.
     None,
     /// Text as it was published.
-    Text(Box<str>),
+    Text(&'a str),
     /// A JSON object or array from a producer that knows nothing of us: text, with `json` for its encoding.
-    Json(Box<str>),
+    Json(&'a str),
     /// Bytes.
-    Binary(Box<[u8]>),
+    Binary(&'a [u8]),
 }
 
-impl Data {
-    fn len(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Text(text) | Self::Json(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-        }
-    }
+/// How a message's bytes are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// There is no data.
+    None,
+    /// Text, as far as it is UTF-8.
+    Text,
+    /// Bytes.
+    Binary,
+    /// As what they turn out to be: JSON, text or bytes.
+    Plain,
 }
 
 /// What a client's publish says beside its payload; a plain record has none of it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Meta {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
     /// By which a repeat is recognised.
-    pub id: Option<Box<str>>,
+    Id,
     /// The message's name.
-    pub name: Option<Box<str>>,
+    Name,
     /// What is left to decode of the data.
-    pub encoding: Option<Box<str>>,
+    Encoding,
     /// Who published.
-    pub client_id: Option<Box<str>>,
+    ClientId,
     /// Over which connection.
-    pub connection_id: Option<Box<str>>,
+    ConnectionId,
     /// JSON text.
-    pub extras: Option<Box<str>>,
+    Extras,
 }
 
-/// One publication in a channel's ring.
+/// How many there are.
+pub const FIELDS: usize = Field::Extras as usize + 1;
+
+/// Every field of a message, by [`Field`].
+pub type Fields<'a> = [Option<&'a str>; FIELDS];
+
+/// One publication in a channel's ring. A clone is another reference to it.
+///
+/// Behind the head lie the data and, if it has fields, their texts and then their lengths (little-endian, one more than
+/// it is, so that 0 stands for none).
+#[derive(Debug, Clone)]
+pub struct Message(ThinArc<Head, u8>);
+
+/// What is of fixed size in a message.
 #[derive(Debug)]
-pub struct Message {
+pub struct Head {
     /// Where it lies in the log.
     pub partition: Arc<Partition>,
     /// Its offset there.
     pub offset: i64,
     /// The record's, in ms.
     pub timestamp: i64,
-    /// The payload.
-    pub data: Data,
-    /// None for a plain record.
-    pub meta: Option<Box<Meta>>,
-    json: OnceLock<Box<[u8]>>,
-    msgpack: OnceLock<Box<[u8]>>,
+    kind: Kind,
+    has_fields: bool,
+    json: OnceBox<Box<[u8]>>,
+    msgpack: OnceBox<Box<[u8]>>,
+}
+
+const LENGTHS: usize = FIELDS * size_of::<u32>();
+
+impl Deref for Message {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.0.header.header
+    }
 }
 
 impl Message {
     /// A message at its place in the log.
-    pub fn new(partition: Arc<Partition>, offset: i64, timestamp: i64, data: Data, meta: Option<Box<Meta>>) -> Self {
-        Self { partition, offset, timestamp, data, meta, json: OnceLock::new(), msgpack: OnceLock::new() }
+    pub fn new(
+        partition: Arc<Partition>,
+        (offset, timestamp): (i64, i64),
+        kind: Kind,
+        data: &[u8],
+        fields: Option<&Fields<'_>>,
+    ) -> Self {
+        let (json, msgpack) = (OnceBox::new(), OnceBox::new());
+        let head = Head { partition, offset, timestamp, kind, has_fields: fields.is_some(), json, msgpack };
+        let Some(fields) = fields else { return Self(ThinArc::from_header_and_slice(head, data)) };
+        let texts: usize = fields.iter().flatten().map(|text| text.len()).sum();
+        let mut bytes = Vec::with_capacity(data.len() + texts + LENGTHS);
+        bytes.extend_from_slice(data);
+        let mut lengths = [0u32; FIELDS];
+        for (length, text) in lengths.iter_mut().zip(fields) {
+            // Text longer than 4 GiB fits in no record of any log.
+            let Some(text) = text.filter(|text| text.len() < u32::MAX as usize) else { continue };
+            bytes.extend_from_slice(text.as_bytes());
+            *length = text.len() as u32 + 1;
+        }
+        lengths.iter().for_each(|length| bytes.extend_from_slice(&length.to_le_bytes()));
+        Self(ThinArc::from_header_and_slice(head, &bytes))
+    }
+
+    /// The lengths of the fields, each plus one, and the bytes before them.
+    fn parts(&self) -> (&[u8], [usize; FIELDS]) {
+        let bytes = &self.0.slice;
+        if !self.has_fields {
+            return (bytes, [0; FIELDS]);
+        }
+        let (bytes, packed) = bytes.split_at(bytes.len() - LENGTHS);
+        let mut lengths = [0; FIELDS];
+        for (length, packed) in lengths.iter_mut().zip(packed.chunks_exact(size_of::<u32>())) {
+            *length = u32::from_le_bytes(packed.try_into().expect("a chunk of that size")) as usize;
+        }
+        (bytes, lengths)
     }
 
     /// A field of what the publisher said.
-    pub fn meta(&self, field: impl Fn(&Meta) -> &Option<Box<str>>) -> Option<&str> {
-        self.meta.as_deref().and_then(|meta| field(meta).as_deref())
+    pub fn field(&self, field: Field) -> Option<&str> {
+        if !self.has_fields {
+            return None;
+        }
+        let (bytes, lengths) = self.parts();
+        let behind: usize = lengths[field as usize + 1..].iter().map(|length| length.saturating_sub(1)).sum();
+        let len = lengths[field as usize].checked_sub(1)?;
+        let end = bytes.len() - behind;
+        Some(str::from_utf8(&bytes[end - len..end]).expect("it was text when it was put there"))
     }
 
-    /// The encoding that receivers are told.
-    pub fn encoding(&self) -> Option<&str> {
-        match self.data {
-            Data::Json(_) => Some("json"),
-            _ => self.meta(|meta| &meta.encoding),
-        }
+    /// The payload, and the encoding that receivers are told. Looks through all of it: once per encoding, not more.
+    pub fn data(&self) -> (Data<'_>, Option<&str>) {
+        let (bytes, lengths) = self.parts();
+        let fields: usize = lengths.iter().map(|length| length.saturating_sub(1)).sum();
+        let bytes = &bytes[..bytes.len() - fields];
+        let data = match self.kind {
+            Kind::None => Data::None,
+            Kind::Binary => Data::Binary(bytes),
+            Kind::Text => str::from_utf8(bytes).map_or(Data::Binary(bytes), Data::Text),
+            Kind::Plain => plain(bytes),
+        };
+        let encoding = if matches!(data, Data::Json(_)) { Some("json") } else { self.field(Field::Encoding) };
+        (data, encoding)
     }
 
     /// Its id: the publisher's, or made of its place in the log.
     pub fn id(&self) -> String {
-        match self.meta(|meta| &meta.id) {
+        match self.field(Field::Id) {
             Some(id) => id.to_owned(),
             None => format!("{}:{}:{}", self.partition.topic, self.partition.number, self.offset),
         }
@@ -95,36 +174,42 @@ impl Message {
         serial(&self.partition.topic, self.partition.number, self.offset)
     }
 
-    /// The bytes of this message on a wire, made at the first call; `true` if this call made them.
-    pub fn encoded(&self, wire: Wire) -> (&[u8], bool) {
+    /// The bytes of this message on a wire, made at the first call; and the memory that this call took for them.
+    pub fn encoded(&self, wire: Wire) -> (&[u8], usize) {
         let cell = match wire {
             Wire::Json => &self.json,
             Wire::Msgpack => &self.msgpack,
         };
-        let mut made = false;
+        let mut made = 0;
         let bytes = cell.get_or_init(|| {
-            made = true;
-            wire.message(self).into_boxed_slice()
+            let bytes = wire.message(self).into_boxed_slice();
+            made = encoding_cost(&bytes);
+            Box::new(bytes)
         });
         (bytes, made)
-    }
-
-    /// Bytes of its content.
-    pub fn size(&self) -> usize {
-        let meta = self.meta.as_deref().map_or(0, |meta| {
-            [&meta.id, &meta.name, &meta.encoding, &meta.client_id, &meta.connection_id, &meta.extras]
-                .into_iter()
-                .map(|field| 16 + field.as_ref().map_or(0, |text| text.len()))
-                .sum()
-        });
-        self.data.len() + meta
     }
 
     /// Memory this message holds now, encodings included.
     pub fn cost(&self) -> usize {
         let encodings = [&self.json, &self.msgpack].into_iter().filter_map(|cell| cell.get());
-        MESSAGE_OVERHEAD + self.size() + encodings.map(|bytes| bytes.len()).sum::<usize>()
+        MESSAGE_OVERHEAD + self.0.slice.len() + encodings.map(|bytes| encoding_cost(bytes)).sum::<usize>()
     }
+}
+
+fn encoding_cost(bytes: &[u8]) -> usize {
+    size_of::<Box<[u8]>>() + bytes.len()
+}
+
+fn plain(bytes: &[u8]) -> Data<'_> {
+    let Ok(text) = str::from_utf8(bytes) else { return Data::Binary(bytes) };
+    match text.trim_start().as_bytes().first() {
+        Some(b'{' | b'[') if is_json(text) => Data::Json(text),
+        _ => Data::Text(text),
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
 /// The serial of the message at these coordinates: unique, and of fixed width in front, so that within a partition the

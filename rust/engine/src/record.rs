@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::message::{Data, Message, Meta};
+use crate::message::{FIELDS, Field, Fields, Kind, Message};
 use crate::partition::Partition;
 
 /// One header of a record.
@@ -39,61 +39,47 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-impl Record<'_> {
+impl<'r> Record<'r> {
     /// The first header of that name, as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&'r str> {
         let header = self.headers.iter().find(|header| header.name == name)?;
         std::str::from_utf8(header.value?).ok()
     }
 
     /// The message in this record.
     pub fn message(&self, partition: Arc<Partition>) -> Message {
-        let (data, meta) = match self.header("fanout.type") {
-            Some(kind) => (self.published(kind), Some(Box::new(self.meta()))),
-            None => (plain(self.value), None),
+        let place = (self.offset, self.timestamp);
+        let data = self.value.unwrap_or_default();
+        let Some(kind) = self.header("fanout.type") else {
+            let kind = if self.value.is_some() { Kind::Plain } else { Kind::None };
+            return Message::new(partition, place, kind, data, None);
         };
-        Message::new(partition, self.offset, self.timestamp, data, meta)
+        let (kind, data) = match (kind, self.value) {
+            ("none", _) | (_, None) => (Kind::None, &[][..]),
+            ("text", _) => (Kind::Text, data),
+            _ => (Kind::Binary, data),
+        };
+        Message::new(partition, place, kind, data, Some(&self.fields()))
     }
 
-    fn published(&self, kind: &str) -> Data {
-        match (kind, self.value) {
-            ("none", _) | (_, None) => Data::None,
-            ("text", Some(value)) => match std::str::from_utf8(value) {
-                Ok(text) => Data::Text(text.into()),
-                Err(_) => Data::Binary(value.into()),
-            },
-            (_, Some(value)) => Data::Binary(value.into()),
-        }
-    }
-
-    fn meta(&self) -> Meta {
-        let mut meta = Meta::default();
+    fn fields(&self) -> Fields<'r> {
+        let mut fields = [None; FIELDS];
         for header in self.headers {
-            let Some(field) = header.name.strip_prefix("fanout.") else { continue };
-            let slot = match field {
-                "id" => &mut meta.id,
-                "name" => &mut meta.name,
-                "encoding" => &mut meta.encoding,
-                "clientId" => &mut meta.client_id,
-                "connectionId" => &mut meta.connection_id,
-                "extras" => &mut meta.extras,
+            let Some(name) = header.name.strip_prefix("fanout.") else { continue };
+            let field = match name {
+                "id" => Field::Id,
+                "name" => Field::Name,
+                "encoding" => Field::Encoding,
+                "clientId" => Field::ClientId,
+                "connectionId" => Field::ConnectionId,
+                "extras" => Field::Extras,
                 _ => continue,
             };
             let text = header.value.and_then(|value| std::str::from_utf8(value).ok());
             // Extras are spliced into frames as they are: what every reader of JSON can read, and nothing else.
-            let sound = text.filter(|text| field != "extras" || is_object(text));
-            *slot = sound.map(Into::into);
+            fields[field as usize] = text.filter(|text| field != Field::Extras || is_object(text));
         }
-        meta
-    }
-}
-
-fn plain(value: Option<&[u8]>) -> Data {
-    let Some(value) = value else { return Data::None };
-    let Ok(text) = std::str::from_utf8(value) else { return Data::Binary(value.into()) };
-    match text.trim_start().as_bytes().first() {
-        Some(b'{' | b'[') if is_json(text) => Data::Json(text.into()),
-        _ => Data::Text(text.into()),
+        fields
     }
 }
 
@@ -102,13 +88,10 @@ fn is_object(text: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 
-fn is_json(text: &str) -> bool {
-    serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Data;
     use crate::partition::Partitions;
 
     fn partition() -> Arc<Partition> {
@@ -122,15 +105,15 @@ mod tests {
     #[test]
     fn a_plain_record_is_text_json_or_binary_by_what_it_is() {
         for (value, expected) in [
-            (Some(&b"hello"[..]), Data::Text("hello".into())),
-            (Some(b"42"), Data::Text("42".into())),
-            (Some(br#" {"a":1}"#), Data::Json(r#" {"a":1}"#.into())),
-            (Some(b"[1,2]"), Data::Json("[1,2]".into())),
-            (Some(b"{not json"), Data::Text("{not json".into())),
-            (Some(b"\xff\x00"), Data::Binary(b"\xff\x00"[..].into())),
+            (Some(&b"hello"[..]), Data::Text("hello")),
+            (Some(b"42"), Data::Text("42")),
+            (Some(br#" {"a":1}"#), Data::Json(r#" {"a":1}"#)),
+            (Some(b"[1,2]"), Data::Json("[1,2]")),
+            (Some(b"{not json"), Data::Text("{not json")),
+            (Some(b"\xff\x00"), Data::Binary(b"\xff\x00")),
             (None, Data::None),
         ] {
-            assert_eq!(record(value, &[]).message(partition()).data, expected);
+            assert_eq!(record(value, &[]).message(partition()).data().0, expected);
         }
     }
 
@@ -144,10 +127,9 @@ mod tests {
             Header { name: "other", value: None },
         ];
         let message = record(Some(br#"{"a":1}"#), &headers).message(partition());
-        assert_eq!(message.data, Data::Text(r#"{"a":1}"#.into()));
-        assert_eq!(message.meta(|m| &m.id), Some("c:1:0"));
-        assert_eq!(message.meta(|m| &m.name), Some("greeting"));
-        assert_eq!(message.meta(|m| &m.extras), Some(r#"{"headers":{}}"#));
+        assert_eq!(message.data(), (Data::Text(r#"{"a":1}"#), None));
+        let fields = [Field::Id, Field::Name, Field::ClientId, Field::Extras].map(|field| message.field(field));
+        assert_eq!(fields, [Some("c:1:0"), Some("greeting"), None, Some(r#"{"headers":{}}"#)]);
     }
 
     #[test]
@@ -158,13 +140,13 @@ mod tests {
                 Header { name: "fanout.type", value: Some(b"text") },
                 Header { name: "fanout.extras", value: Some(extras.as_bytes()) },
             ];
-            assert_eq!(record(Some(b"x"), &headers).message(partition()).meta(|m| &m.extras), None, "{extras:.20}");
+            assert_eq!(record(Some(b"x"), &headers).message(partition()).field(Field::Extras), None, "{extras:.20}");
         }
     }
 
     #[test]
     fn text_that_is_not_utf8_is_binary() {
         let headers = [Header { name: "fanout.type", value: Some(b"text") }];
-        assert_eq!(record(Some(b"\xff"), &headers).message(partition()).data, Data::Binary(b"\xff"[..].into()));
+        assert_eq!(record(Some(b"\xff"), &headers).message(partition()).data(), (Data::Binary(b"\xff"), None));
     }
 }

@@ -3,9 +3,9 @@
 //! A template is text with `#{topic}`, `#{key}`, `#{header.NAME}` and `#{value.PATH}` in it; the path leads through the
 //! objects of a JSON value. A record that lacks what its template asks for is unroutable; it never gets a made-up name.
 
-use std::fmt;
+mod fields;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use fields::{Fields, Found};
 
 use crate::limits::CHANNEL_NAME_MAX;
 use crate::record::Record;
@@ -21,15 +21,11 @@ pub struct Rule {
 #[derive(Debug, Default)]
 pub struct Rules(Vec<Rule>);
 
-/// What became of a record.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Routed {
-    /// Its channel.
-    Channel(String),
-    /// No rule has its topic.
-    Unmatched,
-    /// It lacks what its template asks for, or the outcome is no channel name.
-    Unroutable,
+/// Room to put names together in; used again for each record.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    name: String,
+    found: Found,
 }
 
 impl Rules {
@@ -42,157 +38,104 @@ impl Rules {
             .map(Self)
     }
 
-    /// Where a record belongs.
-    pub fn route(&self, record: &Record<'_>) -> Routed {
-        let Some(rule) = self.0.iter().find(|rule| &*rule.topic == record.topic) else { return Routed::Unmatched };
-        match rule.template.render(record) {
-            Some(name) if is_channel_name(&name) => Routed::Channel(name),
-            _ => Routed::Unroutable,
-        }
+    /// The rule for a topic's records, if there is one.
+    pub fn of(&self, topic: &str) -> Option<&Rule> {
+        self.0.iter().find(|rule| *rule.topic == *topic)
+    }
+}
+
+impl Rule {
+    /// The channel of a record of this rule's topic. None if it lacks what the template asks for, or if the outcome is
+    /// no channel name.
+    pub fn channel<'r>(&'r self, record: &Record<'r>, scratch: &'r mut Scratch) -> Option<&'r str> {
+        self.template.render(record, scratch).filter(|name| is_channel_name(name))
     }
 }
 
 /// Whether a text may name a channel: not empty, not endless, no line break, no leading `:` or `[` (the protocol's
 /// qualifiers begin with these).
 pub fn is_channel_name(name: &str) -> bool {
-    !name.is_empty()
-        && name.len() <= CHANNEL_NAME_MAX
-        && !name.starts_with([':', '['])
-        && !name.contains(['\n', '\r', '\0'])
+    // Without an early end, so that many bytes are compared at a time.
+    let breaks = name.bytes().fold(false, |found, byte| found | matches!(byte, b'\n' | b'\r' | b'\0'));
+    !name.is_empty() && name.len() <= CHANNEL_NAME_MAX && !name.starts_with([':', '[']) && !breaks
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Part {
     Text(Box<str>),
     Topic,
     Key,
     Header(Box<str>),
-    Value(Vec<Box<str>>),
+    Value(usize),
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct Template(Vec<Part>);
+impl Part {
+    fn text<'r>(&'r self, record: &Record<'r>, found: &'r Found) -> Option<&'r str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Topic => Some(record.topic),
+            Self::Key => std::str::from_utf8(record.key?).ok(),
+            Self::Header(header) => record.header(header),
+            Self::Value(number) => found.get(*number),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Template {
+    parts: Vec<Part>,
+    fields: Fields,
+}
 
 impl Template {
     fn parse(text: &str) -> Result<Self, String> {
         let bad = |why: &str| format!("bad channel template {text:?}: {why}");
-        let mut parts = Vec::new();
+        let mut template = Self::default();
         let mut rest = text;
         while let Some(at) = rest.find("#{") {
             if at > 0 {
-                parts.push(Part::Text(rest[..at].into()));
+                template.parts.push(Part::Text(rest[..at].into()));
             }
             let inner = &rest[at + 2..];
             let end = inner.find('}').ok_or_else(|| bad("'#{' is never closed"))?;
-            parts.push(Self::field(&inner[..end]).map_err(|why| bad(&why))?);
+            let part = template.field(&inner[..end]).map_err(|why| bad(&why))?;
+            template.parts.push(part);
             rest = &inner[end + 1..];
         }
         if !rest.is_empty() {
-            parts.push(Part::Text(rest.into()));
+            template.parts.push(Part::Text(rest.into()));
         }
-        if parts.is_empty() {
+        if template.parts.is_empty() {
             return Err(bad("it is empty"));
         }
-        Ok(Self(parts))
+        Ok(template)
     }
 
-    fn field(name: &str) -> Result<Part, String> {
+    fn field(&mut self, name: &str) -> Result<Part, String> {
         match name.split_once('.') {
             None if name == "topic" => Ok(Part::Topic),
             None if name == "key" => Ok(Part::Key),
             Some(("header", header)) if !header.is_empty() => Ok(Part::Header(header.into())),
             Some(("value", path)) if path.split('.').all(|step| !step.is_empty()) => {
-                Ok(Part::Value(path.split('.').map(Into::into).collect()))
+                self.fields.add(path).map(Part::Value)
             }
             _ => Err(format!("'#{{{name}}}' is none of #{{topic}}, #{{key}}, #{{header.NAME}}, #{{value.FIELD}}")),
         }
     }
 
-    fn render(&self, record: &Record<'_>) -> Option<String> {
-        let mut name = String::with_capacity(32);
-        for part in &self.0 {
-            match part {
-                Part::Text(text) => name.push_str(text),
-                Part::Topic => name.push_str(record.topic),
-                Part::Key => name.push_str(std::str::from_utf8(record.key?).ok()?),
-                Part::Header(header) => name.push_str(record.header(header)?),
-                Part::Value(path) => name.push_str(&value_at(record.value?, path)?),
-            }
+    fn render<'r>(&'r self, record: &Record<'r>, scratch: &'r mut Scratch) -> Option<&'r str> {
+        let Scratch { name, found } = scratch;
+        if !self.fields.is_empty() && !self.fields.find(record.value?, found) {
+            return None;
+        }
+        if let [part] = &self.parts[..] {
+            return part.text(record, found); // as it lies in the record: nothing is copied
+        }
+        name.clear();
+        for part in &self.parts {
+            name.push_str(part.text(record, found)?);
         }
         Some(name)
-    }
-}
-
-/// The text, number or truth value at a path of a JSON document; other parts of it are passed over unread.
-fn value_at(json: &[u8], path: &[Box<str>]) -> Option<String> {
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let found = Step(path).deserialize(&mut reader).ok()??;
-    reader.end().ok()?;
-    Some(found)
-}
-
-/// Descends one step of a path.
-struct Step<'p>(&'p [Box<str>]);
-
-impl<'de> DeserializeSeed<'de> for Step<'_> {
-    type Value = Option<String>;
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Self::Value, D::Error> {
-        if self.0.is_empty() {
-            return reader.deserialize_any(Leaf);
-        }
-        reader.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Step<'_> {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = None;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
-            if *key == *self.0[0] {
-                found = map.next_value_seed(Step(&self.0[1..]))?;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(found)
-    }
-}
-
-/// What a path may end at.
-struct Leaf;
-
-impl Visitor<'_> for Leaf {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("text, a number, true or false")
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(text.to_owned()))
-    }
-
-    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
-        Ok(Some(truth.to_string()))
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
-    }
-
-    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
-        Ok(Some(number.to_string()))
     }
 }
 
@@ -201,48 +144,45 @@ mod tests {
     use super::*;
     use crate::record::Header;
 
-    fn route(template: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>]) -> Routed {
+    fn route(template: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>]) -> Option<String> {
         let record =
             Record { topic: "t", partition: 0, offset: 0, epoch: 0, timestamp: 0, key, value: Some(value), headers };
-        Rules::new([("t", template)]).unwrap().route(&record)
-    }
-
-    fn channel(name: &str) -> Routed {
-        Routed::Channel(name.into())
+        let rules = Rules::new([("t", template)]).unwrap();
+        rules.of("t").unwrap().channel(&record, &mut Scratch::default()).map(Into::into)
     }
 
     #[test]
     fn a_template_is_filled_from_the_record() {
         let headers = [Header { name: "room", value: Some(b"7") }];
-        assert_eq!(route("#{topic}:#{key}", Some(b"k"), b"", &[]), channel("t:k"));
-        assert_eq!(route("r-#{header.room}", None, b"", &headers), channel("r-7"));
-        assert_eq!(route("#{value.a.b}", None, br#"{"x":[1,{"a":2}],"a":{"b":"in","c":3}}"#, &[]), channel("in"));
-        assert_eq!(route("u:#{value.id}!", None, br#"{"id":42}"#, &[]), channel("u:42!"));
-        assert_eq!(route("constant", None, b"", &[]), channel("constant"));
+        assert_eq!(route("#{topic}:#{key}", Some(b"k"), b"", &[]), Some("t:k".into()));
+        assert_eq!(route("r-#{header.room}", None, b"", &headers), Some("r-7".into()));
+        assert_eq!(route("#{value.a.b}", None, br#"{"x":[1,{"a":2}],"a":{"b":"in","c":3}}"#, &[]), Some("in".into()));
+        assert_eq!(route("u:#{value.id}!", None, br#"{"id":42}"#, &[]), Some("u:42!".into()));
+        assert_eq!(route("constant", None, b"", &[]), Some("constant".into()));
     }
 
     #[test]
     fn a_record_that_lacks_a_field_is_unroutable() {
-        assert_eq!(route("#{key}", None, b"", &[]), Routed::Unroutable);
-        assert_eq!(route("#{key}", Some(b"\xff"), b"", &[]), Routed::Unroutable);
-        assert_eq!(route("#{header.x}", None, b"", &[]), Routed::Unroutable);
-        for value in [&b"not json"[..], b"{}", br#"{"a":{}}"#, br#"{"a":null}"#, br#"{"a":[1]}"#, br#"{"a":"x""#] {
-            assert_eq!(route("#{value.a}", None, value, &[]), Routed::Unroutable);
+        assert_eq!(route("#{key}", None, b"", &[]), None);
+        assert_eq!(route("#{key}", Some(b"\xff"), b"", &[]), None);
+        assert_eq!(route("#{header.x}", None, b"", &[]), None);
+        for value in [&b"not json"[..], b"{}", br#"{"a":{}}"#, br#"{"a":null}"#, br#"{"a":[1]}"#, br#"{"a":"x"#] {
+            assert_eq!(route("#{value.a}", None, value, &[]), None);
         }
     }
 
     #[test]
     fn an_impossible_channel_name_is_unroutable() {
         for key in [&b""[..], b":x", b"[meta]x", b"a\nb", &[b'x'; CHANNEL_NAME_MAX + 1]] {
-            assert_eq!(route("#{key}", Some(key), b"", &[]), Routed::Unroutable);
+            assert_eq!(route("#{key}", Some(key), b"", &[]), None);
         }
     }
 
     #[test]
     fn the_first_rule_with_the_topic_counts_and_others_match_nothing() {
         let rules = Rules::new([("a", "one"), ("a", "two")]).unwrap();
-        let record = |topic| Record {
-            topic,
+        let record = Record {
+            topic: "a",
             partition: 0,
             offset: 0,
             epoch: 0,
@@ -251,13 +191,13 @@ mod tests {
             value: None,
             headers: &[],
         };
-        assert_eq!(rules.route(&record("a")), channel("one"));
-        assert_eq!(rules.route(&record("b")), Routed::Unmatched);
+        assert_eq!(rules.of("a").unwrap().channel(&record, &mut Scratch::default()), Some("one"));
+        assert!(rules.of("b").is_none());
     }
 
     #[test]
     fn a_bad_template_is_named() {
-        for template in ["", "#{", "#{nothing}", "#{value.}", "#{header.}", "#{value.a..b}"] {
+        for template in ["", "#{", "#{nothing}", "#{value.}", "#{header.}", "#{value.a..b}", "#{value.a}#{value.a.b}"] {
             let error = Rules::new([("t", template)]).unwrap_err();
             assert!(error.contains(&format!("{template:?}")), "{error}");
         }

@@ -15,6 +15,7 @@ mod connection;
 mod engine;
 mod fleet;
 mod frames;
+mod ingest;
 mod limits;
 mod peer;
 mod tally;
@@ -27,6 +28,8 @@ enum Job {
     Receive(Receive),
     /// Publish to subscribers without sockets; obeys `round MESSAGES BATCH`
     Engine(Engine),
+    /// Records into the engine without subscribers, stage by stage; obeys `round RECORDS BATCH`
+    Ingest(Ingest),
 }
 
 #[derive(clap::Args)]
@@ -90,6 +93,34 @@ struct Engine {
     format: Format,
 }
 
+#[derive(clap::Args, Clone)]
+struct Ingest {
+    /// Channels, dealt to the records in turn by their keys
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=limits::CHANNELS_MAX))]
+    channels: u32,
+    /// Bytes of each record's value
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    payload: u32,
+    /// From the record to its channel
+    #[arg(long, default_value = "#{key}")]
+    template: String,
+    /// The value is JSON, with a field `id` at this end of it
+    #[arg(long, value_enum)]
+    json: Option<Place>,
+    /// The records are those of clients' publishes, with ids
+    #[arg(long)]
+    published: bool,
+    /// Bytes that the rings may hold
+    #[arg(long, default_value_t = 512 << 20)]
+    history: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Place {
+    First,
+    Last,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Json,
@@ -100,6 +131,7 @@ fn main() -> ExitCode {
     let result = match Job::parse() {
         Job::Receive(options) => fleet::run(&options),
         Job::Engine(options) => engine::run(&options),
+        Job::Ingest(options) => ingest::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

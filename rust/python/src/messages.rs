@@ -1,6 +1,6 @@
 //! A message of the engine as a `fanout.types.Message`.
 
-use fanout_engine::message::{Data, Message};
+use fanout_engine::message::{Data, Field, Message};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyString};
@@ -25,12 +25,13 @@ pub fn to_python<'py>(
     message: &Message,
     position: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let data = match &message.data {
+    let (data, encoding) = message.data();
+    let data = match data {
         Data::None => None,
         Data::Text(text) | Data::Json(text) => Some(PyString::new(py, text).into_any()),
         Data::Binary(bytes) => Some(PyBytes::new(py, bytes).into_any()),
     };
-    let extras = match message.meta(|meta| &meta.extras) {
+    let extras = match message.field(Field::Extras) {
         Some(text) => Some(imported(py, &LOADS, "orjson", "loads")?.call1((text,))?),
         None => None,
     };
@@ -40,10 +41,10 @@ pub fn to_python<'py>(
         message.serial(),
         message.timestamp,
         data,
-        message.meta(|meta| &meta.name),
-        message.encoding(),
-        message.meta(|meta| &meta.client_id),
-        message.meta(|meta| &meta.connection_id),
+        message.field(Field::Name),
+        encoding,
+        message.field(Field::ClientId),
+        message.field(Field::ConnectionId),
         extras,
         position,
     );

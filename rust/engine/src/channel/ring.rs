@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::place::{Filter, Had, Located, Outcome};
 use super::{Context, Frame, Given};
 use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED};
-use crate::message::Message;
+use crate::message::{Field, Message};
 use crate::partition::Partitions;
 use crate::position::{self, Entry, Key, Position};
 use crate::wire::Wire;
@@ -18,7 +18,7 @@ use crate::wire::Wire;
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    pub(super) messages: VecDeque<Arc<Message>>,
+    pub(super) messages: VecDeque<Message>,
     pub(super) base: u64,
     pub(super) bytes: usize,
     pub(super) feeds: SmallVec<[Feed; 1]>,
@@ -73,7 +73,7 @@ impl Ring {
             None => self.feeds.push(Feed { partition, next, dropped: 0, last, found: Cell::new(None) }),
         }
         self.bytes += cost;
-        self.messages.push_back(Arc::new(message));
+        self.messages.push_back(message);
         cost
     }
 
@@ -175,13 +175,13 @@ impl Ring {
         let had = filter.had.as_deref();
         let keep = |message: &Message| {
             had.is_none_or(|had| !had.has(message))
-                && filter.own.as_deref().is_none_or(|own| message.meta(|meta| &meta.connection_id) != Some(own))
+                && filter.own.as_deref().is_none_or(|own| message.field(Field::ConnectionId) != Some(own))
         };
         let (mut parts, mut bytes, mut made) = (SmallVec::<[&[u8]; 64]>::new(), 0, 0);
         let mut stop = self.messages.len();
         for (index, message) in self.messages.iter().enumerate().skip(start).filter(|(_, message)| keep(message)) {
             let (part, new) = message.encoded(wire);
-            made += if new { part.len() } else { 0 };
+            made += new;
             bytes += part.len();
             if !parts.is_empty() && (bytes > FRAME_BYTES || parts.len() == FRAME_MESSAGES) {
                 stop = index;

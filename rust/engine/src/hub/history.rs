@@ -1,7 +1,5 @@
 //! Pages of what memory holds of a channel.
 
-use std::sync::Arc;
-
 use super::Hub;
 use crate::limits::HISTORY_PAGE_MAX;
 use crate::message::Message;
@@ -12,7 +10,7 @@ use crate::position;
 #[derive(Debug)]
 pub struct Page {
     /// In the order asked for.
-    pub messages: Vec<Arc<Message>>,
+    pub messages: Vec<Message>,
     /// Give it back for the next page; none at the end.
     pub cursor: Option<String>,
 }
@@ -54,7 +52,7 @@ impl Hub {
         }
         let begin = after.map_or(0, |place| begin_behind(&channel.dropped(), &held, query.forwards, place));
         let limit = query.limit.min(HISTORY_PAGE_MAX);
-        let wanted = |message: &&Arc<Message>| {
+        let wanted = |message: &&Message| {
             (query.start_ms..=query.end_ms).contains(&message.timestamp)
                 && until.as_ref().is_none_or(|until| {
                     until.entry(&message.partition).is_some_and(|entry| message.offset < entry.offset)
@@ -80,12 +78,7 @@ impl Hub {
 }
 
 /// Where among the messages held, in the order asked for, those behind a place begin.
-fn begin_behind(
-    dropped: &[(u16, i64)],
-    held: &[Arc<Message>],
-    forwards: bool,
-    (partition, offset): (u16, i64),
-) -> usize {
+fn begin_behind(dropped: &[(u16, i64)], held: &[Message], forwards: bool, (partition, offset): (u16, i64)) -> usize {
     if let Some(index) = held.iter().position(|m| (m.partition.index, m.offset) == (partition, offset)) {
         return index + 1;
     }
@@ -94,8 +87,7 @@ fn begin_behind(
         return if forwards { 0 } else { held.len() };
     }
     // Another node's page: what comes next in the same partition is the nearest this one knows.
-    let is_next = |m: &Arc<Message>| {
-        m.partition.index == partition && if forwards { m.offset > offset } else { m.offset < offset }
-    };
+    let is_next =
+        |m: &Message| m.partition.index == partition && if forwards { m.offset > offset } else { m.offset < offset };
     held.iter().position(is_next).unwrap_or(held.len())
 }

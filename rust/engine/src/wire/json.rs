@@ -11,7 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::MESSAGE;
-use crate::message::{Data, Message};
+use crate::message::{Data, Field, Message};
 
 pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[&[u8]]) {
     out.extend_from_slice(b"{\"action\":");
@@ -37,9 +37,9 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     out.extend_from_slice(b",\"timestamp\":");
     integer(&mut out, message.timestamp);
     field(&mut out, "serial", &message.serial());
-    optional(&mut out, "name", message.meta(|meta| &meta.name));
-    let encoding = message.encoding();
-    match &message.data {
+    optional(&mut out, "name", message.field(Field::Name));
+    let (data, encoding) = message.data();
+    match data {
         Data::None => optional(&mut out, "encoding", encoding),
         Data::Text(data) | Data::Json(data) => {
             field(&mut out, "data", data);
@@ -56,9 +56,9 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
             }
         }
     }
-    optional(&mut out, "clientId", message.meta(|meta| &meta.client_id));
-    optional(&mut out, "connectionId", message.meta(|meta| &meta.connection_id));
-    if let Some(extras) = message.meta(|meta| &meta.extras) {
+    optional(&mut out, "clientId", message.field(Field::ClientId));
+    optional(&mut out, "connectionId", message.field(Field::ConnectionId));
+    if let Some(extras) = message.field(Field::Extras) {
         out.extend_from_slice(b",\"extras\":");
         out.extend_from_slice(extras.as_bytes());
     }

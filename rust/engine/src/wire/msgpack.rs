@@ -2,7 +2,7 @@
 //! data, which therefore needs no further encoding. (`MessagePack` specification, formats of 2013.)
 
 use super::MESSAGE;
-use crate::message::{Data, Message};
+use crate::message::{Data, Field, Message};
 
 pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[&[u8]]) {
     map(out, 4);
@@ -20,14 +20,15 @@ pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[
 }
 
 pub(super) fn message(message: &Message) -> Vec<u8> {
+    let (data, encoding) = message.data();
     let fields = [
-        ("name", message.meta(|meta| &meta.name)),
-        ("encoding", message.encoding()),
-        ("clientId", message.meta(|meta| &meta.client_id)),
-        ("connectionId", message.meta(|meta| &meta.connection_id)),
+        ("name", message.field(Field::Name)),
+        ("encoding", encoding),
+        ("clientId", message.field(Field::ClientId)),
+        ("connectionId", message.field(Field::ConnectionId)),
     ];
-    let extras = message.meta(|meta| &meta.extras);
-    let has_data = message.data != Data::None;
+    let extras = message.field(Field::Extras);
+    let has_data = data != Data::None;
     let present = fields.iter().filter(|(_, value)| value.is_some()).count();
     let mut out = Vec::with_capacity(128);
     map(&mut out, 3 + present + usize::from(has_data) + usize::from(extras.is_some()));
@@ -37,7 +38,7 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     integer(&mut out, message.timestamp);
     text(&mut out, "serial");
     text(&mut out, &message.serial());
-    match &message.data {
+    match data {
         Data::None => {}
         Data::Text(data) | Data::Json(data) => {
             text(&mut out, "data");
