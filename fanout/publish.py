@@ -30,7 +30,7 @@ RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full o
 WINDOW_S = DEDUP_WINDOW_MS / 1_000
 
 Written = Callable[["list[str] | SourceError"], None]
-Key = tuple[str, str]  # channel, message id
+Key = str  # channel, NUL, message id: no channel's name holds a NUL
 
 
 class Seen(Protocol):
@@ -102,29 +102,32 @@ class Publisher:
         horizon = self._forget()
         call = _Publish([""] * len(messages), len(messages), done)
         known: list[tuple[int, str]] = []
-        waits: list[tuple[int, Key]] = []
-        fresh: dict[Key, NewRecord] = {}
+        repeats: list[tuple[Key, Waiter]] = []  # of what is being written
+        fresh: dict[Key, list[Waiter]] = {}
+        records: list[NewRecord] = []  # one for each key of `fresh`
         record_key = channel.encode()
         for index, message in enumerate(messages):
-            key = (channel, message.id)
+            key = f"{channel}\0{message.id}"
             if serial := self._recent_serial(key, horizon) or self._seen.find(channel, message.id):
                 known.append((index, serial))
-                continue
-            waits.append((index, key))
-            if key not in self._writing and key not in fresh:
-                fresh[key] = _record(self._topic, record_key, message)
+            elif key in self._writing:
+                repeats.append((key, (call, index)))
+            elif key in fresh:
+                fresh[key].append((call, index))
+            else:
+                fresh[key] = [(call, index)]
+                records.append(_record(self._topic, record_key, message))
         self.counts["repeated"] += len(messages) - len(fresh)
-        self._writing.update((key, []) for key in fresh)
-        for index, key in waits:
-            self._writing[key].append((call, index))
+        self._writing.update(fresh)
+        for key, waiter in repeats:
+            self._writing[key].append(waiter)
         for index, serial in known:
             call.fill(index, serial)
         if fresh:
-            self._append(fresh)
+            self._append(list(fresh), records)
 
-    def _append(self, fresh: dict[Key, NewRecord]) -> None:
+    def _append(self, keys: list[Key], records: list[NewRecord]) -> None:
         """Writes what has no record yet, and answers all that wait for it."""
-        keys = list(fresh)
         began = self._clock()
 
         def appended(result: list[Appended] | SourceError) -> None:
@@ -132,7 +135,7 @@ class Publisher:
             self._appended(keys, began, result)
 
         try:
-            self._source.append(list(fresh.values()), appended)
+            self._source.append(records, appended)
         except SourceError as problem:
             self._appended(keys, began, problem)
 
