@@ -1,7 +1,7 @@
 """What waits to be appended: the count that bounds it, and the way its confirmations take back to the loop.
 
 Rules: `admit`, `drained` belong to the loop; `settle` and `wake` to any thread. However many appends are settled at
-once, the loop is woken once, and answers at most `TURN` of them before it lets others run.
+once, the loop is woken once, and lets others run after every `TURN` records.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from fanout.sources.base import LIMITS, Appended, Done, NewRecord
 
 __all__ = ["Pending", "Ticket"]
 
-TURN: Final = 500  # confirmations answered in one turn of the loop: some 2 ms of callbacks
+TURN: Final = 500  # records answered in one turn of the loop, and the rest of their append: some 2 ms of callbacks
 
 
 class Ticket(NamedTuple):
@@ -64,10 +64,10 @@ class Pending:
         return True
 
     def _answer(self) -> None:
-        for _ in range(TURN):
-            if not self._settled:
-                break
+        answered = 0
+        while self._settled and answered < TURN:
             ticket, outcome = self._settled.popleft()
+            answered += max(1, len(ticket.records))
             self._records -= len(ticket.records)
             self._bytes -= ticket.size
             try:
@@ -81,5 +81,8 @@ class Pending:
 
 
 def _size(record: NewRecord) -> int:
-    headers = sum(len(name) + len(value or b"") for name, value in record.headers)
-    return len(record.key or b"") + len(record.value or b"") + headers
+    _, key, value, headers = record
+    size = len(key or b"") + len(value or b"")
+    for name, content in headers:
+        size += len(name) + len(content or b"")
+    return size

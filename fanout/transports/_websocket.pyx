@@ -213,7 +213,7 @@ cdef class _Base:
 cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     """One connection, between its transport, the engine and its driver.
 
-    The driver answers `connected()`, `message(payload, is_text)` and `disconnected()`.
+    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)` and `disconnected()`.
     """
 
     data_received = None  # uvloop would keep what it calls of the protocol before, which is all of HTTP's state
@@ -372,7 +372,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
         cdef Py_ssize_t used = 0, length
         while not self._paused and not self._closing:
             length = _frame_bytes(<const uint8_t *> data + used, size - used)
-            if length == 0 or length > size - used:
+            if length == 0 or length > size - used or not self._driver.may_speak():
                 break
             try:
                 self._frame(self._reader.parse(data + used, length))

@@ -5,6 +5,7 @@
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
 - A client with 1000 messages under way is not heard until half of them are answered: so each client takes one large
   publish's time of the loop and no more.
+- What clients send is heard for a bounded time in each turn of the loop; who comes later waits (`turns.py`).
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
 Everything belongs to the event loop.
@@ -27,6 +28,7 @@ from fanout.session.params import requested_wire
 from fanout.session.session import Session
 from fanout.transports._websocket import Reader, WebSocket
 from fanout.transports.http import Request
+from fanout.transports.turns import Turns
 from fanout.types import OutMessage
 from fanout.wire import JSON, decode, encode
 
@@ -75,6 +77,7 @@ class Connections:
         self.open_session = open_session
         self.ready = ready
         self.clock = clock
+        self.turns = Turns()
         self.opened = 0  # connections that came up, ever, those refused in band among them
         self._reader = Reader()
         self._by_handle: dict[int, _Driver] = {}
@@ -163,7 +166,7 @@ class Connections:
 
 
 class _Driver:
-    """One connection. `link` is its WebSocket; the three methods after `__init__` are what that reports."""
+    """One connection. `link` is its WebSocket; the four methods after `__init__` are what that asks and reports."""
 
     __slots__ = (
         "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "_wire", "link",
@@ -190,6 +193,13 @@ class _Driver:
         self.link.pause()
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._send_away)
         self._node.hold(self)
+
+    def may_speak(self) -> bool:
+        """Whether the client is heard now; if not, what it sends waits until its turn comes."""
+        if self._node.turns.take(self):
+            return True
+        self._pause()
+        return False
 
     def message(self, payload: bytes, is_text: bool) -> None:
         """The client has sent one whole message."""
@@ -313,16 +323,21 @@ class _Driver:
 
     def _begin(self, count: int) -> None:
         self._pending += count
-        if self._pending >= _PENDING_MAX and not self._paused:
+        if self._pending >= _PENDING_MAX:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused:
             self._paused = True
             self.link.pause()
 
     def _end(self, count: int) -> None:
         self._pending -= count
         if self._paused and self._pending <= _PENDING_MAX // 2:
-            asyncio.get_running_loop().call_soon(self._go_on)  # after the answers, and when others had their turn
+            asyncio.get_running_loop().call_soon(self.go_on)  # after the answers, and when others had their turn
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
+        """Hears the client again, first what had been read before. See `fanout.transports.turns.Speaker`."""
         if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
             return
         self._paused = False

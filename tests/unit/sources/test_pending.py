@@ -62,6 +62,18 @@ async def test_a_flood_of_confirmations_lets_others_run() -> None:
     assert answered == list(range(3 * TURN))
 
 
+async def test_large_appends_are_answered_one_in_a_turn() -> None:
+    pending, answered = Pending(asyncio.get_running_loop()), list[Outcome]()
+    for _ in range(3):
+        pending.settle(pending.admit(records(TURN), answered.append), [])
+    pending.wake()
+    turns = []
+    while len(answered) < 3:
+        await asyncio.sleep(0)
+        turns.append(len(answered))
+    assert turns == [1, 2, 3]
+
+
 async def test_drained_waits_for_answers_and_gives_up_in_time() -> None:
     pending = Pending(asyncio.get_running_loop())
     assert await pending.drained(0)

@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from fanout.errors import error
-from fanout.transports import websocket
+from fanout.transports import turns, websocket
 from fanout.transports._websocket import FRAGMENTS_MAX, MESSAGE_BYTES
 from tests.unit.transports.front_door import (
     KEY,
@@ -361,6 +361,36 @@ async def test_what_was_read_with_too_much_waits_and_is_heard_in_order(monkeypat
             acked += message["count"]
         assert (acked, message) == (6, {"action": 0, "id": "h"})
         await wire.close()
+
+
+async def test_clients_that_say_much_at_once_are_heard_turn_by_turn_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    async with native_front_door() as door:
+        wires = [await connected(door) for _ in range(3)]
+        said = b"".join(client_frame(1, b'{"action":0,"id":"%d"}' % number) for number in range(20))
+        await asyncio.gather(*(wire.say(said) for wire in wires))
+        for wire in wires:
+            assert [(await wire.message())["id"] for _ in range(20)] == [str(number) for number in range(20)]
+            await alive(wire)
+        for wire in wires:
+            await wire.close()
+
+
+async def test_a_client_that_left_before_its_turn_is_not_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "TURN_S", 0.0)
+    async with native_front_door() as door:
+        staying, leaving = await connected(door), await connected(door)
+        (_, driver) = door.connections._by_handle.values()
+        await staying.say(client_frame(1, HEARTBEAT) * 20)
+        await leaving.say(client_frame(1, HEARTBEAT) * 20)
+        driver.cut()
+        for _ in range(20):
+            assert await staying.message() == {"action": 0, "id": "h"}
+        await alive(staying)
+        for wire in (staying, leaving):
+            await wire.close()
 
 
 async def test_an_answer_for_a_client_that_left_is_nobodys() -> None:
