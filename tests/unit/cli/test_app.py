@@ -223,5 +223,5 @@ class TestHelp:
         began = time.monotonic()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert time.monotonic() - began < 5
-        heavy = {"asyncio", "uvloop", "picows", "confluent_kafka", "prometheus_client", "msgspec", "fanout._core"}
+        heavy = {"asyncio", "uvloop", "picows", "confluent_kafka", "prometheus_client", "fanout._core"}
         assert heavy.isdisjoint(done.stderr.split())
