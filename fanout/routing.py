@@ -7,6 +7,8 @@ A rule is `TOPIC=TEMPLATE`. The template is a channel's name with fields of the 
     #{header.NAME}    a header's value, as text
     #{value.FIELD}    a field of a JSON value; dots go into nested objects
 
+A JSON value is read up to the last field that is asked for, and of members of the same name the first counts.
+
 Rules are checked here, before a server starts, and evaluated by the engine, once for each record. One topic has one
 rule. What is published is also sent to subscribers unless the user says what is, that is:
 

@@ -347,7 +347,9 @@ impl Hub {
             };
             channels.next(hand, count).filter(is_unused).map(|channel| Arc::clone(&channel.name)).collect()
         };
-        unused.iter().for_each(|name| self.forget(name));
+        for name in &unused {
+            self.forget(name);
+        }
     }
 
     /// Drops the batches that are too old, at most so many messages, and those that are too much. Whether more are too

@@ -116,7 +116,9 @@ impl Message {
             bytes.extend_from_slice(text.as_bytes());
             *length = text.len() as u32 + 1;
         }
-        lengths.iter().for_each(|length| bytes.extend_from_slice(&length.to_le_bytes()));
+        for length in lengths {
+            bytes.extend_from_slice(&length.to_le_bytes());
+        }
         Self(ThinArc::from_header_and_slice(head, &bytes))
     }
 

@@ -39,6 +39,8 @@ pub struct Driver {
     timer: Timer,
     /// Whether this shard also sweeps the hub.
     sweeps: bool,
+    /// The last sweep left something for the next.
+    unswept: bool,
     stopping: bool,
 }
 
@@ -65,6 +67,7 @@ impl Driver {
             tokens: Vec::new(),
             timer,
             sweeps,
+            unswept: false,
             stopping: false,
         })
     }
@@ -90,7 +93,7 @@ impl Driver {
     }
 
     /// Does what there is to do, after waiting for it at most so long (-1: without end): one pass of writing at most.
-    /// Whether there is more to write; looking at commands comes first.
+    /// Whether there is more to write or to sweep; looking at commands comes first.
     fn turn(&mut self, timeout_ms: i32) -> bool {
         let mut tokens = std::mem::take(&mut self.tokens);
         self.epoll.wait(timeout_ms, &mut tokens);
@@ -113,6 +116,9 @@ impl Driver {
             self.shard.flush(&channel);
         }
         self.write();
+        if self.sweeps && (due || self.unswept) {
+            self.unswept = self.hub.sweep(monotonic_ms());
+        }
         if due {
             self.tick(monotonic_ms());
         }
@@ -125,7 +131,7 @@ impl Driver {
             }
             (self.report)(events, std::mem::take(&mut self.gone));
         }
-        self.shard.has_more()
+        self.shard.has_more() || self.unswept
     }
 
     fn obey(&mut self, command: Command) {
@@ -198,9 +204,6 @@ impl Driver {
     }
 
     fn tick(&mut self, now: i64) {
-        if self.sweeps {
-            self.hub.sweep(now);
-        }
         let Self { shard, sockets, .. } = self;
         let overdue = shard.tick(now, |handle| {
             let (owner, socket) = sockets.get(slot(handle))?.as_ref()?;

@@ -161,6 +161,57 @@ fn a_held_channel_is_not_forgotten() {
     assert_eq!(plan.channel.end(), 1, "the plan's channel is the one that was appended to");
 }
 
+#[test]
+fn a_sweep_takes_so_many_messages_and_says_that_more_are_due() {
+    let hub = node(1, 64 << 20);
+    let count = 2 * MESSAGES_SWEPT + 10;
+    let records = (0..count as i64).map(|offset| (record(0, offset, "c", "v", &[]), Routing::Rules));
+    hub.ingest(records, 0);
+    let held = || hub.occupancy("c").map_or(0, |(_, messages)| messages);
+    for left in [count - MESSAGES_SWEPT, count - 2 * MESSAGES_SWEPT] {
+        assert!(hub.sweep(HISTORY_MS + 1));
+        assert_eq!(held(), left);
+    }
+    assert!(!hub.sweep(HISTORY_MS + 1));
+    assert_eq!((held(), counter(&hub, "messages_expired")), (0, count as u64));
+}
+
+#[test]
+fn a_sweep_looks_at_so_many_channels_and_all_have_their_turn() {
+    let hub = node(1, 64 << 20);
+    let count = 3 * CHANNELS_REVIEWED + 10;
+    for number in 0..count {
+        hub.locate(&number.to_string(), None, Start::Live, 0);
+    }
+    let held = hub.locate("held", None, Start::Live, 0);
+    let channels = || hub.channels.read().len();
+    let mut sweeps = 0;
+    while channels() > 1 {
+        let before = channels();
+        hub.sweep(CHANNEL_IDLE_MS + HISTORY_MS + 1);
+        assert!(before - channels() <= CHANNELS_REVIEWED);
+        sweeps += 1;
+        assert!(sweeps < 20, "all have their turn");
+    }
+    assert!(Arc::ptr_eq(&held.channel, &hub.channel("held", 0)));
+}
+
+#[test]
+fn a_batch_tells_of_each_channel_once() {
+    let hub = node(1, 1 << 20);
+    let inbox = hub.connect(Box::new(|| ()));
+    for name in ["a", "b"] {
+        hub.channel(name, 0).watch(inbox.bit());
+    }
+    let records =
+        (0..10).map(|offset| (record(0, offset, ["a", "b", "c"][offset as usize % 3], "v", &[]), Routing::Rules));
+    hub.ingest(records, 0);
+    let mut told: Vec<_> = inbox.take().iter().map(|channel| channel.name.to_string()).collect();
+    told.sort();
+    assert_eq!(told, ["a", "b"]);
+    assert_eq!(hub.intake.lock().work.age.len(), 3, "one place in the queue by age for each");
+}
+
 /// Every outcome of a position.
 mod resume {
     use super::*;
