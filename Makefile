@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env build serve test check-system lint format cargo-test pytest bench clean
+.PHONY: help env build serve test check-system lint format cargo-test pytest bench compare clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ pytest: build ## the tests of the package, short benchmarks among them (ARGS='-k
 
 bench: build ## measure (ARGS='-k name'); takes minutes and wants a quiet machine
 	FANOUT_BENCH=full $(BIN)/python -m pytest benchmarks --benchmark-only $(ARGS)
+
+compare: build ## measure beside other servers (ARGS='--help' teaches); fetches them, takes minutes
+	@$(BIN)/python -m benchmarks.compare $(if $(ARGS),$(ARGS),--help)
 
 env: $(VENV)/.stamp-env ## make .venv with everything that building needs
 

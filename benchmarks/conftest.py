@@ -5,24 +5,21 @@ The long form writes what it measured to benchmarks/results/, together with comm
 
 import json
 import os
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks.harness import ROOT, Tools, build_tools
+from benchmarks.provenance import commit, provenance
 
 pytest_plugins = ["tests.support.fixtures_kafka"]
 
 FULL = os.environ.get("FANOUT_BENCH") == "full"
 BUILD_AND_RUN_S = 1800
-PACKAGES = ["uvloop", "picows", "confluent-kafka", "cython"]
 
 MEASURED = pytest.StashKey[dict[str, dict[str, Any]]]()
 LOAD_BEFORE = pytest.StashKey[tuple[float, float, float]]()
@@ -81,30 +78,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     measured = session.config.stash.get(MEASURED, {})
     if not FULL or not measured:
         return
-    commit = _git("rev-parse", "--short=12", "HEAD")
-    result = {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": commit + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""),
-        "command": "FANOUT_BENCH=full " + " ".join(["pytest", *sys.argv[1:]]),
-        "machine": {
-            "cpu": _cpu(),
-            "cores": len(os.sched_getaffinity(0)),
-            "kernel": platform.release(),
-            "load_average_before": session.config.stash[LOAD_BEFORE],
-            "load_average_after": os.getloadavg(),
-        },
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        "measured": measured,
-    }
-    path = ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit}.json"
+    command = "FANOUT_BENCH=full " + " ".join(["pytest", *sys.argv[1:]])
+    result = {**provenance(command, session.config.stash[LOAD_BEFORE]), "measured": measured}
+    path = ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit()}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")

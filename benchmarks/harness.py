@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,7 @@ ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 ANSWER_S = 90
+SETTLE_S = 0.2
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -53,11 +54,13 @@ class Cost:
 
 
 class Program:
-    """A running program; a context that kills it."""
+    """A running program; a context that kills it. It ends with the driver, and does not hear of its Ctrl-C."""
 
-    def __init__(self, *command: str | Path, core: int) -> None:
-        pinned = ["taskset", "--cpu-list", str(core), *map(str, command)]
-        self._process = subprocess.Popen(pinned, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
+    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT) -> None:
+        pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *map(str, command)]
+        self._process = subprocess.Popen(
+            pinned, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
+        )
         self._name = Path(command[0]).name
 
     def __enter__(self) -> Self:
@@ -169,36 +172,60 @@ class Crowd:
         self._feeder = feeder or server
         self._batch = f" {batch}" if is_node and feeder is None else ""
         self._sent = 0
-        self._received = 0
 
     def _send(self, count: int) -> None:
         self._sent = int(self._feeder.ask(f"send {count}{self._batch}")["sent"])
 
     def _await(self, target: int) -> None:
-        assert self.clients.ask(f"until {target}") == {"reached": True, "missing": 0}
+        answer = self.clients.ask(f"until {target}")
+        if not answer["reached"]:
+            raise AssertionError(f"{answer['missing']} subscribers still lack messages up to {target}")
 
     def one_at_a_time(self, messages: int) -> "Received":
         """Each message is sent when all have the one before."""
-        return self._measure(messages, window=1)
+        return self.windowed(messages, window=1)
 
     def windowed(self, messages: int, window: int) -> "Received":
         """So many are under way at a time: as soon as all have half of them, as many follow."""
-        return self._measure(messages, window)
 
-    def _measure(self, messages: int, window: int) -> "Received":
-        end = self._sent + messages
+        def send_all() -> None:
+            end = self._sent + messages
+            self._send(min(window, messages))
+            while self._sent < end:
+                self._await(self._sent - window // 2)
+                self._send(min(max(window // 2, 1), end - self._sent))
+
+        return self._received(messages, send_all)
+
+    def paced(self, messages: int, per_second: float) -> "Received":
+        """A message each so often, whether or not the one before has arrived."""
+        begun = time.monotonic()
+
+        def send_all() -> None:
+            for number in range(messages):
+                time.sleep(max(begun + number / per_second - time.monotonic(), 0))
+                self._send(1)
+
+        return self._received(messages, send_all)
+
+    def settled(self) -> None:
+        """Fails if anything comes that was not sent."""
+        time.sleep(SETTLE_S)
+        self._report(0)
+
+    def _received(self, messages: int, send_all: Callable[[], None]) -> "Received":
+        target = self._sent + messages
         before = self.server.cost()
-        self._send(min(window, messages))
-        while self._sent < end:
-            self._await(self._sent - window // 2)
-            self._send(min(max(window // 2, 1), end - self._sent))
-        self._await(end)
-        cost = self.server.cost() - before
+        send_all()
+        self._await(target)
+        return Received(messages * self.connections, self.server.cost() - before, self._report(messages))
+
+    def _report(self, messages: int) -> dict[str, Any]:
         report = self.clients.ask("report")
-        wrong = {what: report[what] for what in ("lost", "doubled", "reordered", "closed")}
-        assert wrong == {"lost": 0, "doubled": 0, "reordered": 0, "closed": 0}
-        assert report["deliveries"] == messages * self.connections
-        return Received(report["deliveries"], cost, report)
+        expected = {"lost": 0, "doubled": 0, "reordered": 0, "closed": 0, "deliveries": messages * self.connections}
+        if (found := {what: report[what] for what in expected}) != expected:
+            raise AssertionError(f"subscribers received {found}, and should have {expected}")
+        return report
 
 
 @dataclass(frozen=True)
