@@ -14,7 +14,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help env build serve test check-system lint format cargo-test pytest bench compare clean
+.PHONY: help env build serve test check-system lint format cargo-test pytest bench compare profile clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench: build ## measure (ARGS='-k name'); takes minutes and wants a quiet machin
 
 compare: build ## measure beside other servers (ARGS='--help' teaches); fetches them, takes minutes
 	@$(BIN)/python -m benchmarks.compare $(if $(ARGS),$(ARGS),--help)
+
+profile: build ## sample the node under load with perf, and print where its CPU time goes
+	$(BIN)/python -m benchmarks.profile_node $(ARGS)
 
 env: $(VENV)/.stamp-env ## make .venv with everything that building needs
 

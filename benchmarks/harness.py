@@ -28,6 +28,7 @@ __all__ = [
     "Received",
     "Tools",
     "build_tools",
+    "complete",
     "load",
     "node",
     "producer",
@@ -208,24 +209,35 @@ class Crowd:
 
         return self._received(messages, send_all)
 
+    def fed(self, messages: int, rate: int) -> "Received":
+        """So many in each channel, `rate` a second in all channels together; the feeder keeps the time."""
+
+        def send_all() -> None:
+            self._feeder.ask(f"pace {messages} {rate}")
+            self._sent += messages
+
+        return self._received(messages, send_all)
+
     def settled(self) -> None:
         """Fails if anything comes that was not sent."""
         time.sleep(SETTLE_S)
-        self._report(0)
+        complete(self.clients.ask("report"), 0)
 
     def _received(self, messages: int, send_all: Callable[[], None]) -> "Received":
         target = self._sent + messages
+        deliveries = messages * self.connections
         before = self.server.cost()
         send_all()
         self._await(target)
-        return Received(messages * self.connections, self.server.cost() - before, self._report(messages))
+        return Received(deliveries, self.server.cost() - before, complete(self.clients.ask("report"), deliveries))
 
-    def _report(self, messages: int) -> dict[str, Any]:
-        report = self.clients.ask("report")
-        expected = {"lost": 0, "doubled": 0, "reordered": 0, "closed": 0, "deliveries": messages * self.connections}
-        if (found := {what: report[what] for what in expected}) != expected:
-            raise AssertionError(f"subscribers received {found}, and should have {expected}")
-        return report
+
+def complete(report: dict[str, Any], deliveries: int) -> dict[str, Any]:
+    """The load client's report, which is checked to be one of so many deliveries, and of nothing gone wrong."""
+    expected = {"lost": 0, "doubled": 0, "reordered": 0, "closed": 0, "deliveries": deliveries}
+    if (found := {what: report[what] for what in expected}) != expected:
+        raise AssertionError(f"subscribers received {found}, and should have {expected}")
+    return report
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends w
 
 - `send COUNT BATCH`: COUNT messages to each channel, handed to the node BATCH records at a time. The n-th message of a
   channel is `n SENT_US xxx`.
+- `trickle COUNT INTERVAL_MS`: COUNT messages to one channel more, `load-N` after N channels, one every INTERVAL_MS;
+  answered at once, while `send` goes on beside it.
 - `stats`: the node's counters.
+- `stall`: with `--watch-loop`, how late the event loop was since the last time.
 - `read COUNT`: waits until COUNT records were read; how long that took from the first look that found some, in wall and
   CPU time.
 
@@ -36,6 +39,7 @@ from fanout.types import Record
 
 KEY = "bench.key:secret"
 TOPIC = "bench"
+WATCH_S = 0.01  # between two looks at the event loop
 LOOK_S = 0.002  # between two looks at how much was read
 
 
@@ -44,34 +48,58 @@ class MemorySource:
 
     def __init__(self, channels: int, payload: int) -> None:
         self._keys = [f"load-{channel}".encode() for channel in range(channels)]
+        self._aside = f"load-{channels}".encode()
         self._payload = payload
         self._sink: Sink
+        self._one_at_a_time = threading.Lock()  # as the sink is promised
         self._next = 0  # sequence number, the same in every channel
+        self._trickled = 0  # of the channel aside
 
     async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
         self._sink = sink
         sink.partition(TOPIC, bytes(16), 0, 0)
+        sink.partition(TOPIC, bytes(16), 1, 0)
         sink.ready()
 
     def send(self, count: int, batch: int) -> int:
-        """Delivers `count` messages to each channel; on one thread, the source's own. Returns the next number."""
+        """Delivers `count` messages to each channel. Returns the next number."""
         waiting: list[Record] = []
         for number in range(self._next, self._next + count):
             for index, key in enumerate(self._keys):
-                offset = number * len(self._keys) + index
-                value = b"%d %d " % (number, time.monotonic_ns() // 1000)
-                waiting.append(
-                    Record(
-                        TOPIC, 0, offset, -1, time.time_ns() // 1_000_000, key, value.ljust(self._payload, b"x"), None
-                    )
-                )
+                waiting.append(self._record(0, number * len(self._keys) + index, key, number))
                 if len(waiting) == batch:
-                    self._sink.records(waiting)
+                    self._deliver(waiting)
                     waiting = []
         if waiting:
-            self._sink.records(waiting)
+            self._deliver(waiting)
         self._next += count
         return self._next
+
+    def trickle(self, count: int, interval_ms: int) -> int:
+        """Delivers so many, one by one, to the channel beside those; on a thread of its own, from a second partition.
+
+        Returns the number after the last at once.
+        """
+        numbers = range(self._trickled, self._trickled + count)
+        self._trickled += count
+
+        def run() -> None:
+            begun = time.monotonic()
+            for index, number in enumerate(numbers):
+                time.sleep(max(0.0, begun + index * interval_ms / 1000 - time.monotonic()))
+                self._deliver([self._record(1, number, self._aside, number)])
+
+        threading.Thread(target=run, name="bench-trickle", daemon=True).start()
+        return self._trickled
+
+    def _record(self, partition: int, offset: int, key: bytes, number: int) -> Record:
+        value = b"%d %d " % (number, time.monotonic_ns() // 1000)
+        now_ms = time.time_ns() // 1_000_000
+        return Record(TOPIC, partition, offset, -1, now_ms, key, value.ljust(self._payload, b"x"), None)
+
+    def _deliver(self, records: list[Record]) -> None:
+        with self._one_at_a_time:
+            self._sink.records(records)
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         raise SourceError("clients of a benchmark only read")
@@ -86,12 +114,32 @@ class MemorySource:
         pass
 
 
+class LoopWatch:
+    """How late the event loop is, looked at a hundred times a second."""
+
+    def __init__(self) -> None:
+        self._late_ms: list[float] = []
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + WATCH_S
+            await asyncio.sleep(WATCH_S)
+            self._late_ms.append((loop.time() - due) * 1000)
+
+    def report(self) -> dict[str, float]:
+        """Of the looks since the last report. From any thread."""
+        late, self._late_ms = sorted(self._late_ms), []
+        return {"looks": len(late), "p99_ms": late[len(late) * 99 // 100], "max_ms": late[-1]} if late else {"looks": 0}
+
+
 class Commands:
     """Obeys standard input, on the source's thread."""
 
-    def __init__(self, server: Server, source: MemorySource, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: Server, source: MemorySource, watch: LoopWatch, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._source = source
+        self._watch = watch
         self._loop = loop
 
     def run(self, ended: asyncio.Event) -> None:
@@ -99,6 +147,10 @@ class Commands:
             match line.split():
                 case ["send", count, batch]:
                     answer: Any = {"sent": self._source.send(int(count), int(batch))}
+                case ["trickle", count, interval_ms]:
+                    answer = {"sent": self._source.trickle(int(count), int(interval_ms))}
+                case ["stall"]:
+                    answer = self._watch.report()
                 case ["stats"]:
                     answer = self._stats()
                 case ["read", count]:
@@ -135,16 +187,21 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     )
     async with Server(config, source=source if options.kafka is None else None) as server:
         ended = asyncio.Event()
-        commands = Commands(server, source, asyncio.get_running_loop())
+        watch = LoopWatch()
+        watching = asyncio.create_task(watch.run()) if options.watch_loop else None
+        commands = Commands(server, source, watch, asyncio.get_running_loop())
         print(json.dumps({"port": server.port, "key": KEY}), flush=True)
         threading.Thread(target=commands.run, args=(ended,), name="bench-source", daemon=True).start()
         await ended.wait()
+        if watching is not None:
+            watching.cancel()
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A node that the benchmarks feed.")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--payload", type=int, default=128)
+    parser.add_argument("--watch-loop", action="store_true")
     parser.add_argument("--kafka")
     parser.add_argument("--topic")
     with TemporaryDirectory(prefix="fanout-bench-") as directory:
