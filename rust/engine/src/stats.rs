@@ -43,8 +43,10 @@ counters! {
     frame_messages,
     /// Messages handed to subscribers: messages in frames times the connections they were queued on.
     deliveries,
-    /// System calls that wrote.
+    /// Writes to sockets.
     writes,
+    /// System calls that carried them out: with `io_uring` one does many.
+    write_calls,
     /// Writes that the socket took only in part, or not at all.
     short_writes,
     /// Bytes written.

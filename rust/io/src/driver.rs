@@ -3,7 +3,7 @@
 //! On a thread of its own it is [`Driver::run`]; on an event loop, [`Driver::turn_inline`] is called whenever
 //! [`Driver::poll_fd`] is readable.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -12,9 +12,10 @@ use fanout_engine::limits::IOVECS_MAX;
 use fanout_engine::shard::{Event, Handle, Next, Shard, slot};
 use smallvec::SmallVec;
 
-use crate::limits::TICK_MS;
+use crate::limits::{TICK_MS, WRITES_PER_BATCH};
 use crate::port::{Command, Port};
 use crate::socket::Socket;
+use crate::submit::{Submit, Write, Written};
 use crate::sys::{self, Epoll, Timer, monotonic_ms};
 
 /// The token of the letter box; no handle has generation 0.
@@ -37,6 +38,8 @@ pub struct Driver {
     gone: Vec<Handle>,
     tokens: Vec<u64>,
     timer: Timer,
+    submit: Submit,
+    written: Vec<Written>,
     /// Whether this shard also sweeps the hub.
     sweeps: bool,
     /// The last sweep left something for the next.
@@ -45,8 +48,8 @@ pub struct Driver {
 }
 
 impl Driver {
-    /// A shard over `hub` that listens to `port`. The first shard of a hub sweeps it.
-    pub fn new(hub: Arc<Hub>, port: Arc<Port>, max_idle_ms: i64, report: Report) -> io::Result<Self> {
+    /// A shard over `hub` that listens to `port` and writes with `submit`. The first shard of a hub sweeps it.
+    pub fn new(hub: Arc<Hub>, port: Arc<Port>, submit: Submit, max_idle_ms: i64, report: Report) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(port.event().raw(), libc::EPOLLIN, WAKE)?;
         let timer = Timer::new(TICK_MS)?;
@@ -66,6 +69,8 @@ impl Driver {
             gone: Vec::new(),
             tokens: Vec::new(),
             timer,
+            submit,
+            written: Vec::new(),
             sweeps,
             unswept: false,
             stopping: false,
@@ -168,31 +173,48 @@ impl Driver {
         }
     }
 
+    /// One pass, in batches.
     fn write(&mut self) {
         let now = monotonic_ms();
         self.shard.begin_pass();
-        while let Some(handle) = self.shard.next_ready() {
-            let (Some((_, socket)), Some(outbox)) = (&self.sockets[slot(handle)], self.shard.outbox(handle)) else {
-                self.shard.broken(handle);
-                continue;
-            };
-            let slices: SmallVec<[&[u8]; 8]> = outbox.slices(IOVECS_MAX).collect();
-            let offered = slices.iter().map(|slice| slice.len()).sum();
-            // SAFETY: the socket is open and its owner cannot close it while its lock is held.
-            let sent = socket.with(|fd| unsafe { sys::send(fd, &slices) });
-            drop(slices);
-            self.hub.stats.writes.add(1);
+        loop {
+            let batch: SmallVec<[Handle; WRITES_PER_BATCH]> =
+                std::iter::from_fn(|| self.shard.next_ready()).take(WRITES_PER_BATCH).collect();
+            if batch.is_empty() {
+                return;
+            }
+            self.write_batch(&batch, now);
+        }
+    }
+
+    fn write_batch(&mut self, batch: &[Handle], now: i64) {
+        let Self { shard, sockets, submit, hub, .. } = self;
+        let write = |&handle: &Handle| {
+            let (_, socket) = sockets[slot(handle)].as_ref()?;
+            let slices = shard.outbox(handle)?.slices(IOVECS_MAX).map(IoSlice::new).collect();
+            Some(Write { handle, socket, slices })
+        };
+        let writes: Vec<Write<'_>> =
+            batch.iter().map(|handle| write(handle).expect("who is in the shard has a socket here")).collect();
+        let mut written = std::mem::take(&mut self.written);
+        hub.stats.write_calls.add(submit.write(&writes, &mut written) as u64);
+        hub.stats.writes.add(writes.len() as u64);
+        drop(writes); // they borrow what their outcome changes
+        let mut bytes = 0;
+        for Written { handle, offered, sent } in written.drain(..) {
             match sent {
-                Some(Ok(n)) => {
-                    self.hub.stats.bytes_out.add(n as u64);
+                Ok(n) => {
+                    bytes += n;
                     self.wrote(handle, n, offered, now);
                 }
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => self.wrote(handle, 0, offered, now),
-                Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => self.wrote(handle, 0, 0, now),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wrote(handle, 0, offered, now),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => self.wrote(handle, 0, 0, now),
                 // Reset by the peer, or taken back by the owner: the loop knows or will see it.
-                Some(Err(_)) | None => self.shard.broken(handle),
+                Err(_) => self.shard.broken(handle),
             }
         }
+        self.hub.stats.bytes_out.add(bytes as u64);
+        self.written = written;
     }
 
     fn wrote(&mut self, handle: Handle, n: usize, offered: usize, now: i64) {

@@ -8,14 +8,17 @@
 //! 3. Nothing here closes a descriptor. To end a connection it is shut down; the loop sees that and closes.
 //! 4. Descriptors stay non-blocking, and no write is left behind in the kernel (no asynchronous sends).
 //!
-//! [`socket`] holds rule 2, [`port`] is how the loop speaks to a shard, [`driver`] runs one.
+//! [`socket`] holds rule 2, [`port`] is how the loop speaks to a shard, [`submit`] how writes reach the kernel, [`driver`]
+//! runs a shard.
 
 pub mod driver;
 pub mod limits;
 pub mod port;
 pub mod socket;
+pub mod submit;
 pub mod sys;
 
 pub use driver::Driver;
 pub use port::{Command, Port};
 pub use socket::{Socket, Sockets};
+pub use submit::Submit;

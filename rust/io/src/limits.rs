@@ -8,6 +8,12 @@ pub const TICK_MS: i64 = 500;
 
 const _: () = assert!(TICK_MS < 1000, "a timer is set in nanoseconds below a second");
 
+/// Writes handed to the kernel at once, and so the longest that an owner waits for its descriptor: about 0.5 ms.
+pub const WRITES_PER_BATCH: usize = 64;
+
+/// Fewer than these are not worth a batch: a system call each is as cheap.
+pub const RING_WRITES_MIN: usize = 16;
+
 /// Commands waiting for a shard thread. Past that the sender waits for the shard, which needs microseconds for each.
 pub const COMMANDS_MAX: usize = 1 << 16;
 

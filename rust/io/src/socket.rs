@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use fanout_engine::shard::Handle;
 use fanout_engine::wire::Wire;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::CONNECTIONS_MAX;
 
-/// A socket whose descriptor belongs to somebody else. Lock order: nothing is locked while `open` is.
+/// A socket whose descriptor belongs to somebody else. Lock order: while `open` is held, only a shard locks anything more,
+/// and that is the `open` of another of its sockets.
 #[derive(Debug)]
 pub struct Socket {
     fd: RawFd,
@@ -24,10 +25,15 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Holds on to the descriptor, unless the owner has taken it back. The owner waits meanwhile: let it go soon.
+    pub fn hold(&self) -> Option<Held<'_>> {
+        let open = self.open.lock();
+        open.then_some(Held { fd: self.fd, _open: open })
+    }
+
     /// Runs `f` with the descriptor, unless the owner has taken it back. The owner waits meanwhile: `f` is short.
     pub fn with<T>(&self, f: impl FnOnce(RawFd) -> T) -> Option<T> {
-        let open = self.open.lock();
-        open.then(|| f(self.fd))
+        self.hold().map(|held| f(held.fd()))
     }
 
     /// The peer has sent something.
@@ -38,6 +44,20 @@ impl Socket {
     /// When it last did.
     pub fn heard_ms(&self) -> i64 {
         self.heard_ms.load(Ordering::Relaxed)
+    }
+}
+
+/// A descriptor that cannot be closed while this lives.
+#[derive(Debug)]
+pub struct Held<'a> {
+    fd: RawFd,
+    _open: MutexGuard<'a, bool>,
+}
+
+impl Held<'_> {
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd
     }
 }
 

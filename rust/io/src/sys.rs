@@ -1,9 +1,7 @@
 //! The system calls, each with the reason why it is sound.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-
-use smallvec::SmallVec;
 
 use crate::limits::EVENTS_PER_WAIT;
 
@@ -138,26 +136,31 @@ impl Epoll {
     }
 }
 
+/// No write waits for its socket or raises a signal.
+pub(crate) const SEND_FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// A message of these slices, for as long as they stay where they are.
+pub(crate) fn message(slices: &[IoSlice<'_>]) -> libc::msghdr {
+    // SAFETY: a zeroed header is a valid empty one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // A slice for input and output has the layout of an iovec, and a message that is sent is only read.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len();
+    message
+}
+
 /// Writes slices to a socket without waiting; how many bytes it took.
 ///
 /// # Safety
 /// `fd` must be an open socket that nobody closes during the call.
-pub unsafe fn send(fd: RawFd, slices: &[&[u8]]) -> io::Result<usize> {
-    const FLAGS: i32 = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+pub unsafe fn send(fd: RawFd, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     let n = if let [slice] = slices {
         // SAFETY: the caller vouches for `fd`; the slice is only read.
-        unsafe { libc::send(fd, slice.as_ptr().cast(), slice.len(), FLAGS) }
+        unsafe { libc::send(fd, slice.as_ptr().cast(), slice.len(), SEND_FLAGS) }
     } else {
-        let mut vectors: SmallVec<[libc::iovec; 8]> = slices
-            .iter()
-            .map(|slice| libc::iovec { iov_base: slice.as_ptr().cast_mut().cast(), iov_len: slice.len() })
-            .collect();
-        // SAFETY: a zeroed header is a valid empty one.
-        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-        message.msg_iov = vectors.as_mut_ptr();
-        message.msg_iovlen = vectors.len();
+        let message = message(slices);
         // SAFETY: the caller vouches for `fd`; the slices live through the call and are only read.
-        unsafe { libc::sendmsg(fd, &raw const message, FLAGS) }
+        unsafe { libc::sendmsg(fd, &raw const message, SEND_FLAGS) }
     };
     if n < 0 { Err(io::Error::last_os_error()) } else { Ok(n as usize) }
 }

@@ -1,6 +1,8 @@
-//! Shards over real sockets: slow readers, and descriptors that are closed and used again under load.
+//! Shards over real sockets, written by system calls and through `io_uring` where the kernel has it: slow readers, resets,
+//! and descriptors that are closed and used again under load.
 
 use std::io::{ErrorKind, Read};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use fanout_engine::route::Rules;
 use fanout_engine::shard::{Handle, NewAttachment, NewConnection};
 use fanout_engine::wire::Wire;
 use fanout_io::sys::monotonic_ms;
-use fanout_io::{Command, Driver, Port, Sockets};
+use fanout_io::{Command, Driver, Port, Sockets, Submit};
 
 /// One shard on a thread of its own.
 struct Node {
@@ -27,7 +29,7 @@ struct Node {
 }
 
 impl Node {
-    fn start() -> Self {
+    fn start(submit: Submit) -> Self {
         let hub = Arc::new(Hub::new(Settings { key: [1; 16], history_ms: 60_000, history_bytes: 64 << 20 }));
         hub.set_rules(Rules::new([("t", "#{key}")]).unwrap());
         hub.assign("t", [1; 16], 0, 0).unwrap();
@@ -38,13 +40,12 @@ impl Node {
                 let _ = tell.send(handle); // nobody listens any more at the end of a test
             }
         });
-        let driver = Driver::new(Arc::clone(&hub), Arc::clone(&port), 15_000, report).unwrap();
+        let driver = Driver::new(Arc::clone(&hub), Arc::clone(&port), submit, 15_000, report).unwrap();
         let thread = Some(std::thread::spawn(move || driver.run()));
         Self { hub, port, sockets: Sockets::new(1), gone, thread, next: 0 }
     }
 
-    fn connect(&mut self, server: &UnixStream) -> Handle {
-        server.set_nonblocking(true).unwrap();
+    fn connect(&mut self, server: &impl AsRawFd) -> Handle {
         for handle in self.gone.try_iter() {
             self.sockets.release(handle);
         }
@@ -119,9 +120,18 @@ fn read_until(stream: &mut UnixStream, last: i64) -> Vec<u8> {
     }
 }
 
+/// Both ways to write; the same one twice where the kernel has but one.
+fn ways() -> [Submit; 2] {
+    [Submit::Calls, Submit::probe()]
+}
+
 #[test]
 fn slow_and_quick_readers_are_given_the_same_whole_frames() {
-    let mut node = Node::start();
+    ways().into_iter().for_each(slow_and_quick_readers);
+}
+
+fn slow_and_quick_readers(submit: Submit) {
+    let mut node = Node::start(submit);
     let mut pairs: Vec<_> = (0..8).map(|_| UnixStream::pair().unwrap()).collect();
     for (server, _) in &pairs {
         node.connect(server);
@@ -140,8 +150,46 @@ fn slow_and_quick_readers_are_given_the_same_whole_frames() {
 }
 
 #[test]
+fn connections_that_are_reset_under_load_cost_the_others_nothing() {
+    ways().into_iter().for_each(resets_among_others);
+}
+
+fn resets_among_others(submit: Submit) {
+    let mut node = Node::start(submit);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut steady: Vec<_> = (0..16).map(|_| UnixStream::pair().unwrap()).collect();
+    for (server, _) in &steady {
+        node.connect(server);
+    }
+    for round in 0..100 {
+        let clients: Vec<_> = (0..16).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+        let servers: Vec<_> = clients.iter().map(|_| listener.accept().unwrap().0).collect();
+        let handles: Vec<_> = servers.iter().map(|server| node.connect(server)).collect();
+        for _ in 0..10 {
+            node.publish(b"payload that nobody will have read");
+        }
+        while node.hub.stats.writes.get() == 0 {
+            std::thread::yield_now();
+        }
+        drop(clients); // bytes wait to be read, so the peer resets
+        node.publish(b"payload");
+        for handle in handles {
+            node.disconnect(handle);
+        }
+        assert_eq!(node.next, (round + 1) * 11);
+    }
+    for (_, client) in &mut steady {
+        assert_eq!(offsets(&read_until(client, 1099)), (0..1100).collect::<Vec<i64>>());
+    }
+}
+
+#[test]
 fn a_descriptor_that_was_given_back_is_never_written_again() {
-    let mut node = Node::start();
+    ways().into_iter().for_each(descriptors_used_again);
+}
+
+fn descriptors_used_again(submit: Submit) {
+    let mut node = Node::start(submit);
     let stop = Instant::now() + Duration::from_secs(2);
     let mut live: Vec<(UnixStream, UnixStream, Handle)> = Vec::new();
     let mut reused = 0;
@@ -153,8 +201,8 @@ fn a_descriptor_that_was_given_back_is_never_written_again() {
         for _ in 0..4 {
             node.publish(b"payload of somebody else's connection");
         }
-        if live.len() > 8 {
-            let (server, _client, handle) = live.remove(cycles as usize % 8);
+        if live.len() > 16 {
+            let (server, _client, handle) = live.remove(cycles as usize % 16);
             let fd = server.as_raw_fd();
             node.disconnect(handle);
             drop(server);

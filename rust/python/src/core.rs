@@ -10,7 +10,7 @@ use fanout_engine::shard::{Handle, NewConnection};
 use fanout_engine::wire::{Wire, websocket};
 use fanout_io::port::{Command, Port};
 use fanout_io::sys::monotonic_ms;
-use fanout_io::{Driver, Sockets};
+use fanout_io::{Driver, Sockets, Submit};
 use parking_lot::Mutex;
 
 use crate::events::Events;
@@ -51,7 +51,7 @@ impl Core {
             core.ports.push(Arc::clone(&port));
             let reporter = Arc::clone(&events);
             let report = Box::new(move |happened, gone| reporter.report(happened, gone));
-            let driver = Driver::new(Arc::clone(&hub), port, max_idle_ms, report)?;
+            let driver = Driver::new(Arc::clone(&hub), port, Submit::probe(), max_idle_ms, report)?;
             if io_threads == 0 {
                 core.inline = Some(Mutex::new(driver));
             } else {
