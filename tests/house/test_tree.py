@@ -12,7 +12,7 @@ from fanout.config import Config
 
 ROOT = Path(__file__).parents[2]
 CODE = {".py", ".pyx", ".pyi", ".pxd", ".rs", ".c", ".h", ".go", ".js", ".mjs", ".html", ".css"}
-TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".mod", ".sum", ".xml", ""}
+TEXT = CODE | {".typed", ".txt", ".md", ".toml", ".json", ".svg", ".lock", ".mod", ".sum", ".xml", ".conf", ""}
 LINES_MAX = 600
 
 
