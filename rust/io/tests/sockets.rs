@@ -201,8 +201,8 @@ fn descriptors_used_again(submit: Submit) {
         for _ in 0..4 {
             node.publish(b"payload of somebody else's connection");
         }
-        if live.len() > 16 {
-            let (server, _client, handle) = live.remove(cycles as usize % 16);
+        if live.len() > 32 {
+            let (server, _client, handle) = live.remove(cycles as usize % 32);
             let fd = server.as_raw_fd();
             node.disconnect(handle);
             drop(server);
