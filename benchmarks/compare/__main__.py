@@ -42,8 +42,8 @@ examples:
   make compare ARGS='--scenario memory --subscribers 15000 --rounds 1'
 
 The server runs on the first core, its load and its publisher on the last. Figures are medians of the rounds, and go to
-benchmarks/results/ with every single round. A message lost, doubled or out of order fails the run. Ctrl-C keeps what is
-complete.
+benchmarks/results/compare/ with every single round. A message lost, doubled or out of order fails the run. Ctrl-C keeps
+what is complete.
 """
 
 
@@ -65,7 +65,9 @@ def options(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="of each server, in turn (default 5)")
     parser.add_argument("--peers", default="all", help="names with commas, all or none (default all)")
     parser.add_argument("--controls", help="names with commas (default: those that fit the scenario)")
-    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks/results", help="folder for the results file")
+    parser.add_argument(
+        "--results", type=Path, default=ROOT / "benchmarks/results/compare", help="folder for the results file"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.window is None:
         chosen.window = 64 if chosen.subscribers < 10_000 else 16
@@ -98,7 +100,7 @@ def main(arguments: list[str]) -> int:
         contenders += [control(tools, name, platform.release()) for name in chosen.controls]
         skipped = []
         for name in chosen.peers:
-            say(f"{name}: fetching, unless it is there")
+            say(f"{name}: {PEERS[name].version}, fetched unless it is there")
             try:
                 contenders.append(peer(PEERS[name], fetch(PEERS[name])))
             except Unavailable as reason:
