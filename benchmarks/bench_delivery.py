@@ -1,12 +1,16 @@
-"""From the source's contract to sockets: CPU time of the node per delivery, beside a bare send loop in the same run."""
+"""From the source's contract to sockets: CPU time of the node per delivery, beside a bare send loop in the same run.
 
+And, apart from that since looking costs CPU, how late the event loop is meanwhile.
+"""
+
+from statistics import median
 from typing import Any
 
 import pytest
 
-from benchmarks.beside import Shape, compare, crowds
+from benchmarks.beside import ROUNDS, Shape, compare, crowds
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Tools
+from benchmarks.harness import Crowd, Tools, load, node
 
 SUBSCRIBERS = [100, 1_000, 10_000] if FULL else [200]
 ONE_BY_ONE_DELIVERIES = 200_000 if FULL else 20_000  # a round
@@ -37,3 +41,31 @@ def bench_delivery__saturated(benchmark: Any, record: Record, tools: Tools, subs
             lambda: bare.windowed(CONTROL_DELIVERIES // subscribers, window),
             window=window,
         )
+
+
+def bench_delivery__event_loop(benchmark: Any, record: Record, tools: Tools) -> None:
+    """How late the loop is while the most subscribers are served one message a flush."""
+    subscribers = SUBSCRIBERS[-1]
+    messages = ONE_BY_ONE_DELIVERIES // subscribers
+    stalls: list[dict[str, float]] = []
+    with (
+        node("--watch-loop") as (server, told),
+        load(tools, told["port"], subscribers, f"--key={told['key']}") as clients,
+    ):
+        assert clients.hear()["attached"] == subscribers
+        crowd = Crowd(server, clients, subscribers, is_node=True)
+        crowd.one_at_a_time(5)
+
+        def serve() -> None:
+            server.ask("stall")
+            crowd.one_at_a_time(messages)
+            stalls.append(server.ask("stall"))
+
+        benchmark.pedantic(serve, rounds=ROUNDS)
+    assert all(stall["looks"] for stall in stalls)
+    record(
+        subscribers=subscribers,
+        rounds=ROUNDS,
+        loop_stall_p99_ms=median(stall["p99_ms"] for stall in stalls),
+        loop_stall_max_ms=max(stall["max_ms"] for stall in stalls),
+    )
