@@ -5,6 +5,7 @@ nothing that was acknowledged is lost by that.
 """
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,9 @@ async def run(config: Config) -> int:
     async with Server(config) as server:
         sys.stdout.write(banner(server))
         sys.stdout.flush()
+        # What is here now stays: a full collection that looks through it again holds the loop for 25 ms instead of 5.
+        gc.collect()
+        gc.freeze()
         await stop.wait()
         await server.drain()
     return 0
