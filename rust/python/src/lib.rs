@@ -12,11 +12,6 @@ mod table;
 
 use pyo3::prelude::*;
 
-/// glibc grows the heap of a thread other than the first by one system call for a page or two: at a hundred thousand
-/// messages a second that costs more than all else.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[pymodule]
 mod _engine {
     #[pymodule_export]
