@@ -4,7 +4,7 @@ Threads: `records`, `partition` and `progress` belong to one thread at a time (t
 the event loop that made the engine. Bytes that are handed in are copied; those that come out are the caller's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
 from fanout.types import Message
@@ -86,6 +86,10 @@ class Engine:
     def rules(self, rules: Sequence[tuple[str, str]]) -> None:
         """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
         To be called before the first record.
+        """
+    def linger(self, linger_ms: Mapping[str, int]) -> None:
+        """By topic: how long its messages may be held in ms, for more of them to leave in one write. ValueError above
+        1000. To be called before the first record.
         """
     def router(self, route: Callable[[Any], tuple[str, ...]] | None) -> None:
         """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the

@@ -185,6 +185,9 @@ cdef class Engine:
     def rules(self, rules):
         self._native.rules(list(rules))
 
+    def linger(self, linger_ms):
+        self._native.linger(linger_ms)
+
     def router(self, route):
         self._router = route
 

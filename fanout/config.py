@@ -51,6 +51,11 @@ class Config:
     """Topic that clients publish to, fanout.messages unless given. It is also sent to subscribers, unless --route is
     given along with it: then exactly the routes are."""
 
+    linger: tuple[str, ...] = ()
+    """TOPIC=TIME, how long a message of that topic may be held so that more leave with it in one write, like
+    ticks=20ms; at most 1s. Repeatable. Without it nothing is held: what comes while others are written to leaves
+    together."""
+
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 lets other machines in."""
 

@@ -18,14 +18,17 @@ rule. What is published is also sent to subscribers unless the user says what is
 | – | T | `T=#{key}` | T |
 | R | – | R, and `fanout.messages=#{key}` unless R has that topic | `fanout.messages` |
 | R | T | R | T |
+
+Messages of a topic may be held for a time, so that more of them leave in one write (Kafka's producers call it linger).
 """
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 from fanout._core import headers_of
+from fanout.config import parse_duration
 from fanout.errors import ConfigError
 from fanout.types import Record
 
@@ -39,6 +42,7 @@ Route = Callable[[Record], str | Sequence[str] | None]
 MESSAGES_TOPIC = "fanout.messages"
 PRESENCE_TOPIC = "fanout.presence"
 RULES_MAX = 1_000  # a record's topic is looked up among them once a batch
+LINGER_MAX_MS = 1_000
 TEMPLATE_MAX = 1_000  # characters; a channel's name is shorter
 
 TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule for names
@@ -58,6 +62,8 @@ class Routing(NamedTuple):
 
     rules: tuple[Rule, ...]
     publish_topic: str
+    linger_ms: dict[str, int]
+    """By topic, for those that are held: how long at most."""
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -95,7 +101,7 @@ def parse_rule(text: str) -> Rule:
     return Rule(topic, template)
 
 
-def routing(routes: Sequence[str], publish_topic: str | None) -> Routing:
+def routing(routes: Sequence[str], publish_topic: str | None, linger: Sequence[str] = ()) -> Routing:
     """The routing that the options ask for; the table above. Raises ConfigError."""
     if publish_topic is not None:
         _check_topic("publish-topic", publish_topic)
@@ -109,7 +115,28 @@ def routing(routes: Sequence[str], publish_topic: str | None) -> Routing:
     target = publish_topic or MESSAGES_TOPIC
     if not routes or publish_topic is None:
         rules.setdefault(target, Rule(target, "#{key}"))
-    return Routing(tuple(rules.values()), target)
+    return Routing(tuple(rules.values()), target, _linger(linger, rules))
+
+
+def _linger(texts: Sequence[str], topics: Container[str]) -> dict[str, int]:
+    """Milliseconds by topic. Raises ConfigError."""
+    held: dict[str, int] = {}
+    for text in texts:
+        topic, equals, time = text.partition("=")
+        if not equals:
+            raise ConfigError(f"linger: '{text}' has no time; write TOPIC=TIME, like ticks=20ms")
+        try:
+            milliseconds = parse_duration(time)
+        except ValueError as problem:
+            raise ConfigError(f"linger: '{time}' in '{text}' is {problem}") from None
+        if milliseconds > LINGER_MAX_MS:
+            raise ConfigError(f"linger: '{time}' in '{text}' is too long; give at most 1s")
+        if topic not in topics:
+            raise ConfigError(f"linger: topic '{topic}' is not read; name one that is sent to subscribers")
+        if topic in held:
+            raise ConfigError(f"linger: topic '{topic}' has two times; give it one")
+        held[topic] = milliseconds
+    return held
 
 
 def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:

@@ -96,7 +96,7 @@ class Server:
         """An API key for clients: the first one configured, or the one that was made; None with `authorize`."""
         self.port = self.config.port
         """The port listened on; once entered, the real one also for port 0."""
-        self._routing = routing(self.config.route, self.config.publish_topic)
+        self._routing = routing(self.config.route, self.config.publish_topic, self.config.linger)
         Keys(map(Key.parse, self.config.key))  # refuses wrong ones now
         self._route = route
         self._authorize = authorize
@@ -277,6 +277,7 @@ class Server:
             engine.rules(self._routing.rules)
         except ValueError as problem:
             raise ConfigError(f"route: {problem}") from problem
+        engine.linger(self._routing.linger_ms)
         engine.router(guarded(self._route) if self._route else None)
         subscriptions = self._subscriptions = Subscriptions(engine)
         stack.callback(subscriptions.close)

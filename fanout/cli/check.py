@@ -26,9 +26,10 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
 
     config = config or Config()
     Keys(map(Key.parse, config.key))
-    routes = routing(config.route, config.publish_topic)
+    routes = routing(config.route, config.publish_topic, config.linger)
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
     lines += ["", *(f"# reads {rule.topic} and sends to {rule.template}" for rule in routes.rules)]
+    lines += [f"# holds messages of {topic} for at most {most} ms" for topic, most in routes.linger_ms.items()]
     lines.append(f"# publishes to {routes.publish_topic}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0

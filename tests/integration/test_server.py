@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +236,14 @@ class TestClients:
             heard = await some(subscription, 2)
             assert heard[1].data == "from client"
             assert acknowledged["res"][0]["serials"] == [heard[1].serial]
+
+    async def test_are_given_together_what_a_topic_that_lingers_gathers(self, config: Config) -> None:
+        async with Server(replace(config, linger=("fanout.messages=1s",))) as server, client(server) as socket_:
+            await socket_.send(orjson.dumps({"action": ATTACH, "channel": "chat"}).decode())
+            await frame(socket_, ATTACHED)
+            for text in "abc":
+                await server.publish("chat", text)  # returns when the log has it, not when clients do
+            assert [message["data"] for message in (await frame(socket_, MESSAGE))["messages"]] == ["a", "b", "c"]
 
     async def test_are_let_in_by_the_programs_own_rule(self, tmp_path: Path) -> None:
         asked: list[tuple[str, str | None]] = []

@@ -129,6 +129,30 @@ def test_wrong_publish_topic_is_refused() -> None:
         routing([], "a/b")
 
 
+def test_linger_is_by_topic() -> None:
+    assert routing([], None).linger_ms == {}
+    assert routing(["ticks=#{key}"], None, ["ticks=20ms", "fanout.messages=1s"]).linger_ms == {
+        "ticks": 20,
+        "fanout.messages": 1_000,
+    }
+
+
+@pytest.mark.parametrize(
+    ("linger", "words"),
+    [
+        (["ticks"], "linger: 'ticks' has no time; write TOPIC=TIME, like ticks=20ms"),
+        (["ticks=20"], "linger: '20' in 'ticks=20' is not a duration"),
+        (["ticks=1001ms"], "linger: '1001ms' in 'ticks=1001ms' is too long; give at most 1s"),
+        (["other=5ms"], "linger: topic 'other' is not read"),
+        (["ticks=5ms", "ticks=6ms"], "linger: topic 'ticks' has two times; give it one"),
+    ],
+)
+def test_wrong_linger_is_refused(linger: list[str], words: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        routing(["ticks=#{key}"], None, linger)
+    assert words in str(refused.value)
+
+
 class TestProgramsOwnRule:
     @pytest.mark.parametrize(("answer", "channels"), [("a", ("a",)), (None, ()), (["a", "b"], ("a", "b")), ((), ())])
     def test_names_a_channel_several_or_none(self, answer: Any, channels: Any) -> None:

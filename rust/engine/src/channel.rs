@@ -18,7 +18,7 @@ mod place;
 mod ring;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -63,6 +63,8 @@ pub struct Channel {
     end: AtomicU64,
     /// The last batch of records that had some for this channel.
     batch: AtomicU64,
+    /// How long news may be held by a shard, in ms.
+    linger_ms: AtomicU32,
     ring: Mutex<Ring>,
 }
 /// Bytes for everyone who stands at the same place.
@@ -110,6 +112,7 @@ impl Channel {
             touched: AtomicI64::new(now_ms),
             end: AtomicU64::new(0),
             batch: AtomicU64::new(0),
+            linger_ms: AtomicU32::new(0),
             ring: Mutex::new(Ring { born, ..Ring::default() }),
         }
     }
@@ -190,6 +193,16 @@ impl Channel {
         }
         dropped.more = ring.base < limit.min(ring.end());
         dropped
+    }
+
+    /// How long a shard may hold news of this channel, so that more gather, in ms.
+    pub fn linger_ms(&self) -> u32 {
+        self.linger_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets [`Self::linger_ms`]: that of the topic which has fed it last.
+    pub fn linger(&self, linger_ms: u32) {
+        self.linger_ms.store(linger_ms, Ordering::Relaxed);
     }
 
     /// Whether this call is the first with the number of that batch. For the thread that delivers records alone.

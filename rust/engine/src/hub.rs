@@ -7,7 +7,7 @@
 mod directory;
 mod history;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -59,13 +59,10 @@ impl Inbox {
         self.bit
     }
 
-    /// The channels that have news. Their flags are lowered first, so nothing that comes later is missed.
+    /// The channels that have news. No more is told of one until its flag is lowered with [`Channel::noticed`]; whoever
+    /// lowers it looks afterwards, so that nothing that comes later is missed.
     pub fn take(&self) -> Vec<Arc<Channel>> {
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        for channel in &dirty {
-            channel.noticed(self.bit);
-        }
-        dirty
+        std::mem::take(&mut *self.dirty.lock())
     }
 }
 
@@ -110,6 +107,8 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct Intake {
     rules: Rules,
+    /// By topic: how long its messages may be held, in ms.
+    linger_ms: HashMap<String, u32>,
     scratch: Scratch,
     work: Work,
 }
@@ -119,6 +118,8 @@ struct Intake {
 struct Work {
     /// The number of this call, by which a channel knows that it is among the dirty already.
     batch: u64,
+    /// That of the topic which is being delivered.
+    linger_ms: u32,
     dirty: Vec<(Arc<Channel>, u64)>,
     age: VecDeque<Batch>,
     /// Counted here while a batch lasts: counters that others read cost more than a record's other bookkeeping.
@@ -178,6 +179,11 @@ impl Hub {
         self.intake.lock().rules = rules;
     }
 
+    /// Has shards hold the messages of these topics so long, in ms, for more to gather. Not above [`LINGER_MS_MAX`].
+    pub fn set_linger(&self, linger_ms: HashMap<String, u32>) {
+        self.intake.lock().linger_ms = linger_ms;
+    }
+
     /// Reading of a partition begins.
     pub fn assign(&self, topic: &str, id: [u8; 16], number: i32, start: i64) -> Result<(), TooManyPartitions> {
         self.partitions.assign(topic, id, number, start).map(drop)
@@ -193,7 +199,7 @@ impl Hub {
     /// Delivers records, in order within each partition. Records of partitions that were not assigned are refused and
     /// their number returned: a source that does that has a bug.
     pub fn ingest<'a>(&self, records: impl Iterator<Item = (Record<'a>, Routing<'a>)>, now_ms: i64) -> usize {
-        let Intake { rules, scratch, work } = &mut *self.intake.lock();
+        let Intake { rules, linger_ms, scratch, work } = &mut *self.intake.lock();
         work.batch += 1;
         let mut last: Option<(Arc<Partition>, Option<&Rule>)> = None;
         let (mut count, mut bytes, mut repeated, mut refused) = (0, 0, 0, 0);
@@ -201,6 +207,7 @@ impl Hub {
             let same = last.take().filter(|(p, _)| p.number == record.partition && *p.topic == *record.topic);
             let found = same.or_else(|| {
                 let partition = self.partitions.find(record.topic, record.partition)?;
+                work.linger_ms = linger_ms.get(record.topic).copied().unwrap_or(0);
                 Some((partition, rules.of(record.topic)))
             });
             let Some((partition, rule)) = found else {
@@ -289,6 +296,7 @@ impl Hub {
             self.squeeze_channel(&channel, number);
         }
         if channel.is_first_of(work.batch) {
+            channel.linger(work.linger_ms);
             work.dirty.push((channel, 0));
         }
     }

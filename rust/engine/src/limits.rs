@@ -70,6 +70,9 @@ pub const DEDUP_WINDOW_MS: i64 = 120_000;
 /// A channel without messages and attachments is forgotten this long after its last use.
 pub const CHANNEL_IDLE_MS: i64 = 120_000;
 
+/// Longest time that messages are held for more of them to gather. Whoever is shown what is older calls it late.
+pub const LINGER_MS_MAX: u32 = 1_000;
+
 /// Channels that nobody uses, kept for those who come back: some 60 MB. A client that attaches to name after name and
 /// leaves them makes no more than this.
 pub const CHANNELS_UNUSED_MAX: usize = 100_000;

@@ -1,7 +1,7 @@
 //! A shard: some of the node's connections, the cursors of their attachments, and what each is to be written next.
 //!
-//! No I/O: whoever drives a shard works in passes. Before each it applies commands and calls [`Shard::flush`] for
-//! channels with news; then it writes what [`Shard::next_ready`] names, as long as that names something, and reports
+//! No I/O: whoever drives a shard works in passes. Before each it applies commands and calls [`Shard::news`] for
+//! channels with news, and [`Shard::flush_due`]; then it writes what [`Shard::next_ready`] names, as long as that names something, and reports
 //! each with [`Shard::wrote`] or [`Shard::broken`]. Rules:
 //!
 //! - Everything a connection is sent passes its outbox: replies in the order of the commands, and frames when its turn
@@ -14,6 +14,7 @@ mod connection;
 mod fill;
 mod groups;
 mod interface;
+mod linger;
 mod schedule;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use connection::{Connection, Cursor, Life, STOPPED, Special};
 use fill::{Memo, fill};
 use groups::{Groups, Member};
 pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Overdue, slot};
+use linger::Lingering;
 use schedule::{Lane, Schedule, Work};
 
 use crate::channel::{Channel, Filter};
@@ -40,6 +42,7 @@ pub struct Shard {
     count: usize,
     groups: Groups,
     schedule: Schedule,
+    lingering: Lingering,
     memo: Memo,
     tally: Tally,
     max_idle_ms: i64,
@@ -64,6 +67,7 @@ impl Shard {
             count: 0,
             groups: Groups::default(),
             schedule: Schedule::default(),
+            lingering: Lingering::default(),
             memo: Memo::default(),
             tally: Tally::default(),
             max_idle_ms,
@@ -189,8 +193,29 @@ impl Shard {
         }
     }
 
-    /// A channel has news: everyone here who keeps up is given them.
+    /// A channel has news: they are given on now, or held as long as its rule says.
+    pub fn news(&mut self, channel: Arc<Channel>, now_ms: i64) {
+        match channel.linger_ms() {
+            0 => self.flush(&channel),
+            linger_ms => self.lingering.hold(channel, now_ms + i64::from(linger_ms)),
+        }
+    }
+
+    /// Gives on what was held long enough.
+    pub fn flush_due(&mut self, now_ms: i64) {
+        while let Some(channel) = self.lingering.pop(now_ms) {
+            self.flush(&channel);
+        }
+    }
+
+    /// When [`Self::flush_due`] is to be called next.
+    pub fn next_due(&self) -> Option<i64> {
+        self.lingering.next_due()
+    }
+
+    /// Everyone here who keeps up is given a channel's news.
     pub fn flush(&mut self, channel: &Channel) {
+        channel.noticed(self.bit);
         let Some(at) = self.groups.find(channel) else { return };
         self.memo.forget();
         self.groups.news(at);

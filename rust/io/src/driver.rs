@@ -22,6 +22,8 @@ use crate::sys::{self, Epoll, Timer, monotonic_ms};
 const WAKE: u64 = 0;
 /// The token of the timer.
 const TICK: u64 = 1;
+/// The token of the timer of channels whose news are held.
+const LINGER: u64 = 2;
 
 /// Told what happened in a shard: events, and handles that it has forgotten.
 pub type Report = Box<dyn FnMut(Vec<Event>, Vec<Handle>) + Send>;
@@ -38,6 +40,9 @@ pub struct Driver {
     gone: Vec<Handle>,
     tokens: Vec<u64>,
     timer: Timer,
+    linger: Timer,
+    /// What `linger` is set to.
+    linger_due: Option<i64>,
     submit: Submit,
     written: Vec<Written>,
     /// Whether this shard also sweeps the hub.
@@ -52,8 +57,10 @@ impl Driver {
     pub fn new(hub: Arc<Hub>, port: Arc<Port>, submit: Submit, max_idle_ms: i64, report: Report) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(port.event().raw(), libc::EPOLLIN, WAKE)?;
-        let timer = Timer::new(TICK_MS)?;
+        let timer = Timer::every(TICK_MS)?;
         epoll.add(timer.raw(), libc::EPOLLIN, TICK)?;
+        let linger = Timer::new()?;
+        epoll.add(linger.raw(), libc::EPOLLIN, LINGER)?;
         let waker = Arc::clone(&port);
         let inbox = hub.connect(Box::new(move || waker.wake()));
         let sweeps = inbox.bit() == 1;
@@ -69,6 +76,8 @@ impl Driver {
             gone: Vec::new(),
             tokens: Vec::new(),
             timer,
+            linger,
+            linger_due: None,
             submit,
             written: Vec::new(),
             sweeps,
@@ -110,6 +119,10 @@ impl Driver {
                     self.timer.clear();
                     due = true;
                 }
+                LINGER => {
+                    self.linger.clear();
+                    self.linger_due = None;
+                }
                 handle => self.shard.writable(handle),
             }
         }
@@ -117,9 +130,7 @@ impl Driver {
         for command in self.port.take() {
             self.obey(command);
         }
-        for channel in self.inbox.take() {
-            self.shard.flush(&channel);
-        }
+        self.hear_news();
         self.write();
         if self.sweeps && (due || self.unswept) {
             self.unswept = self.hub.sweep(monotonic_ms());
@@ -171,6 +182,23 @@ impl Driver {
             Command::Detach(handle, number, reply) => self.shard.detach(handle, number, reply),
             Command::Stop => self.stopping = true,
         }
+    }
+
+    fn hear_news(&mut self) {
+        let news = self.inbox.take();
+        if news.is_empty() && self.shard.next_due().is_none() {
+            return;
+        }
+        let now = monotonic_ms();
+        for channel in news {
+            self.shard.news(channel, now);
+        }
+        self.shard.flush_due(now);
+        let due = self.shard.next_due();
+        if let Some(at) = due.filter(|_| due != self.linger_due) {
+            self.linger.set(at - now);
+        }
+        self.linger_due = due;
     }
 
     /// One pass, in batches.

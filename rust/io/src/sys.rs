@@ -60,22 +60,39 @@ impl EventFd {
     }
 }
 
-/// A descriptor that becomes readable at regular times.
+/// A descriptor that becomes readable when it is time.
 #[derive(Debug)]
 pub struct Timer(OwnedFd);
 
 impl Timer {
-    /// One that ticks every so many ms, which are less than 1000.
-    pub fn new(every_ms: i64) -> io::Result<Self> {
+    /// One that is not set.
+    pub fn new() -> io::Result<Self> {
         // SAFETY: no pointers; the descriptor returned is ours alone.
         let fd = check(unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_NONBLOCK | libc::TFD_CLOEXEC) })?;
         // SAFETY: just made, owned by nobody else.
-        let timer = Self(unsafe { OwnedFd::from_raw_fd(fd) });
-        let every = libc::timespec { tv_sec: 0, tv_nsec: every_ms * 1_000_000 };
-        let setting = libc::itimerspec { it_interval: every, it_value: every };
-        // SAFETY: `setting` is valid; no old value is asked for.
-        check(unsafe { libc::timerfd_settime(fd, 0, &raw const setting, std::ptr::null_mut()) })?;
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// One that ticks every so many ms.
+    pub fn every(ms: i64) -> io::Result<Self> {
+        let timer = Self::new()?;
+        timer.settime(ms, ms)?;
         Ok(timer)
+    }
+
+    /// Sets it to tick once, in so many ms, or at once if they are over.
+    pub fn set(&self, ms: i64) {
+        self.settime(ms.max(0), 0).expect("a timer of our own takes any time to come");
+    }
+
+    fn settime(&self, first_ms: i64, every_ms: i64) -> io::Result<()> {
+        let time = |ms: i64| libc::timespec { tv_sec: ms / 1000, tv_nsec: ms % 1000 * 1_000_000 };
+        let mut setting = libc::itimerspec { it_interval: time(every_ms), it_value: time(first_ms) };
+        if first_ms == 0 {
+            setting.it_value.tv_nsec = 1; // none at all would stop it
+        }
+        // SAFETY: `setting` is valid; no old value is asked for.
+        check(unsafe { libc::timerfd_settime(self.raw(), 0, &raw const setting, std::ptr::null_mut()) }).map(drop)
     }
 
     /// Makes it unreadable until the next tick.

@@ -145,7 +145,9 @@ impl Core {
     /// Subscribers inside this process that have messages waiting.
     pub fn woken(&self) -> Vec<u32> {
         let cursors = self.cursors.lock();
-        self.local.take().iter().filter_map(|channel| cursors.get(&channel.id)).flatten().copied().collect()
+        let told = self.local.take();
+        told.iter().for_each(|channel| channel.noticed(self.local.bit()));
+        told.iter().filter_map(|channel| cursors.get(&channel.id)).flatten().copied().collect()
     }
 }
 

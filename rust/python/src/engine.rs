@@ -1,10 +1,11 @@
 //! The class for what is rare.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{PageQuery, Settings};
-use fanout_engine::limits::{CHANNEL_NAME_MAX, SHARDS_MAX};
+use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Event, NewAttachment};
@@ -67,6 +68,14 @@ impl Engine {
     fn rules(&self, rules: Vec<(String, String)>) -> PyResult<()> {
         let rules = Rules::new(rules.iter().map(|(topic, template)| (&**topic, &**template)));
         self.core.hub.set_rules(rules.map_err(PyValueError::new_err)?);
+        Ok(())
+    }
+
+    fn linger(&self, linger_ms: HashMap<String, u32>) -> PyResult<()> {
+        if linger_ms.values().any(|&most| most > LINGER_MS_MAX) {
+            return Err(PyValueError::new_err("messages may be held for at most a second"));
+        }
+        self.core.hub.set_linger(linger_ms);
         Ok(())
     }
 

@@ -100,9 +100,10 @@ class TestCheck:
         assert found["kafka_setting"] == ["sasl.password=********", "client.id=me"]
 
     def test_says_where_records_go(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(["check", "--route", "orders=o:#{key}"]) == 0
+        assert run(["check", "--route", "orders=o:#{key}", "--linger=orders=20ms"]) == 0
         printed = capsys.readouterr().out
         assert "# reads orders and sends to o:#{key}" in printed
+        assert "# holds messages of orders for at most 20 ms" in printed
         assert "# publishes to fanout.messages" in printed
 
 

@@ -10,6 +10,7 @@ use crate::route::Rules;
 const IDLE_MS: i64 = 15_000;
 
 mod fairness;
+mod lingering;
 
 /// One shard over a node, and sockets that take what they are told to.
 struct World {
