@@ -146,7 +146,9 @@ impl Core {
     pub fn woken(&self) -> Vec<u32> {
         let cursors = self.cursors.lock();
         let told = self.local.take();
-        told.iter().for_each(|channel| channel.noticed(self.local.bit()));
+        for channel in &told {
+            channel.noticed(self.local.bit());
+        }
         told.iter().filter_map(|channel| cursors.get(&channel.id)).flatten().copied().collect()
     }
 }
