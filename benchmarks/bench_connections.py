@@ -1,6 +1,7 @@
 """What a connection costs: to open and attach it, and to hold it, idle and after it has received.
 
-Memory is the node's own; the kernel's for the sockets is not in it.
+Memory is the node's own; the kernel's for the sockets is not in it. It is the difference that further connections make
+to a node that holds some: what the first ones take is partly what starting has left over.
 """
 
 from statistics import median
@@ -11,8 +12,17 @@ from benchmarks.harness import Crowd, Tools, load, node
 
 ROUNDS = 7 if FULL else 3
 OPENED = 5_000 if FULL else 300
-HELD = 5_000 if FULL else 500
+FIRST = 3_000 if FULL else 500
+HELD = 15_000 if FULL else 1_000
+FOLLOWED = 10  # channels of each connection
 RECEIVED = 50  # messages to each
+KEPT = 200_000 if FULL else 20_000  # messages in the ring
+
+IDLE_BYTES_MAX = 6 << 10
+"""The budget for a connection with one attachment; ARCHITECTURE.md, "Memory", has what it is spent on."""
+
+ATTACHMENT_BYTES_MAX = 1 << 10
+"""The budget for each attachment after the first."""
 
 
 def bench_connections__open_and_attach(benchmark: Any, record: Record, tools: Tools) -> None:
@@ -45,18 +55,51 @@ def bench_connections__open_and_attach(benchmark: Any, record: Record, tools: To
 
 def bench_connections__memory(benchmark: Any, record: Record, tools: Tools) -> None:
     """Attached to one channel and idle; then the same after each has received messages. A fresh node."""
-    with node() as (server, told), load(tools, told["port"], 10, f"--key={told['key']}") as first:
-        first.hear()  # what the first connection makes, the others share
-        empty = server.memory()
+    with node() as (server, told), load(tools, told["port"], FIRST, f"--key={told['key']}") as first:
+        assert first.hear()["attached"] == FIRST
+        before = server.memory()
         with load(tools, told["port"], HELD, f"--key={told['key']}") as clients:
             assert clients.hear()["attached"] == HELD
             idle = server.memory()
             crowd = Crowd(server, clients, HELD, is_node=True)
             benchmark.pedantic(lambda: crowd.windowed(RECEIVED, 10), rounds=1)
             receiving = server.memory()
+    idle_bytes = (idle - before) // HELD
     record(
         connections=HELD,
-        idle_bytes=(idle - empty) // HELD,
-        receiving_bytes=(receiving - empty) // HELD,
-        node_mib=empty / (1 << 20),
+        idle_bytes=idle_bytes,
+        receiving_bytes=(receiving - before) // HELD,
+        node_mib=before / (1 << 20),
     )
+    assert idle_bytes <= IDLE_BYTES_MAX
+
+
+def bench_connections__memory_of_attachments(benchmark: Any, record: Record, tools: Tools) -> None:
+    """Attached to ten channels, beside connections that are attached to one. A fresh node."""
+    with node() as (server, told):
+        options = (f"--key={told['key']}", f"--channels={FOLLOWED}")
+        with load(tools, told["port"], FIRST, *options) as first:
+            assert first.hear()["attached"] == FIRST
+            sizes = [server.memory()]
+            with load(tools, told["port"], HELD // 2, *options) as one:
+                assert one.hear()["attached"] == HELD // 2
+                sizes.append(server.memory())
+                with load(tools, told["port"], HELD // 10, *options, f"--follow={FOLLOWED}") as ten:
+                    benchmark.pedantic(ten.hear, rounds=1)
+                    sizes.append(server.memory())
+    with_one = (sizes[1] - sizes[0]) / (HELD // 2)
+    with_ten = (sizes[2] - sizes[1]) / (HELD // 10)
+    attachment_bytes = round((with_ten - with_one) / (FOLLOWED - 1))
+    record(connections=HELD // 10, attachments=FOLLOWED, attachment_bytes=attachment_bytes)
+    assert attachment_bytes <= ATTACHMENT_BYTES_MAX
+
+
+def bench_connections__memory_of_messages(benchmark: Any, record: Record) -> None:
+    """128 bytes of data each, in one channel, that nobody receives. A fresh node."""
+    with node() as (server, _told):
+        server.ask(f"send {KEPT // 10} 100")
+        before = server.memory()
+        benchmark.pedantic(lambda: server.ask(f"send {KEPT} 100"), rounds=1)
+        assert server.ask("stats")["records_in"] == KEPT // 10 + KEPT
+        message_bytes = (server.memory() - before) // KEPT
+    record(messages=KEPT, payload=128, message_bytes=message_bytes)

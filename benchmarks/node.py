@@ -33,6 +33,7 @@ from typing import Any
 import uvloop
 
 from fanout import Config, Server
+from fanout.cli.foreground import spare_collector
 from fanout.errors import SourceError
 from fanout.sources.base import Done, Health, NewRecord, Sink
 from fanout.types import Record
@@ -186,6 +187,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
         port=0, key=(KEY,), data=data, kafka=options.kafka, route=(f"{topic}=#{{key}}",), publish_topic=topic
     )
     async with Server(config, source=source if options.kafka is None else None) as server:
+        spare_collector()
         ended = asyncio.Event()
         watch = LoopWatch()
         watching = asyncio.create_task(watch.run()) if options.watch_loop else None

@@ -13,9 +13,10 @@ import sys
 from fanout.config import Config
 from fanout.server import Server
 
-__all__ = ["banner", "run"]
+__all__ = ["banner", "run", "spare_collector"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+COLLECTED_AFTER = (20_000, 10, 100)
 
 
 async def run(config: Config) -> int:
@@ -25,6 +26,7 @@ async def run(config: Config) -> int:
     for number in SIGNALS:
         loop.add_signal_handler(number, _on_signal, stop, number)
     async with Server(config) as server:
+        spare_collector()
         sys.stdout.write(banner(server))
         sys.stdout.flush()
         # What is here now stays: a full collection that looks through it again holds the loop for 25 ms instead of 5.
@@ -33,6 +35,17 @@ async def run(config: Config) -> int:
         await stop.wait()
         await server.drain()
     return 0
+
+
+def spare_collector() -> None:
+    """Makes Python's collector of cycles look at what is new, and seldom; for a process that is a node and nothing else.
+
+    Nothing that lasts as long as a connection or the node is part of a cycle that must be found: such things go when
+    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time in looking at them.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECTED_AFTER)
 
 
 def _on_signal(stop: asyncio.Event, number: int) -> None:

@@ -47,6 +47,7 @@ class Front:
         self.handler = handler
         self.upgrade = upgrade
         self.draining = False
+        self.gone = self._gone  # one object for all connections
         self._open = 0
         self._http: set[_Connection] = set()
         self._empty = asyncio.Event()
@@ -96,7 +97,7 @@ class Front:
         if not self._http:
             self._empty.set()
 
-    def gone(self) -> None:
+    def _gone(self) -> None:
         """A connection is gone, whatever it spoke."""
         self._open -= 1
 

@@ -100,7 +100,6 @@ class Listener:
                 if failure.errno in _TRANSIENT:
                     continue
                 raise
-            accepted.setblocking(False)
             if self._open_connections() >= self._limit:
                 self.refused += 1
                 _refuse(accepted)
@@ -124,6 +123,7 @@ def _refuse(accepted: socket.socket) -> None:
     """Says 503 and closes. What the client has sent is read: closing over unread bytes would take the answer back."""
     with accepted:
         try:
+            accepted.setblocking(False)
             accepted.send(plain(503, ("retry-after", "5")).encode(keep_alive=False))
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(16 << 10)

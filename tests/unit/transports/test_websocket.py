@@ -1,6 +1,7 @@
 """The WebSocket listener and the driver of sessions, over real sockets."""
 
 import asyncio
+import gc
 import logging
 import socket
 import struct
@@ -519,6 +520,35 @@ async def test_a_failure_to_open_is_logged_and_ends_the_connection(
         assert await wire.end() == b""
         assert [record.levelno for record in caplog.records] == [logging.ERROR]
         await wire.close()
+
+
+# -- memory --
+
+
+async def test_a_connection_leaves_nothing_to_the_collector_of_cycles() -> None:
+    kinds = {"WebSocket", "_Driver", "Session", "Attachments", "_Connection", "RequestReader", "Request"}
+
+    def alive_now() -> int:
+        return sum(type(found).__name__ in kinds for found in gc.get_objects())
+
+    async with native_front_door() as door:
+        await door.gone()
+        gc.collect()
+        before = alive_now()
+        gc.disable()
+        try:
+            wire = await connected(door)
+            await wire.tell(ATTACH)
+            await wire.message()
+            held = {type(found).__name__ for found in gc.get_objects()} & kinds
+            assert held >= {"WebSocket", "_Driver", "Session"}
+            assert not held & {"_Connection", "RequestReader", "Request"}  # what HTTP needed is gone already
+            await wire.close()
+            await door.gone()
+            await asyncio.sleep(0)
+            assert alive_now() == before
+        finally:
+            gc.enable()
 
 
 # -- descriptors --
