@@ -38,10 +38,10 @@ async def run(config: Config) -> int:
 
 
 def spare_collector() -> None:
-    """Makes Python's collector of cycles look at what is new, and seldom; for a process that is a node and nothing else.
+    """Makes Python's collector of cycles look at what is new, and seldom. For a process that is a node and no more.
 
     Nothing that lasts as long as a connection or the node is part of a cycle that must be found: such things go when
-    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time in looking at them.
+    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time on them.
     """
     gc.collect()
     gc.freeze()

@@ -223,6 +223,7 @@ class _Driver:
         self._handle = 0
         if self._session is not None:
             self._session.closed()
+            self._session.deliver = _to_nobody  # and no longer to us: the two would hold each other
 
     # -- what the node asks --
 
@@ -358,6 +359,10 @@ class _Driver:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _to_nobody(_effects: Sequence[Effect]) -> None:
+    """Carries nothing out."""
 
 
 def _switching(key: str) -> bytes:
