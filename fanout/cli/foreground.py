@@ -38,8 +38,8 @@ def spare_collector() -> None:
     """Makes Python's collector of cycles look at what is new, and seldom. For a process that is a node and no more.
 
     Nothing that lasts as long as a connection or the node is part of a cycle that must be found: such things go when
-    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time on them, and a full
-    collection holds the loop for 25 ms instead of 5.
+    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time on them, and a
+    full collection holds the loop for 25 ms instead of 5.
     """
     gc.collect()
     gc.freeze()
