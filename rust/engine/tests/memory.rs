@@ -1,0 +1,121 @@
+//! What the rings say that they hold is what the allocator has given for it: the bound on memory rests on that.
+//!
+//! One test, for the allocator counts for the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use fanout_engine::dedup::Dedup;
+use fanout_engine::hub::{Hub, Routing, Settings};
+use fanout_engine::partition::Partitions;
+use fanout_engine::record::{Header, Record};
+
+const MESSAGES: usize = 100_000;
+const OFF_AT_MOST: f64 = 0.15;
+/// What the C library keeps beside each piece.
+const PIECE_OVERHEAD: usize = size_of::<usize>();
+
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "C" {
+    fn malloc_usable_size(piece: *mut c_void) -> usize;
+}
+
+fn size_of_piece(piece: *mut u8) -> usize {
+    // SAFETY: the system's allocator is malloc, and has given this piece.
+    unsafe { malloc_usable_size(piece.cast()) + PIECE_OVERHEAD }
+}
+
+struct Counting;
+
+// SAFETY: everything is done by the system's allocator; counting does not touch memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as promised by the caller.
+        let piece = unsafe { System.alloc(layout) };
+        if !piece.is_null() {
+            HELD.fetch_add(size_of_piece(piece), Ordering::Relaxed);
+        }
+        piece
+    }
+
+    unsafe fn dealloc(&self, piece: *mut u8, layout: Layout) {
+        HELD.fetch_sub(size_of_piece(piece), Ordering::Relaxed);
+        // SAFETY: as promised by the caller.
+        unsafe { System.dealloc(piece, layout) };
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What is made, and the bytes that it took.
+fn taken<T>(make: impl FnOnce() -> T) -> (T, usize) {
+    let before = HELD.load(Ordering::Relaxed);
+    let made = make();
+    (made, HELD.load(Ordering::Relaxed) - before)
+}
+
+/// Reads records into an engine, `batch` at a time, dealt to the channels in turn. What it says it holds, and what it
+/// does, the memory of ids apart, which has a bound of its own.
+fn read(channels: usize, batch: usize, published: bool) -> (usize, usize) {
+    let names: Vec<String> = (0..channels).map(|channel| format!("channel-{channel}")).collect();
+    let ids: Vec<String> = (0..MESSAGES).map(|number| format!("connection{number:08}:{number}:0")).collect();
+    let value = [b'x'; 128];
+    let settings = Settings { key: [7; 16], history_ms: 120_000, history_bytes: 1 << 30 };
+    let hub = Hub::new(settings);
+    hub.assign("t", [1; 16], 0, 0).unwrap();
+    let ((), held) = taken(|| {
+        for first in (0..MESSAGES).step_by(batch) {
+            let headers: Vec<[Header<'_>; 3]> = (first..first + batch)
+                .map(|number| {
+                    [("fanout.type", "text"), ("fanout.id", &*ids[number]), ("fanout.name", "greeting")]
+                        .map(|(name, value)| Header { name, value: Some(value.as_bytes()) })
+                })
+                .collect();
+            let given: Vec<[&str; 1]> = (first..first + batch).map(|number| [&*names[number % channels]]).collect();
+            let records = (first..first + batch).map(|number| {
+                let headers = if published { &headers[number - first][..] } else { &[] };
+                let record = Record {
+                    topic: "t",
+                    partition: 0,
+                    offset: number as i64,
+                    epoch: -1,
+                    timestamp: number as i64,
+                    key: None,
+                    value: Some(&value),
+                    headers,
+                };
+                (record, Routing::Given(&given[number - first]))
+            });
+            assert_eq!(hub.ingest(records, 0), 0);
+        }
+    });
+    assert_eq!(hub.stats.messages.get(), MESSAGES as u64);
+    let said = hub.gauges().iter().find(|(name, _)| *name == "history_bytes").unwrap().1 as usize;
+    if !published {
+        return (said, held);
+    }
+    let partition = Partitions::default().assign("t", [1; 16], 0, 0).unwrap();
+    let (_ids, of_ids) = taken(|| {
+        let mut seen = Dedup::new([7; 16]);
+        for (number, id) in ids.iter().enumerate() {
+            let place = (number as i64, number as i64);
+            assert!(seen.observe(&names[number % channels], id, &partition, place, 0).is_none());
+        }
+        seen
+    });
+    (said, held - of_ids)
+}
+
+#[test]
+fn what_the_rings_say_they_hold_is_what_they_take() {
+    for (channels, batch, published) in [(1, 1, false), (1, 1_000, false), (100, 1_000, false), (100, 1_000, true)] {
+        let (said, held) = read(channels, batch, published);
+        let off = said as f64 / held as f64 - 1.0;
+        let case = format!("{channels} channels, {batch} at a time, published: {published}");
+        println!("{case}: {said} said, {held} taken, {:.1} % off", off * 100.0);
+        assert!(off.abs() < OFF_AT_MOST, "{case}: {said} said, {held} taken");
+    }
+}
