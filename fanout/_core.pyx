@@ -69,7 +69,7 @@ cdef class _Batch:
     cdef Header *headers
     cdef Slice *channels
     cdef size_t record_room, header_room, channel_room
-    cdef size_t count, header_count, channel_count
+    cdef size_t count, header_count, channel_count, headers_unreadable
     cdef list alive
 
     def __cinit__(self):
@@ -117,7 +117,12 @@ cdef class _Batch:
         if type(item) is Record:
             topic, record.partition, record.offset, record.epoch, record.timestamp, key, value, headers = item
         else:
-            topic, key, value, headers = item.topic(), item.key(), item.value(), headers_of(item)
+            topic, key, value = item.topic(), item.key(), item.value()
+            try:
+                headers = item.headers()
+            except Exception:  # as in `headers_of`
+                headers = None
+                self.headers_unreadable += 1
             epoch = item.leader_epoch()
             record.epoch = -1 if epoch is None else epoch
             record.partition, record.offset, record.timestamp = item.partition(), item.offset(), item.timestamp()[1]
@@ -208,6 +213,8 @@ cdef class Engine:
         view.join()
         with nogil:
             refused = _table.ingest(self._address, view.records, view.count)
+        if view.headers_unreadable:
+            self._native.headers_unreadable(view.headers_unreadable)
         if refused:
             raise RuntimeError(f"{refused} records are of partitions that were never announced")
 

@@ -44,6 +44,10 @@ class Family(NamedTuple):
 COUNTERS: Final = {
     "records_in": ("records_in", "Records read from the log."),
     "bytes_in": ("bytes_in", "Bytes of their values."),
+    "headers_unreadable": (
+        "records_headers_unreadable",
+        "Records that went on without their headers: the name of one is not UTF-8.",
+    ),
     "messages": ("messages", "Messages appended to channels."),
     "frames": ("frames", "Frames encoded."),
     "frame_messages": ("frame_messages", "Messages in those frames."),

@@ -94,6 +94,7 @@ class TestBatches:
         good = KafkaMessage(topic="t", partition=0, offset=1, key=b"c", value=b"good", timestamp=(1, 7))
         engine.records([bad, good])
         assert [m.data for m in held(engine)] == ["bad", "good"]
+        assert engine.stats()["headers_unreadable"] == 1
 
     def test_many_headers_and_records_keep_apart(self, engine: _core.Engine) -> None:
         engine.rules([("t", "#{header.h}")])

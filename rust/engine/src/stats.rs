@@ -27,6 +27,8 @@ counters! {
     records_unrouted,
     /// Records whose rule asks for something they lack, or gives an impossible channel name.
     records_unroutable,
+    /// Records whose headers the client library cannot read, for the name of one is not UTF-8: they go on without any.
+    headers_unreadable,
     /// Records below what their partition was already read to.
     records_repeated,
     /// Records whose id the channel already had within the window.

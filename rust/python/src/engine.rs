@@ -88,6 +88,11 @@ impl Engine {
         self.core.hub.progress(topic, partition, next_offset);
     }
 
+    /// So many records came without the headers that they have.
+    fn headers_unreadable(&self, records: u64) {
+        self.core.hub.stats.headers_unreadable.add(records);
+    }
+
     #[pyo3(signature = (channel, serial, rewind_count, rewind_ms, now_ms))]
     fn locate(
         &self,
