@@ -165,10 +165,11 @@ impl Message {
 
     /// Its id: the publisher's, or made of its place in the log.
     pub fn id(&self) -> String {
-        match self.field(Field::Id) {
-            Some(id) => id.to_owned(),
-            None => format!("{}:{}:{}", self.partition.topic, self.partition.number, self.offset),
+        if let Some(id) = self.field(Field::Id) {
+            return id.to_owned();
         }
+        let (mut number, mut offset) = (itoa::Buffer::new(), itoa::Buffer::new());
+        [&self.partition.topic, ":", number.format(self.partition.number), ":", offset.format(self.offset)].concat()
     }
 
     /// Its serial.
@@ -189,6 +190,11 @@ impl Message {
             Box::new(bytes)
         });
         (bytes, made)
+    }
+
+    /// Bytes of its content.
+    pub fn size(&self) -> usize {
+        self.0.slice.len()
     }
 
     /// Memory this message holds now, encodings included.
@@ -217,5 +223,8 @@ fn is_json(text: &str) -> bool {
 /// The serial of the message at these coordinates: unique, and of fixed width in front, so that within a partition the
 /// order of the text is that of the log.
 pub fn serial(topic: &str, partition: i32, offset: i64) -> String {
-    format!("{offset:016}-{partition}-{topic}")
+    let (mut number, mut digits) = (itoa::Buffer::new(), itoa::Buffer::new());
+    let digits = digits.format(offset);
+    let zeros = &"0000000000000000"[digits.len().min(16)..];
+    [zeros, digits, "-", number.format(partition), "-", topic].concat()
 }

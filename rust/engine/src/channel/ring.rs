@@ -198,7 +198,7 @@ impl Ring {
         } else {
             context.stats.frames.add(1);
             context.stats.frame_messages.add(messages as u64);
-            let bytes = wire.frame(spelling.map_or(name, |spelling| spelling), &serial, &parts).into();
+            let bytes = wire.frame(spelling.map_or(name, |spelling| spelling), &serial, &parts);
             Given::Frame(Frame { bytes, to, messages: messages as u32 })
         };
         self.bytes += made;

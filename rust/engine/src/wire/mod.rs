@@ -7,6 +7,8 @@ mod json;
 mod msgpack;
 pub mod websocket;
 
+use std::sync::Arc;
+
 use crate::message::Message;
 
 /// The action number of a frame of messages (Ably protocol).
@@ -30,17 +32,40 @@ impl Wire {
         }
     }
 
-    /// A whole frame, WebSocket header included. `channel` is spelled as the client spells it.
-    pub fn frame(self, channel: &str, serial: &str, messages: &[&[u8]]) -> Vec<u8> {
-        let content: usize = messages.iter().map(|bytes| bytes.len() + 1).sum();
-        let mut out = Vec::with_capacity(content + channel.len() + serial.len() + 96);
-        out.resize(websocket::HEADER_MAX, 0);
-        match self {
-            Self::Json => json::frame(&mut out, channel, serial, messages),
-            Self::Msgpack => msgpack::frame(&mut out, channel, serial, messages),
+    /// A whole frame, WebSocket header included, of at least one message. `channel` is spelled as the client spells it.
+    pub fn frame(self, channel: &str, serial: &str, messages: &[&[u8]]) -> Arc<[u8]> {
+        let mut head = Vec::with_capacity(channel.len() + serial.len() + 96);
+        let (between, end) = match self {
+            Self::Json => {
+                json::head(&mut head, channel, serial);
+                (json::BETWEEN, json::END)
+            }
+            Self::Msgpack => {
+                msgpack::head(&mut head, channel, serial, messages.len());
+                (&[][..], &[][..])
+            }
+        };
+        let content: usize = messages.iter().map(|bytes| bytes.len() + between.len()).sum();
+        let payload = head.len() + content - between.len() + end.len();
+        let (header, size) = websocket::header(self.opcode(), payload);
+        // Every byte is copied once, to where it stays.
+        let mut frame: Arc<[u8]> = std::iter::repeat_n(0, size + payload).collect();
+        let mut rest = Arc::get_mut(&mut frame).expect("nobody else has it yet");
+        let mut put = |bytes: &[u8]| {
+            let (place, behind) = std::mem::take(&mut rest).split_at_mut(bytes.len());
+            place.copy_from_slice(bytes);
+            rest = behind;
+        };
+        put(&header[..size]);
+        put(&head);
+        for (index, message) in messages.iter().enumerate() {
+            if index > 0 {
+                put(between);
+            }
+            put(message);
         }
-        websocket::place_header(&mut out, self.opcode());
-        out
+        put(end);
+        frame
     }
 
     /// What fills idle time: an empty protocol message for peers that cannot see pings, and a ping for all.

@@ -4,7 +4,11 @@
 use super::MESSAGE;
 use crate::message::{Data, Field, Message};
 
-pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[&[u8]]) {
+/// What a message has beside its content, roughly: more makes the buffer grow once.
+const ENVELOPE_BYTES: usize = 192;
+
+/// What is before the messages of a frame.
+pub(super) fn head(out: &mut Vec<u8>, channel: &str, serial: &str, messages: usize) {
     map(out, 4);
     text(out, "action");
     out.push(MESSAGE);
@@ -13,10 +17,7 @@ pub(super) fn frame(out: &mut Vec<u8>, channel: &str, serial: &str, messages: &[
     text(out, "channelSerial");
     text(out, serial);
     text(out, "messages");
-    array(out, messages.len());
-    for message in messages {
-        out.extend_from_slice(message);
-    }
+    array(out, messages);
 }
 
 pub(super) fn message(message: &Message) -> Vec<u8> {
@@ -30,7 +31,7 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     let extras = message.field(Field::Extras);
     let has_data = data != Data::None;
     let present = fields.iter().filter(|(_, value)| value.is_some()).count();
-    let mut out = Vec::with_capacity(128);
+    let mut out = Vec::with_capacity(ENVELOPE_BYTES + message.size());
     map(&mut out, 3 + present + usize::from(has_data) + usize::from(extras.is_some()));
     text(&mut out, "id");
     text(&mut out, &message.id());

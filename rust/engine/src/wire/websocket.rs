@@ -18,7 +18,8 @@ pub const PONG: u8 = 10;
 /// The longest header of an unmasked frame.
 pub const HEADER_MAX: usize = 10;
 
-fn header(opcode: u8, length: usize) -> ([u8; HEADER_MAX], usize) {
+/// The header of a payload of so many bytes, and how long it is.
+pub(super) fn header(opcode: u8, length: usize) -> ([u8; HEADER_MAX], usize) {
     let mut bytes = [0; HEADER_MAX];
     bytes[0] = 0x80 | opcode;
     let size = match length {
@@ -45,14 +46,6 @@ pub fn append(out: &mut Vec<u8>, opcode: u8, payload: &[u8]) {
     let (bytes, size) = header(opcode, payload.len());
     out.extend_from_slice(&bytes[..size]);
     out.extend_from_slice(payload);
-}
-
-/// Puts the header in front of a payload that was written behind [`HEADER_MAX`] free bytes.
-pub fn place_header(out: &mut Vec<u8>, opcode: u8) {
-    let (bytes, size) = header(opcode, out.len() - HEADER_MAX);
-    let free = HEADER_MAX - size;
-    out[free..HEADER_MAX].copy_from_slice(&bytes[..size]);
-    out.drain(..free);
 }
 
 /// A CLOSE frame; `code` 0 stands for none.
