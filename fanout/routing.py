@@ -7,7 +7,8 @@ A rule is `TOPIC=TEMPLATE`. The template is a channel's name with fields of the 
     #{header.NAME}    a header's value, as text
     #{value.FIELD}    a field of a JSON value; dots go into nested objects
 
-A JSON value is read up to the last field that is asked for, and of members of the same name the first counts.
+A JSON value is read up to the last field that is asked for; of members of the same name the first that leads to the
+field counts.
 
 Rules are checked here, before a server starts, and evaluated by the engine, once for each record. One topic has one
 rule. What is published is also sent to subscribers unless the user says what is, that is:
@@ -96,6 +97,9 @@ def parse_rule(text: str) -> Rule:
                 f"route: '{match[0]}' in '{text}' is no field of a record; "
                 "there are #{topic}, #{key}, #{header.NAME} and #{value.FIELD}"
             )
+    paths = {match[1].removeprefix("value.") for match in PLACEHOLDER.finditer(template) if match[1][:6] == "value."}
+    if outer := next((path for path in paths if any(other.startswith(path + ".") for other in paths)), None):
+        raise ConfigError(f"route: '{outer}' in '{text}' cannot be both text and an object")
     if "#{" in PLACEHOLDER.sub("", template):
         raise ConfigError(f"route: '{text}' opens a field and does not close it; write it like #{{key}}")
     return Rule(topic, template)

@@ -129,6 +129,7 @@ cdef class Reader(WSListener):
         cdef bytes payload
         protocol = self._protocol or self._new_protocol()
         self._protocol = None  # for good, should it refuse
+        self._payload = None
         while size:
             view = protocol.get_buffer(-1)
             room = PyMemoryView_GET_BUFFER(view)

@@ -73,6 +73,7 @@ def test_rule_is_topic_and_template(template: str) -> None:
         ("t=#{value.a..b}", "is no field"),
         ("t=#{header.}", "is no field"),
         ("t=#{ key }", "is no field"),
+        ("t=#{value.a}#{value.a.b}", "'a' in 't=#{value.a}#{value.a.b}' cannot be both text and an object"),
         ("t=x#{key", "opens a field and does not close it"),
         ("t=#{a#{key}}", "opens a field and does not close it"),
     ],

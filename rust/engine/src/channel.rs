@@ -56,6 +56,8 @@ pub struct Channel {
     watchers: AtomicU64,
     /// One bit per shard that was told of news and has not looked yet.
     pending: AtomicU64,
+    /// One bit per shard that holds news for more to gather.
+    held: AtomicU64,
     /// Attachments on this node.
     attachments: AtomicUsize,
     /// When it was last used, by the node's clock.
@@ -108,6 +110,7 @@ impl Channel {
             id,
             watchers: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            held: AtomicU64::new(0),
             attachments: AtomicUsize::new(0),
             touched: AtomicI64::new(now_ms),
             end: AtomicU64::new(0),
@@ -143,9 +146,11 @@ impl Channel {
         self.watchers.fetch_and(!bit, Ordering::SeqCst);
     }
 
-    /// Bits of those who are now to be told of news: watchers that were not told before.
+    /// Bits of those who are now to be told of news: watchers that were not told before, and do not hold what would be
+    /// held anyway.
     pub fn announce(&self) -> u64 {
-        let watchers = self.watchers.load(Ordering::SeqCst);
+        let holding = if self.linger_ms() > 0 { self.held.load(Ordering::SeqCst) } else { 0 };
+        let watchers = self.watchers.load(Ordering::SeqCst) & !holding;
         if watchers == 0 {
             return 0;
         }
@@ -155,6 +160,18 @@ impl Channel {
     /// A told shard is about to look.
     pub fn noticed(&self, bit: u64) {
         self.pending.fetch_and(!bit, Ordering::SeqCst);
+    }
+
+    /// A told shard holds the news, to look later; whether it did not yet.
+    pub fn hold(&self, bit: u64) -> bool {
+        let before = self.held.fetch_or(bit, Ordering::SeqCst);
+        self.noticed(bit);
+        before & bit == 0
+    }
+
+    /// It is about to look.
+    pub fn let_go(&self, bit: u64) {
+        self.held.fetch_and(!bit, Ordering::SeqCst);
     }
 
     /// Counts attachments up or down.
@@ -200,9 +217,10 @@ impl Channel {
         self.linger_ms.load(Ordering::Relaxed)
     }
 
-    /// Sets [`Self::linger_ms`]: that of the topic which has fed it last.
-    pub fn linger(&self, linger_ms: u32) {
-        self.linger_ms.store(linger_ms, Ordering::Relaxed);
+    /// Sets [`Self::linger_ms`] for a batch: the shortest of the topics that have fed it.
+    pub fn linger(&self, linger_ms: u32, is_first: bool) {
+        let so_far = if is_first { u32::MAX } else { self.linger_ms() };
+        self.linger_ms.store(linger_ms.min(so_far), Ordering::Relaxed);
     }
 
     /// Whether this call is the first with the number of that batch. For the thread that delivers records alone.

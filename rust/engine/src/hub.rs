@@ -295,8 +295,9 @@ impl Hub {
         if memory > self.settings.history_bytes / CHANNEL_HISTORY_SHARE {
             self.squeeze_channel(&channel, number);
         }
-        if channel.is_first_of(work.batch) {
-            channel.linger(work.linger_ms);
+        let is_first = channel.is_first_of(work.batch);
+        channel.linger(work.linger_ms, is_first);
+        if is_first {
             work.dirty.push((channel, 0));
         }
     }

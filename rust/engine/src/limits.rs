@@ -9,8 +9,8 @@ pub const CHANNELS_PER_RECORD_MAX: usize = 64;
 /// Partitions one node reads; indices fit 16 bits, and every position lists them all.
 pub const PARTITIONS_MAX: usize = 4096;
 
-/// A frame is closed before its encoded messages exceed this, unless it holds but one: well under the 512 KiB that clients are told to expect, since
-/// SDKs handle a frame in one piece, and large enough that a write's cost vanishes in it.
+/// A frame is closed before its encoded messages exceed this, unless it holds but one: well under the 512 KiB that
+/// clients are told to expect, since SDKs handle a frame in one piece, and large enough that a write's cost vanishes.
 pub const FRAME_BYTES: usize = 128 << 10;
 
 /// Messages in one frame, for the same reason.
@@ -29,8 +29,8 @@ pub const OUTBOX_FRAMES_BYTES: usize = 256 << 10;
 /// Replies waiting for one connection; a peer that asks for this much without reading is cut off.
 pub const OUTBOX_REPLIES_BYTES: usize = 1 << 20;
 
-/// Buffers handed to one `writev`; Linux takes 1024.
-pub const IOVECS_MAX: usize = 64;
+/// Buffers handed to one write: as many as Linux takes, so that a connection's whole backlog goes in one.
+pub const IOVECS_MAX: usize = 1024;
 
 /// One pass of a shard writes for about this long by estimate; then it looks at commands and news. What waits for a share
 /// of a pass waits this long, not for the whole of a broadcast.

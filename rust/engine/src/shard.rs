@@ -1,8 +1,8 @@
 //! A shard: some of the node's connections, the cursors of their attachments, and what each is to be written next.
 //!
 //! No I/O: whoever drives a shard works in passes. Before each it applies commands and calls [`Shard::news`] for
-//! channels with news, and [`Shard::flush_due`]; then it writes what [`Shard::next_ready`] names, as long as that names something, and reports
-//! each with [`Shard::wrote`] or [`Shard::broken`]. Rules:
+//! channels with news, and [`Shard::flush_due`]; then it writes what [`Shard::next_ready`] names, as long as that names
+//! something, and reports each with [`Shard::wrote`] or [`Shard::broken`]. Rules:
 //!
 //! - Everything a connection is sent passes its outbox: replies in the order of the commands, and frames when its turn
 //!   has come, so that they hold all that has come by then.
@@ -197,13 +197,15 @@ impl Shard {
     pub fn news(&mut self, channel: Arc<Channel>, now_ms: i64) {
         match channel.linger_ms() {
             0 => self.flush(&channel),
-            linger_ms => self.lingering.hold(channel, now_ms + i64::from(linger_ms)),
+            linger_ms if channel.hold(self.bit) => self.lingering.hold(channel, now_ms + i64::from(linger_ms)),
+            _ => {}
         }
     }
 
     /// Gives on what was held long enough.
     pub fn flush_due(&mut self, now_ms: i64) {
         while let Some(channel) = self.lingering.pop(now_ms) {
+            channel.let_go(self.bit);
             self.flush(&channel);
         }
     }

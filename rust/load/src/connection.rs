@@ -5,6 +5,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -97,6 +98,8 @@ impl Connection {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         let source = Ipv4Addr::new(127, 0, 1, (index / PER_ADDRESS) as u8 + 1);
         socket.bind(&SocketAddrV4::new(source, 0).into())?;
+        // Ends with a reset: thousands of ports that rest after each round would soon be all that there are.
+        socket.set_linger(Some(Duration::ZERO))?;
         socket.connect(&plan.address.into())?;
         socket.set_tcp_nodelay(true)?;
         let mut stream = TcpStream::from(socket);

@@ -1,8 +1,8 @@
 //! Fields of a JSON document by their paths, all of them in one pass that ends with the last one found.
 //!
 //! What stands behind that is not read: a record that breaks off there is routed all the same (and delivered as the text
-//! that it is). Of members of the same name the first counts. What is passed over is not looked into either, except for
-//! where it ends.
+//! that it is). Of members of the same name the first that leads to the field counts. What is passed over is not looked
+//! into either, except for where it ends.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
@@ -124,6 +124,9 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
             match node.map(|node| &node.wanted) {
                 None => map.next_value::<IgnoredAny>().map(drop)?,
                 Some(Wanted::Members(wanted)) => map.next_value_seed(Members { wanted, found })?,
+                Some(Wanted::Value(number)) if found.places[*number].is_some() => {
+                    map.next_value::<IgnoredAny>().map(drop)?
+                }
                 Some(Wanted::Value(number)) => map.next_value_seed(Leaf { number: *number, found })?,
             }
         }
@@ -238,6 +241,8 @@ mod tests {
 
     #[test]
     fn of_the_same_name_the_first_counts() {
+        assert_eq!(find(&["a", "b"], r#"{"a":1,"a":{"x":[]},"b":3}"#).unwrap(), ["1", "3"]);
+        assert_eq!(find(&["a.b", "c"], r#"{"a":{"x":1},"a":{"b":2},"a":{"b":3},"c":4}"#).unwrap(), ["2", "4"]);
         assert_eq!(find(&["a", "b"], r#"{"a":1,"a":2,"b":3}"#).unwrap(), ["1", "3"]);
     }
 

@@ -5,23 +5,23 @@ use std::sync::Arc;
 
 use crate::channel::Channel;
 
-/// Held channels, those first that are due first. Each is here once: no more is told of one until it is let go.
+/// Held channels, those first that are due first. Each is here once: `Channel::hold` sees to that.
 #[derive(Debug, Default)]
-pub struct Lingering(BTreeMap<(i64, u64), Arc<Channel>>);
+pub(super) struct Lingering(BTreeMap<(i64, u64), Arc<Channel>>);
 
 impl Lingering {
     /// Holds a channel until `due_ms`.
-    pub fn hold(&mut self, channel: Arc<Channel>, due_ms: i64) {
+    pub(super) fn hold(&mut self, channel: Arc<Channel>, due_ms: i64) {
         self.0.insert((due_ms, channel.id), channel);
     }
 
     /// When the next one is due.
-    pub fn next_due(&self) -> Option<i64> {
+    pub(super) fn next_due(&self) -> Option<i64> {
         self.0.first_key_value().map(|(&(due_ms, _), _)| due_ms)
     }
 
     /// Lets one go that is due.
-    pub fn pop(&mut self, now_ms: i64) -> Option<Arc<Channel>> {
+    pub(super) fn pop(&mut self, now_ms: i64) -> Option<Arc<Channel>> {
         let first = self.0.first_entry().filter(|entry| entry.key().0 <= now_ms)?;
         Some(first.remove())
     }

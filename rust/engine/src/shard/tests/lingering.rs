@@ -57,6 +57,36 @@ fn other_topics_and_replies_are_not_held() {
 }
 
 #[test]
+fn a_message_of_a_topic_that_is_not_held_takes_along_what_is() {
+    let mut world = World::lingering(50);
+    world.hub.set_rules(Rules::new([("t", "#{key}"), ("urgent", "#{key}")]).unwrap());
+    world.hub.assign("urgent", [2; 16], 0, 0).unwrap();
+    let reader = world.connect(0);
+    world.attach(reader, 1, "c");
+    world.publish("c", "a");
+    world.turn_at(0);
+    let value = Some(&b"b"[..]);
+    let record = Record {
+        topic: "urgent",
+        partition: 0,
+        offset: 0,
+        epoch: 0,
+        timestamp: 0,
+        key: Some(b"c"),
+        value,
+        headers: &[],
+    };
+    world.hub.ingest([(record, Routing::Rules)].into_iter(), 0);
+    world.turn_at(1);
+    assert_eq!(world.values(reader), ["a", "b"]);
+    world.publish("c", "c");
+    world.turn_at(2);
+    world.turn_at(50);
+    assert_eq!(world.values(reader), ["a", "b", "c"]);
+    assert_eq!(world.shard.next_due(), None);
+}
+
+#[test]
 fn a_held_channel_that_everyone_left_is_let_go() {
     let mut world = World::lingering(5);
     let reader = world.connect(0);
