@@ -125,7 +125,7 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
                 None => map.next_value::<IgnoredAny>().map(drop)?,
                 Some(Wanted::Members(wanted)) => map.next_value_seed(Members { wanted, found })?,
                 Some(Wanted::Value(number)) if found.places[*number].is_some() => {
-                    map.next_value::<IgnoredAny>().map(drop)?
+                    map.next_value::<IgnoredAny>()?;
                 }
                 Some(Wanted::Value(number)) => map.next_value_seed(Leaf { number: *number, found })?,
             }
