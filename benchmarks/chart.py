@@ -71,7 +71,7 @@ def _panel(panel: Panel, names: Sequence[str], low: float, high: float, y_label:
     for x in xs:
         at, _ = place(x, low)
         anchor = "end" if x == xs[-1] else "middle"
-        parts.append(f'<text class="small" x="{at:.1f}" y="{HEIGHT - 26}" text-anchor="{anchor}">{x:,.0f}</text>')
+        parts.append(f'<text class="small" x="{at:.1f}" y="{HEIGHT - 26}" text-anchor="{anchor}">{_short(x)}</text>')
     parts.append(f'<text class="small" x="{WIDTH - RIGHT}" y="{HEIGHT - 10}" text-anchor="end">{panel.x_label}</text>')
     for name, points in panel.lines.items():
         colour = f"c{names.index(name)}"
@@ -80,3 +80,7 @@ def _panel(panel: Panel, names: Sequence[str], low: float, high: float, y_label:
         parts.append(f'<path class="line {colour}" d="{path}"/>')
         parts += [f'<circle class="{colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>' for x, y in placed]
     return "".join(parts)
+
+
+def _short(x: float) -> str:
+    return f"{x / 1024:g} Ki" if x >= 1024 and x % 1024 == 0 else f"{x:,.0f}"
