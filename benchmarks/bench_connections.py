@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Crowd, Tools, load, node
+from benchmarks.harness import Crowd, Tools, load, node, settled, wait_until
 
 ROUNDS = 7 if FULL else 3
 OPENED = 5_000 if FULL else 300
@@ -42,8 +42,7 @@ def bench_connections__open_and_attach(benchmark: Any, record: Record, tools: To
             seconds.append(answer["seconds"])
 
         def until_all_are_gone() -> None:
-            while server.ask("stats")["connections"]:
-                pass
+            wait_until(lambda: not server.ask("stats")["connections"], "the end of all connections")
 
         benchmark.pedantic(open_all, setup=until_all_are_gone, rounds=ROUNDS, warmup_rounds=1)
     record(
@@ -65,6 +64,7 @@ def bench_connections__memory(benchmark: Any, record: Record, tools: Tools) -> N
             crowd = Crowd(server, clients, HELD, is_node=True)
             benchmark.pedantic(lambda: crowd.windowed(RECEIVED, 10), rounds=1)
             receiving = server.memory()
+            settled(clients)
     idle_bytes = (idle - before) // HELD
     record(
         connections=HELD,

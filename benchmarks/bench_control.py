@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import SERVER_CORE, Crowd, Program, Received, Tools, load
+from benchmarks.harness import SERVER_CORE, Crowd, Program, Received, Tools, load, node_frame_bytes, settled
 
-FRAME_BYTES = 305  # of our own frame of one message of 128 bytes
+PAYLOAD = 128  # of a message; the frame is as long as the node's around it
 SUBSCRIBERS = [1_000, 10_000] if FULL else [200]
 ROUNDS = 5 if FULL else 2
 WRITES = 300_000 if FULL else 20_000  # a round
@@ -21,7 +21,8 @@ def bench_control__write(benchmark: Any, record: Record, tools: Tools, how: str,
     """As many messages as go in one write are sent at once, and as many again while those arrive."""
     messages = max(WRITES // subscribers, 2) * joined
     rounds: list[Received] = []
-    command = (tools.control, str(subscribers), str(FRAME_BYTES), "load-0", how, str(joined))
+    frame_bytes = node_frame_bytes(tools, PAYLOAD)
+    command = (tools.control, str(subscribers), str(frame_bytes), "load-0", how, str(joined))
     with (
         Program(*command, core=SERVER_CORE) as control,
         load(tools, control.hear()["port"], subscribers, "--raw") as clients,
@@ -30,12 +31,13 @@ def bench_control__write(benchmark: Any, record: Record, tools: Tools, how: str,
         crowd = Crowd(control, clients, subscribers, is_node=False)
         crowd.windowed(joined, 2 * joined)
         benchmark.pedantic(lambda: rounds.append(crowd.windowed(messages, 2 * joined)), rounds=ROUNDS, iterations=1)
+        settled(clients)
     cpu_us = median(r.cpu_us for r in rounds)
     record(
         how=how,
         joined=joined,
         subscribers=subscribers,
-        frame_bytes=FRAME_BYTES,
+        frame_bytes=frame_bytes,
         rounds=ROUNDS,
         cpu_us=cpu_us,
         deliveries_per_cpu_s=round(1e6 / cpu_us),

@@ -1,8 +1,10 @@
 """From the source's contract to sockets: CPU time of the node per delivery, beside a bare send loop in the same run.
 
-And, apart from that since looking costs CPU, how late the event loop is meanwhile.
+And, apart from that since looking costs CPU, how late the event loop is meanwhile; and what lingering saves.
 """
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from statistics import median
 from typing import Any
 
@@ -10,12 +12,16 @@ import pytest
 
 from benchmarks.beside import ROUNDS, Shape, compare, crowds
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Crowd, Tools, load, node
+from benchmarks.harness import Crowd, Received, Tools, load, node, settled
 
 SUBSCRIBERS = [100, 1_000, 10_000] if FULL else [200]
 ONE_BY_ONE_DELIVERIES = 200_000 if FULL else 20_000  # a round
 SATURATED_DELIVERIES = 3_000_000 if FULL else 200_000
 CONTROL_DELIVERIES = 300_000 if FULL else 40_000  # of the control where the node's frames hold many
+LINGERS_MS = [0, 20]
+LINGER_SUBSCRIBERS = 1_000 if FULL else 50
+LINGER_RATE = 200  # messages a second
+LINGER_MESSAGES = 400 if FULL else 20  # a round
 
 
 @pytest.mark.parametrize("subscribers", SUBSCRIBERS)
@@ -62,6 +68,7 @@ def bench_delivery__event_loop(benchmark: Any, record: Record, tools: Tools) -> 
             stalls.append(server.ask("stall"))
 
         benchmark.pedantic(serve, rounds=ROUNDS)
+        settled(clients)
     assert all(stall["looks"] for stall in stalls)
     record(
         subscribers=subscribers,
@@ -69,3 +76,41 @@ def bench_delivery__event_loop(benchmark: Any, record: Record, tools: Tools) -> 
         loop_stall_p99_ms=median(stall["p99_ms"] for stall in stalls),
         loop_stall_max_ms=max(stall["max_ms"] for stall in stalls),
     )
+
+
+def bench_delivery__lingering(benchmark: Any, record: Record, tools: Tools) -> None:
+    """A steady stream, held for some time or not at all: what a write for several messages saves, and how much later
+    they come. Nodes with and without take turns."""
+    rounds: dict[int, list[Received]] = {linger_ms: [] for linger_ms in LINGERS_MS}
+    with ExitStack() as stack:
+        crowds = {ms: stack.enter_context(lingering(tools, ms)) for ms in LINGERS_MS}
+
+        def serve() -> None:
+            for linger_ms, crowd in crowds.items():
+                rounds[linger_ms].append(crowd.paced(LINGER_MESSAGES, LINGER_RATE))
+
+        benchmark.pedantic(serve, rounds=ROUNDS)
+    figures: dict[str, float] = {}
+    for ms, received in rounds.items():
+        figures |= {
+            f"linger_{ms}_cpu_us": median(r.cpu_us for r in received),
+            f"linger_{ms}_messages_per_frame": median(r.deliveries / r.report["frames"] for r in received),
+            f"linger_{ms}_p50_ms": median(r.report["p50_us"] for r in received) / 1000,
+            f"linger_{ms}_p99_ms": median(r.report["p99_us"] for r in received) / 1000,
+            f"linger_{ms}_feeder_behind_ms": max(r.behind_ms for r in received),
+        }
+    record(subscribers=LINGER_SUBSCRIBERS, messages_per_s=LINGER_RATE, rounds=ROUNDS, **figures)
+
+
+@contextmanager
+def lingering(tools: Tools, linger_ms: int) -> Iterator[Crowd]:
+    """The subscribers of a node that holds messages so long, warm."""
+    with (
+        node(f"--linger={linger_ms}") as (server, told),
+        load(tools, told["port"], LINGER_SUBSCRIBERS, f"--key={told['key']}") as clients,
+    ):
+        assert clients.hear()["attached"] == LINGER_SUBSCRIBERS
+        crowd = Crowd(server, clients, LINGER_SUBSCRIBERS, is_node=True)
+        crowd.paced(10, LINGER_RATE)
+        yield crowd
+        settled(clients)

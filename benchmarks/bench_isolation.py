@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Crowd, Program, Tools, complete, load, node
+from benchmarks.harness import Crowd, Program, Tools, complete, load, node, settled
 
 SUBSCRIBERS = 10_000 if FULL else 300
 FEW = 10
@@ -55,6 +55,7 @@ def bench_isolation__small_channel_beside_huge_one(benchmark: Any, record: Recor
             benchmark.pedantic(
                 lambda: beside.append(trickle(True)), setup=lambda: alone.append(trickle(False)), rounds=ROUNDS
             )
+            settled(few, many)
     record(
         subscribers=SUBSCRIBERS,
         few=FEW,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Crowd, Received, Tools, load, node, producer
+from benchmarks.harness import Crowd, Received, Tools, load, node, producer, settled
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 
@@ -48,6 +48,7 @@ def bench_saturation__from_kafka(
             lambda: rounds.append(crowd.windowed(DELIVERIES // subscribers, window)), rounds=ROUNDS, iterations=1
         )
         spent = {name: seconds - before.get(name, 0.0) for name, seconds in server.threads().items()}
+        settled(clients)
     kafka_s = sum(seconds for name, seconds in spent.items() if name.startswith("rdk:"))
     cpu_us = median(r.cpu_us for r in rounds)
     record(

@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import SERVER_CORE, Crowd, Program, Received, Tools, load, node
+from benchmarks.harness import SERVER_CORE, Crowd, Program, Received, Tools, load, node, settled
 
 __all__ = ["ROUNDS", "Shape", "compare", "crowds"]
 
@@ -41,8 +41,7 @@ def crowds(tools: Tools, shape: Shape) -> Iterator[tuple[Crowd, Crowd]]:
         assert clients.hear()["attached"] == shape.subscribers
         batch = min(shape.channels, BATCH_MAX)
         ours = Crowd(server, clients, shape.subscribers, is_node=True, batch=batch)
-        frame_bytes = ours.one_at_a_time(5).report["bytes"] // (5 * shape.subscribers)
-        command = (tools.control, str(shape.subscribers), str(frame_bytes), "load-0")
+        command = (tools.control, str(shape.subscribers), str(ours.frame_bytes()), "load-0")
         with (
             Program(*command, core=SERVER_CORE) as control,
             load(tools, control.hear()["port"], shape.subscribers, "--raw") as listeners,
@@ -51,6 +50,7 @@ def crowds(tools: Tools, shape: Shape) -> Iterator[tuple[Crowd, Crowd]]:
             bare = Crowd(control, listeners, shape.subscribers, is_node=False)
             bare.one_at_a_time(5)
             yield ours, bare
+            settled(clients, listeners)
 
 
 def compare(

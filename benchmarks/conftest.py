@@ -1,6 +1,7 @@
 """Short by default, so that every test run runs them; FANOUT_BENCH=full for figures worth reading.
 
-The long form writes what it measured to benchmarks/results/, together with commit, machine, versions and settings.
+The long form writes what it measured to benchmarks/results/, together with commit, machine, versions and settings,
+and whether it is `complete`: that no case failed.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.harness import ROOT, Tools, build_tools
-from benchmarks.provenance import commit, provenance
+from benchmarks.provenance import commit, provenance, unused
 
 pytest_plugins = ["tests.support.fixtures_kafka"]
 
@@ -74,12 +75,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(name + ": " + ", ".join(f"{key} {value}" for key, value in figures.items()))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     measured = session.config.stash.get(MEASURED, {})
     if not FULL or not measured:
         return
     command = "FANOUT_BENCH=full " + " ".join(["pytest", *sys.argv[1:]])
-    result = {**provenance(command, session.config.stash[LOAD_BEFORE]), "measured": measured}
-    path = ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit()}.json"
+    complete = exitstatus == pytest.ExitCode.OK
+    result = {**provenance(command, session.config.stash[LOAD_BEFORE]), "complete": complete, "measured": measured}
+    path = unused(ROOT / "benchmarks/results" / f"{time.strftime('%Y-%m-%d')}-{commit()}.json")
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=2) + "\n")

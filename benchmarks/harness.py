@@ -6,6 +6,7 @@
 """
 
 import json
+import math
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,7 +33,10 @@ __all__ = [
     "complete",
     "load",
     "node",
+    "node_frame_bytes",
     "producer",
+    "settled",
+    "wait_until",
 ]
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +44,8 @@ CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
 ANSWER_S = 90
 SETTLE_S = 0.2
+WAIT_S = 30
+LOOK_S = 0.01
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
@@ -86,9 +93,12 @@ class Program:
         return answer
 
     def ask(self, line: str) -> dict[str, Any]:
-        """Says a line and returns the answer."""
+        """Says a line and returns the answer. Fails if the program has ended, or has no answer within 90 s."""
         assert self._process.stdin is not None
-        self._process.stdin.write(line.encode() + b"\n")
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            raise AssertionError(f"{self._name} has ended; see its error output") from None
         return self.hear()
 
     def cost(self) -> Cost:
@@ -189,12 +199,13 @@ class Crowd:
     def windowed(self, messages: int, window: int) -> "Received":
         """So many are under way at a time: as soon as all have half of them, as many follow."""
 
-        def send_all() -> None:
+        def send_all() -> float:
             end = self._sent + messages
             self._send(min(window, messages))
             while self._sent < end:
                 self._await(self._sent - window // 2)
                 self._send(min(max(window // 2, 1), end - self._sent))
+            return 0.0
 
         return self._received(messages, send_all)
 
@@ -202,34 +213,72 @@ class Crowd:
         """A message each so often, whether or not the one before has arrived."""
         begun = time.monotonic()
 
-        def send_all() -> None:
+        def send_all() -> float:
+            behind_s = 0.0
             for number in range(messages):
-                time.sleep(max(begun + number / per_second - time.monotonic(), 0))
+                due = begun + number / per_second
+                time.sleep(max(due - time.monotonic(), 0))
+                behind_s = max(behind_s, time.monotonic() - due)
                 self._send(1)
+            return behind_s * 1000
 
         return self._received(messages, send_all)
 
-    def fed(self, messages: int, rate: int) -> "Received":
-        """So many in each channel, `rate` a second in all channels together; the feeder keeps the time."""
+    def fed(self, messages: int, rate: int, behind_max_ms: float = math.inf) -> "Received":
+        """So many in each channel, `rate` a second in all channels together; the feeder keeps the time.
 
-        def send_all() -> None:
-            self._feeder.ask(f"pace {messages} {rate}")
+        Fails if it was further behind than `behind_max_ms`: messages are stamped when they are produced, so that a
+        slow feeder makes latencies look better than they are.
+        """
+
+        def send_all() -> float:
+            behind_ms = float(self._feeder.ask(f"pace {messages} {rate}")["behind_ms"])
+            if behind_ms > behind_max_ms:
+                raise AssertionError(
+                    f"the feeder was {behind_ms:.0f} ms behind; at most {behind_max_ms:.0f} are allowed"
+                )
             self._sent += messages
+            return behind_ms
 
         return self._received(messages, send_all)
 
-    def settled(self) -> None:
-        """Fails if anything comes that was not sent."""
-        time.sleep(SETTLE_S)
-        complete(self.clients.ask("report"), 0)
+    def frame_bytes(self) -> int:
+        """How long a frame of one message is."""
+        return int(self.one_at_a_time(5).report["bytes"]) // (5 * self.connections)
 
-    def _received(self, messages: int, send_all: Callable[[], None]) -> "Received":
+    def _received(self, messages: int, send_all: Callable[[], float]) -> "Received":
+        """`send_all` returns by how much the feeder was ever behind its schedule, in ms."""
         target = self._sent + messages
         deliveries = messages * self.connections
         before = self.server.cost()
-        send_all()
+        behind_ms = send_all()
         self._await(target)
-        return Received(deliveries, self.server.cost() - before, complete(self.clients.ask("report"), deliveries))
+        cost = self.server.cost() - before
+        return Received(deliveries, cost, complete(self.clients.ask("report"), deliveries), behind_ms)
+
+
+@cache
+def node_frame_bytes(tools: Tools, payload: int) -> int:
+    """How long the node's JSON frame of one message is: what a control's frames are as long as."""
+    with node(f"--payload={payload}") as (server, told), load(tools, told["port"], 1, f"--key={told['key']}") as client:
+        assert client.hear()["attached"] == 1
+        return Crowd(server, client, 1, is_node=True).frame_bytes()
+
+
+def settled(*clients: Program) -> None:
+    """Fails if anything comes to load clients that was not sent, since their last reports."""
+    time.sleep(SETTLE_S)
+    for each in clients:
+        complete(each.ask("report"), 0)
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = WAIT_S) -> None:
+    """Looks again and again. Fails, saying `what` did not come about, if it does not hold in time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} has not come about within {seconds} s")
+        time.sleep(LOOK_S)
 
 
 def complete(report: dict[str, Any], deliveries: int) -> dict[str, Any]:
@@ -247,6 +296,7 @@ class Received:
     deliveries: int
     cost: Cost
     report: dict[str, Any]
+    behind_ms: float
 
     @property
     def cpu_us(self) -> float:

@@ -3,6 +3,8 @@
     python -m benchmarks.node [--channels N] [--payload BYTES]      records from memory
     python -m benchmarks.node --kafka HOST:PORT --topic NAME        records from a topic
 
+`--watch-loop` looks at the event loop, `--linger MS` holds messages so long, like the node's own option.
+
 Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends when standard input does:
 
 - `send COUNT BATCH`: COUNT messages to each channel, handed to the node BATCH records at a time. The n-th message of a
@@ -184,7 +186,13 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     source = MemorySource(options.channels, options.payload)
     topic = options.topic or TOPIC
     config = Config(
-        port=0, key=(KEY,), data=data, kafka=options.kafka, route=(f"{topic}=#{{key}}",), publish_topic=topic
+        port=0,
+        key=(KEY,),
+        data=data,
+        kafka=options.kafka,
+        route=(f"{topic}=#{{key}}",),
+        publish_topic=topic,
+        linger=(f"{topic}={options.linger}ms",) if options.linger else (),
     )
     async with Server(config, source=source if options.kafka is None else None) as server:
         spare_collector()
@@ -204,6 +212,7 @@ if __name__ == "__main__":
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--payload", type=int, default=128)
     parser.add_argument("--watch-loop", action="store_true")
+    parser.add_argument("--linger", type=int, default=0, metavar="MS")
     parser.add_argument("--kafka")
     parser.add_argument("--topic")
     with TemporaryDirectory(prefix="fanout-bench-") as directory:

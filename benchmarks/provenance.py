@@ -5,12 +5,13 @@ import platform
 import subprocess
 import time
 from importlib.metadata import version
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import CORES, ROOT
 
-__all__ = ["commit", "provenance"]
+__all__ = ["commit", "provenance", "unused"]
 
 PACKAGES = ["uvloop", "picows", "confluent-kafka", "cython"]
 
@@ -36,6 +37,12 @@ def provenance(command: str, load_before: tuple[float, float, float]) -> dict[st
         },
         "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
     }
+
+
+def unused(path: Path) -> Path:
+    """The path, or with the first number behind its name that no file has: nothing that was measured is overwritten."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in count(2))
+    return next(each for each in chain([path], others) if not each.exists())
 
 
 def _git(*arguments: str) -> str:

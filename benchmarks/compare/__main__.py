@@ -14,7 +14,7 @@ from benchmarks.compare.peers import PEERS, Unavailable, fetch
 from benchmarks.compare.results import Results
 from benchmarks.compare.scenarios import SCENARIOS, Figures, Settings
 from benchmarks.harness import LOAD_CORE, ROOT, build_tools
-from benchmarks.provenance import commit, provenance
+from benchmarks.provenance import commit, provenance, unused
 
 DEFAULT_CONTROLS = {
     "lockstep": "control,control-uring",
@@ -125,7 +125,8 @@ def main(arguments: list[str]) -> int:
     if not results.medians():
         return status or 1
     stamp = time.strftime("%Y-%m-%d")
-    path = chosen.results / f"{stamp}-{commit()}-{chosen.scenario}-{settings.subscribers}x{settings.payload}.json"
+    name = f"{stamp}-{commit()}-{chosen.scenario}-{settings.subscribers}x{settings.payload}.json"
+    path = unused(chosen.results / name)
     about = {**provenance(command, load_before), "scenario": chosen.scenario, "settings": asdict(settings)}
     results.write(path, {**about, "complete": status == 0}, skipped)
     print(results.table())

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.compare.peers import Peer, start
-from benchmarks.harness import LOAD_CORE, SERVER_CORE, Crowd, Program, Tools, load, node
+from benchmarks.harness import LOAD_CORE, SERVER_CORE, Crowd, Program, Tools, load, node, node_frame_bytes
 
 __all__ = ["CONTROLS", "Contender", "Running", "control", "fanout", "peer"]
-
-ENVELOPE_BYTES = 177  # of our own JSON frame around one message: the control's frames are as long
 
 # How the bare kernel may be asked to write, and how many messages at most in a write.
 CONTROLS = {
@@ -72,12 +70,12 @@ def fanout(commit: str) -> Contender:
 
 
 def control(tools: Tools, name: str, kernel: str) -> Contender:
-    """The bare kernel: one of `CONTROLS`."""
+    """The bare kernel: one of `CONTROLS`. Its frames are as long as the node's for one message."""
     how, joined = CONTROLS[name]
 
     @contextmanager
     def run(connections: int, payload: int) -> Iterator[Running]:
-        command = (tools.control, str(connections), str(payload + ENVELOPE_BYTES), "load-0", how, str(joined))
+        command = (tools.control, str(connections), str(node_frame_bytes(tools, payload)), "load-0", how, str(joined))
         with Program(*command, core=SERVER_CORE) as server:
             yield Running(server, None, server.hear()["port"], ("--raw",), tells_accepted=True)
 

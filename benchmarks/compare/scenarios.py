@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.compare.contenders import Contender
-from benchmarks.harness import Crowd, Program, Received, Tools
+from benchmarks.harness import Crowd, Program, Received, Tools, settled, wait_until
 
 __all__ = ["SCENARIOS", "Figures", "Settings"]
 
@@ -50,6 +50,7 @@ def figures(received: Received) -> Figures:
         "mean_ms": report["mean_us"] / 1000,
         "p50_ms": report["p50_us"] / 1000,
         "p99_ms": report["p99_us"] / 1000,
+        "feeder_behind_ms": received.behind_ms,
         "deliveries": received.deliveries,
     }
 
@@ -76,8 +77,7 @@ def deliver(
             for name, crowd in crowds.items():
                 crowd.one_at_a_time(2)
                 told(name, number, figures(step(crowd, prices[name])))
-        for crowd in crowds.values():
-            crowd.settled()
+        settled(*(crowd.clients for crowd in crowds.values()))
 
 
 def messages(settings: Settings, price: float, least: int) -> int:
@@ -154,11 +154,13 @@ def connect(tools: Tools, contenders: Sequence[Contender], settings: Settings, t
 
 def wait_until_quiet(server: Program) -> None:
     """Until it does next to nothing: what was closed has been cleared away."""
-    while True:
+
+    def is_quiet() -> bool:
         before = server.cost()
         time.sleep(QUIET_S)
-        if (server.cost() - before).cpu_s < QUIET_CPU_S:
-            return
+        return (server.cost() - before).cpu_s < QUIET_CPU_S
+
+    wait_until(is_quiet, "a server at rest")
 
 
 SCENARIOS: dict[str, Callable[[Tools, Sequence[Contender], Settings, Told], None]] = {

@@ -8,6 +8,7 @@ import pytest
 
 from benchmarks import growth_page
 from benchmarks.profile_node import shares
+from benchmarks.provenance import unused
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -79,3 +80,12 @@ def test_profile_is_summed_by_owner() -> None:
     owners, functions = shares(report)
     assert owners == {"kernel": 50, "engine and shards (Rust)": 30, "interpreter": 15, "other": 5}
     assert functions[0] == (40.0, "[kernel.kallsyms]", "[k] tcp_sendmsg")
+
+
+def test_results_never_overwrite_earlier_ones(tmp_path: Path) -> None:
+    names = []
+    for _ in range(3):
+        path = unused(tmp_path / "day-commit.json")
+        path.write_text("figures")
+        names.append(path.name)
+    assert names == ["day-commit.json", "day-commit-2.json", "day-commit-3.json"]
