@@ -82,9 +82,14 @@ impl Groups {
         self.list[cursor.group as usize].channel.as_ref().filter(|_| self.is_due(cursor))
     }
 
-    /// A member joins; its place among the members.
+    /// A member joins; its place among the members. What its channel has by now it is due at once, whatever is held back
+    /// for those who were here before: they are made due by the news of it, which are still to come.
     pub(super) fn join(&mut self, group: u32, member: Member) -> u32 {
-        let group = self.get(group);
+        let at = group as usize;
+        let group = &mut self.list[at];
+        if let Some(channel) = &group.channel {
+            self.ends[at] = channel.end();
+        }
         // One more before the circle is closed: the newcomer stands between the last and the first.
         group.due += usize::from(group.due > 0);
         group.members.push(member);

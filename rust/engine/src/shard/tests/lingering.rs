@@ -87,6 +87,25 @@ fn a_message_of_a_topic_that_is_not_held_takes_along_what_is() {
 }
 
 #[test]
+fn who_comes_while_a_channel_is_held_does_not_wait_for_what_came_before() {
+    let mut world = World::lingering(20);
+    let (reader, rewinding) = (world.connect(0), world.connect(1));
+    world.attach(reader, 1, "c");
+    world.turn_at(0);
+    world.publish("c", "held");
+    world.turn_at(1);
+    let plan = world.hub.locate("c", None, Start::Rewind { count: 1, since_ms: i64::MIN }, 0);
+    let new = NewAttachment { number: 1, plan, spelling: None, subscribe: true, echo: true };
+    world.shard.attach(rewinding, new, b"<attached>"[..].into());
+    world.turn_at(2);
+    assert_eq!(world.values(rewinding), ["held"]);
+    assert!(world.values(reader).is_empty(), "the others' is still held");
+    world.turn_at(21);
+    assert_eq!(world.values(reader), ["held"]);
+    assert_eq!(world.values(rewinding), ["held"], "and nobody has it twice");
+}
+
+#[test]
 fn a_held_channel_that_everyone_left_is_let_go() {
     let mut world = World::lingering(5);
     let reader = world.connect(0);
