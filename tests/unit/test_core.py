@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Message as KafkaMessage
 
 from fanout import _core
+from fanout.routing import LINGER_MAX_MS
 from fanout.sources.base import Record
 
 SECRET = b"0123456789abcdef"
@@ -166,6 +167,11 @@ class TestConnections:
 
 
 class TestRefusals:
+    def test_lingering_has_the_bound_that_the_options_have(self, engine: _core.Engine) -> None:
+        engine.linger({"t": LINGER_MAX_MS})
+        with pytest.raises(ValueError, match="at most a second"):
+            engine.linger({"t": LINGER_MAX_MS + 1})
+
     @pytest.mark.parametrize(
         "options",
         [

@@ -217,17 +217,15 @@ impl Channel {
         self.linger_ms.load(Ordering::Relaxed)
     }
 
-    /// Sets [`Self::linger_ms`] for a batch: the shortest of the topics that have fed it.
-    pub fn linger(&self, linger_ms: u32, is_first: bool) {
-        let so_far = if is_first { u32::MAX } else { self.linger_ms() };
-        self.linger_ms.store(linger_ms.min(so_far), Ordering::Relaxed);
-    }
-
-    /// Whether this call is the first with the number of that batch. For the thread that delivers records alone.
-    pub fn is_first_of(&self, batch: u64) -> bool {
+    /// A record of this batch has come, from a topic that lingers so long; whether it is the batch's first here. The
+    /// shortest of a batch's times is the channel's. For the thread that delivers records alone.
+    pub fn is_first_of(&self, batch: u64, linger_ms: u32) -> bool {
         let is_first = self.batch.load(Ordering::Relaxed) != batch;
         if is_first {
             self.batch.store(batch, Ordering::Relaxed);
+        }
+        if is_first || linger_ms < self.linger_ms() {
+            self.linger_ms.store(linger_ms, Ordering::Relaxed);
         }
         is_first
     }

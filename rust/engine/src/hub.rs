@@ -295,9 +295,7 @@ impl Hub {
         if memory > self.settings.history_bytes / CHANNEL_HISTORY_SHARE {
             self.squeeze_channel(&channel, number);
         }
-        let is_first = channel.is_first_of(work.batch);
-        channel.linger(work.linger_ms, is_first);
-        if is_first {
+        if channel.is_first_of(work.batch, work.linger_ms) {
             work.dirty.push((channel, 0));
         }
     }

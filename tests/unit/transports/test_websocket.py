@@ -297,6 +297,18 @@ async def test_an_evicted_client_is_gone_even_if_it_is_not_read_from() -> None:
         await wire.close()
 
 
+async def all_are_answered(door: FrontDoor, wire: Wire, count: int) -> None:
+    """Lets the log answer; `count` frames are acknowledged."""
+    door.publisher.hold = False
+    for answer in door.publisher.waiting:
+        answer()
+    answered = 0
+    while answered < count:
+        message = await wire.message()
+        assert message["action"] == 1
+        answered += message["count"]
+
+
 async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
     async with front_door() as door:
@@ -309,14 +321,7 @@ async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: py
             await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}]})
         await asyncio.sleep(0.05)
         assert len(door.publisher.published) == 8
-        door.publisher.hold = False
-        for answer in door.publisher.waiting:
-            answer()
-        answered = 0
-        while answered < 20:
-            message = await wire.message()
-            assert message["action"] == 1
-            answered += message["count"]
+        await all_are_answered(door, wire, 20)
         await wire.close()
 
 
@@ -329,14 +334,7 @@ async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.Monk
             await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}] * 5})
             await asyncio.sleep(0.05)
         assert len(door.publisher.published) == 2
-        door.publisher.hold = False
-        for answer in door.publisher.waiting:
-            answer()
-        answered = 0
-        while answered < 4:
-            message = await wire.message()
-            assert message["action"] == 1
-            answered += message["count"]
+        await all_are_answered(door, wire, 4)
         await wire.close()
 
 
