@@ -46,7 +46,7 @@ from fanout.transports.comet import comet
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
-from fanout.transports.rest import Rest
+from fanout.transports.rest import Api, rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import Connections
 from fanout.types import OutMessage
@@ -339,10 +339,10 @@ class Server:
             ready=self._subscriptions.ready,
             clock=_now_ms,
         )
-        rest = Rest(access.keys, self._engine, self._publisher, _now_ms, settings.limits)
+        api = Api(access.keys, self._engine, self._publisher, _now_ms, settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and _is_loopback(self.config.host) else None
-        router = Router([*probes(self.health, self._metrics.render), *rest.routes(), *comet(), *pages(demo_key)])
+        router = Router([*probes(self.health, self._metrics.render), *rest(api), *comet(), *pages(demo_key)])
         self._front = Front(router, self._connections.accept)
         most = connection_limit()
         if self.config.max_connections is not None:

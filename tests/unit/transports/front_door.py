@@ -23,7 +23,7 @@ from fanout.session.resume import ConnectionTable
 from fanout.transports.front import Front
 from fanout.transports.http import Request, Response
 from fanout.transports.listener import Listener
-from fanout.transports.rest import Rest
+from fanout.transports.rest import Api, rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import Connections
 from fanout.types import Message, OutMessage
@@ -198,10 +198,10 @@ class FrontDoor:
             ready=self.ready,
             clock=now_ms,
         )
-        rest = Rest(keys=keys, engine=engine, publisher=self.publisher, clock=now_ms, limits=Limits())
+        api = Api(keys=keys, engine=engine, publisher=self.publisher, clock=now_ms, limits=Limits())
         self.handled: list[Request] = []
         self.router = Router(
-            [*rest.routes(), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
+            [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
         )
         self.front = Front(self.router, self.connections.accept)
         self.listener = Listener(self.front.take, lambda: self.front.open_connections, limit)

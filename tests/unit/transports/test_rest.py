@@ -13,7 +13,8 @@ from fanout.auth.keys import Key, Keys
 from fanout.errors import error
 from fanout.session.limits import Limits
 from fanout.transports.http import Request, Response
-from fanout.transports.rest import Rest
+from fanout.transports.rest import Api as Needs
+from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.types import Message
 from tests.unit.transports.front_door import KEY, READER, FakeEngine, FakePublisher
@@ -26,8 +27,8 @@ class Api:
         self.engine = FakeEngine()
         self.publisher = FakePublisher()
         keys = Keys([Key.parse(KEY), Key.parse(READER + '={"room":["subscribe"]}')])
-        rest = Rest(keys=keys, engine=self.engine, publisher=self.publisher, clock=lambda: 1_000, limits=Limits())
-        self.router = Router(rest.routes())
+        needs = Needs(keys=keys, engine=self.engine, publisher=self.publisher, clock=lambda: 1_000, limits=Limits())
+        self.router = Router(rest(needs))
 
     async def ask(
         self,

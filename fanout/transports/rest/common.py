@@ -1,0 +1,122 @@
+"""What all routes share: who asks and for which channel, the body, numbers in the query, links to pages.
+
+Each of these raises ClientError for what is wrong with it; the router makes the answer.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from fanout.auth.capabilities import allows
+from fanout.auth.keys import Keys
+from fanout.errors import ClientError, error
+from fanout.session.limits import Limits
+from fanout.session.names import parse_name
+from fanout.session.opening import authenticate
+from fanout.transports.http import Request
+from fanout.transports.replies import MEDIA_TYPES
+from fanout.transports.websocket import Publisher
+from fanout.types import Identity
+from fanout.wire import JSON, MSGPACK
+
+__all__ = ["Api", "body_wire", "decoded_body", "link", "page_limit", "whole_number"]
+
+_PAGE: Final = 100
+_PAGE_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """What the routes need. `clock` reads the time in ms; `engine` is a `fanout._core.Engine`."""
+
+    keys: Keys
+    engine: Any
+    publisher: Publisher
+    clock: Callable[[], int]
+    limits: Limits
+
+    def identified(self, request: Request) -> Identity:
+        """Who asks. Raises ClientError for the credentials or the protocol's version."""
+        _check_version(request.query.get("v") or request.headers.get("x-ably-version"))
+        query = request.query
+        return authenticate(
+            query.get("key"),
+            query.get("access_token") or query.get("accessToken"),
+            request.headers.get("authorization"),
+            _client_id(request),
+            self.keys,
+        )
+
+    def authorized(self, request: Request, operation: str) -> tuple[str, Identity]:
+        """The channel of the path and who asks. Raises ClientError for the capability or the name too."""
+        identity = self.identified(request)
+        channel = parse_name(request.variables["channel"], self.limits.channel_bytes).channel
+        if not allows(identity.capability, channel, operation):
+            raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
+        return channel, identity
+
+
+def body_wire(request: Request) -> int:
+    """The encoding of the body: by its media type, else by the query's `format`, else JSON."""
+    media_type = request.header("content-type").partition(";")[0].strip().lower()
+    if not media_type:
+        return MSGPACK if request.query.get("format") == "msgpack" else JSON
+    if media_type not in MEDIA_TYPES:
+        raise ClientError(error(40001, "content-type is application/json or application/x-msgpack"))
+    return MEDIA_TYPES[media_type]
+
+
+def decoded_body(request: Request, decoders: Mapping[int, Any]) -> Any:
+    """The body as the msgspec decoder of its encoding reads it."""
+    try:
+        return decoders[body_wire(request)].decode(request.body)
+    except RecursionError:
+        raise ClientError(error(40001, "it is nested too deeply")) from None
+    except ValueError as reason:  # msgspec's own errors and broken UTF-8
+        raise ClientError(error(40001, str(reason))) from None
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    """How many items a page may have."""
+    limit = whole_number(query, "limit", _PAGE)
+    if not 1 <= limit <= _PAGE_MAX:
+        raise ClientError(error(40003, f"limit is from 1 to {_PAGE_MAX}"))
+    return limit
+
+
+def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
+    """A number of the query."""
+    text = query.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,16}", text):
+        raise ClientError(error(40003, f"{name} is a whole number"))
+    return int(text)
+
+
+def link(path: str, relation: str, query: Mapping[str, Any]) -> tuple[str, str]:
+    """A page of the list at `path`, one relative segment, as a header field.
+
+    SDKs take the query alone, and split the field at commas: `urlencode` leaves none.
+    """
+    return "link", f'<./{path}?{urlencode(query)}>; rel="{relation}"'
+
+
+def _client_id(request: Request) -> str | None:
+    """The identity that the client asks for, in the query or, as base64, in a header."""
+    encoded = request.headers.get("x-ably-clientid")
+    if encoded is None:
+        return request.query.get("clientId")
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, ValueError):
+        raise ClientError(error(40004, "x-ably-clientid is the base64 of UTF-8 text")) from None
+
+
+def _check_version(text: str | None) -> None:
+    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?", text):
+        raise ClientError(error(40017))
