@@ -9,8 +9,7 @@ Obeys each line of standard input, answers it with one of JSON, ends when standa
   turn; answered when the broker has confirmed all, with the time it took and how far behind its schedule it ever was.
 
 Keys are `load-0`, `load-1`, …; the n-th message of a channel is `n SENT_US xxx`, stamped when it is produced. Nothing
-is sent twice: a record that the broker does not confirm the first time ends the producer, and so the run. (An
-idempotent producer with so short a linger spins in the library, as librdkafka 2.16 does while requests are under way.)
+is sent twice: a record that the broker does not confirm the first time ends the producer, and so the run.
 """
 
 import argparse
