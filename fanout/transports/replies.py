@@ -13,7 +13,7 @@ from fanout.errors import ErrorInfo
 from fanout.transports.http import Request, Response
 from fanout.wire import JSON, MSGPACK, encode
 
-__all__ = ["MEDIA_TYPES", "accepted_wire", "error_reply", "preflight", "reply", "with_cors"]
+__all__ = ["MEDIA_TYPES", "accepted_wire", "error_headers", "error_reply", "preflight", "reply", "with_cors"]
 
 MEDIA_TYPES: Final = {"application/json": JSON, "application/x-msgpack": MSGPACK}
 
@@ -38,8 +38,12 @@ def reply(request: Request, value: Any, status: int = 200, *headers: tuple[str, 
 
 def error_reply(request: Request, info: ErrorInfo, *headers: tuple[str, str]) -> Response:
     """The answer to what a client cannot have."""
-    named = (("x-ably-errorcode", str(info.code)), ("x-ably-errormessage", info.message))
-    return reply(request, {"error": info.to_wire()}, info.status, *named, *headers)
+    return reply(request, {"error": info.to_wire()}, info.status, *error_headers(info), *headers)
+
+
+def error_headers(info: ErrorInfo) -> tuple[tuple[str, str], ...]:
+    """An error's number and text, as header fields."""
+    return ("x-ably-errorcode", str(info.code)), ("x-ably-errormessage", info.message)
 
 
 def accepted_wire(request: Request) -> int:

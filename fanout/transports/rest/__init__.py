@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import preflight
+from fanout.transports.rest.batch import batch
 from fanout.transports.rest.channels import channels
 from fanout.transports.rest.common import Api
 from fanout.transports.rest.messages import messages
@@ -17,7 +18,7 @@ __all__ = ["Api", "rest"]
 
 def rest(api: Api) -> Sequence[Route]:
     """Method, path and handler of each route, for a `Router`; a browser may ask about each what it may ask."""
-    offered = [*channels(api), *messages(api)]
+    offered = [*batch(api), *channels(api), *messages(api)]
     paths = dict.fromkeys(path for _, path, _ in offered)
     return [*offered, *(("OPTIONS", path, _preflight) for path in paths)]
 

@@ -17,13 +17,14 @@ from fanout.errors import ClientError, error
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
 from fanout.session.opening import authenticate
+from fanout.session.params import VERSIONS
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
 from fanout.transports.websocket import Publisher
 from fanout.types import Identity
 from fanout.wire import JSON, MSGPACK
 
-__all__ = ["Api", "body_wire", "decoded_body", "link", "page_limit", "whole_number"]
+__all__ = ["Api", "body_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
 
 _PAGE: Final = 100
 _PAGE_MAX: Final = 1_000
@@ -41,7 +42,7 @@ class Api:
 
     def identified(self, request: Request) -> Identity:
         """Who asks. Raises ClientError for the credentials or the protocol's version."""
-        _check_version(request.query.get("v") or request.headers.get("x-ably-version"))
+        protocol_version(request)
         query = request.query
         return authenticate(
             query.get("key"),
@@ -88,6 +89,16 @@ def page_limit(query: Mapping[str, str]) -> int:
     return limit
 
 
+def protocol_version(request: Request) -> int:
+    """The protocol's version that the client speaks, without what stands behind a dot; the newest if it says none."""
+    text = request.query.get("v") or request.headers.get("x-ably-version")
+    if text is None:
+        return VERSIONS[-1]
+    if not re.fullmatch(r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?", text):
+        raise ClientError(error(40017))
+    return int(text.partition(".")[0])
+
+
 def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
     """A number of the query."""
     text = query.get(name)
@@ -115,8 +126,3 @@ def _client_id(request: Request) -> str | None:
         return base64.b64decode(encoded, validate=True).decode()
     except (binascii.Error, ValueError):
         raise ClientError(error(40004, "x-ably-clientid is the base64 of UTF-8 text")) from None
-
-
-def _check_version(text: str | None) -> None:
-    if text is not None and not re.fullmatch(r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?", text):
-        raise ClientError(error(40017))

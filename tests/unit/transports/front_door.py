@@ -30,6 +30,7 @@ from fanout.types import Message, OutMessage
 
 KEY = "app.key:secret"
 READER = "app.reader:secret"
+PUBLISHER = "app.publisher:secret"
 QUEUE_BYTES = 1 << 20
 
 

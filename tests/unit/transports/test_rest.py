@@ -17,7 +17,7 @@ from fanout.transports.rest import Api as Needs
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.types import Message
-from tests.unit.transports.front_door import KEY, READER, FakeEngine, FakePublisher
+from tests.unit.transports.front_door import KEY, PUBLISHER, READER, FakeEngine, FakePublisher
 
 MSGPACK = "application/x-msgpack"
 
@@ -26,7 +26,8 @@ class Api:
     def __init__(self) -> None:
         self.engine = FakeEngine()
         self.publisher = FakePublisher()
-        keys = Keys([Key.parse(KEY), Key.parse(READER + '={"room":["subscribe"]}')])
+        limited = [READER + '={"room":["subscribe"]}', PUBLISHER + '={"room":["publish"]}']
+        keys = Keys(map(Key.parse, [KEY, *limited]))
         needs = Needs(keys=keys, engine=self.engine, publisher=self.publisher, clock=lambda: 1_000, limits=Limits())
         self.router = Router(rest(needs))
 

@@ -1,0 +1,133 @@
+"""Publishing to many channels in one request (Ably protocol, "REST").
+
+A body is one specification or an array of them, each with channels and messages: every channel gets all the messages.
+A channel stands for itself: it is written as a whole or refused, and the answer says for each what became of it. What
+is wrong with a specification itself refuses the request, before anything is written.
+
+Clients of protocol version 2 get one flat list, and 400 if a channel failed; later ones get a result for each
+specification, and 201.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from fanout.auth.capabilities import allows
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.messages import check_messages
+from fanout.session.names import parse_name
+from fanout.transports.http import Request, Response
+from fanout.transports.replies import error_headers, reply
+from fanout.transports.rest.common import Api, body_wire, decoded_body, protocol_version
+from fanout.transports.router import Route
+from fanout.types import Identity, OutMessage
+from fanout.wire import JSON, MSGPACK, ClientMessage
+
+__all__ = ["batch"]
+
+CHANNELS_MAX: Final = 100
+"""Channels in one specification; the protocol's number."""
+
+SPECIFICATIONS_MAX: Final = 100
+"""Specifications in one request."""
+
+PUBLISHES_MAX: Final = 10_000
+"""Messages times channels in one request: a short body must not become a flood. Half of what a source takes."""
+
+
+class _Specification(msgspec.Struct, frozen=True):
+    channels: str | list[str]
+    messages: ClientMessage | list[ClientMessage]
+
+
+_Body = _Specification | list[_Specification]
+_DECODERS: Final[Mapping[int, Any]] = {JSON: msgspec.json.Decoder(_Body), MSGPACK: msgspec.msgpack.Decoder(_Body)}
+
+
+def batch(api: Api) -> Sequence[Route]:
+    """The routes: method, path, handler."""
+
+    async def publish(request: Request) -> Response:
+        """Writes the messages of each specification to each of its channels."""
+        identity = api.identified(request)
+        body = decoded_body(request, _DECODERS)
+        checked = await _checked(api, identity, body if isinstance(body, list) else [body], body_wire(request))
+        results = [await _publish(api, identity, channels, messages) for channels, messages in checked]
+        if protocol_version(request) > 2:
+            return reply(request, [_summary(result) for result in results], 201)
+        flat = [item for result in results for item in result]
+        if any("error" in item for item in flat):
+            reason = error(40020)
+            answer = {"error": reason.to_wire(), "batchResponse": flat}
+            return reply(request, answer, reason.status, *error_headers(reason))
+        return reply(request, flat, 201)
+
+    return [("POST", "/messages", publish)]
+
+
+async def _checked(
+    api: Api, identity: Identity, specifications: Sequence[_Specification], wire: int
+) -> list[tuple[list[str], list[OutMessage]]]:
+    """Channels and messages of each specification. Raises ClientError."""
+    if len(specifications) > SPECIFICATIONS_MAX:
+        raise ClientError(error(40003, f"{SPECIFICATIONS_MAX} specifications are the limit"))
+    checked, publishes = [], 0
+    for specification in specifications:
+        channels = [specification.channels] if isinstance(specification.channels, str) else specification.channels
+        if not 1 <= len(channels) <= CHANNELS_MAX:
+            raise ClientError(error(40003, f"a specification names from 1 to {CHANNELS_MAX} channels"))
+        given = specification.messages
+        messages = given if isinstance(given, list) else [given]
+        publishes += len(channels) * len(messages)
+        if publishes > PUBLISHES_MAX:
+            raise ClientError(error(40034, f"{PUBLISHES_MAX} are the limit, counted for each channel"))
+        written = check_messages(
+            messages,
+            wire=wire,
+            identity=identity,
+            connection_id=None,
+            id_base=secrets.token_urlsafe(12),
+            limits=api.limits,
+        )
+        checked.append((channels, written.messages))
+        await asyncio.sleep(0)  # others' turn: checking a thousand messages takes some ms
+    return checked
+
+
+async def _publish(
+    api: Api, identity: Identity, channels: Sequence[str], messages: Sequence[OutMessage]
+) -> list[dict[str, Any]]:
+    """What became of each channel, once the log has said so for all."""
+    loop = asyncio.get_running_loop()
+    message_id = messages[0].id.removesuffix(":0")
+    outcomes: list[asyncio.Future[list[str] | ErrorInfo]] = []
+    for spelling in channels:
+        outcome: asyncio.Future[list[str] | ErrorInfo] = loop.create_future()
+        outcomes.append(outcome)
+        try:
+            channel = parse_name(spelling, api.limits.channel_bytes).channel
+            if not allows(identity.capability, channel, "publish"):
+                raise ClientError(error(40160, "this credential does not allow publish on this channel"))
+        except ClientError as refused:
+            outcome.set_result(refused.info)
+            continue
+        api.publisher.publish(channel, messages, _first_of(outcome))
+        await asyncio.sleep(0)  # others' turn: a publish of the largest size takes some ms
+    return [
+        {"channel": channel, "error": result.to_wire()}
+        if isinstance(result, ErrorInfo)
+        else {"channel": channel, "messageId": message_id, "serials": result}
+        for channel, result in zip(channels, await asyncio.gather(*outcomes), strict=True)
+    ]
+
+
+def _first_of(outcome: "asyncio.Future[list[str] | ErrorInfo]") -> Any:
+    return lambda result: None if outcome.done() else outcome.set_result(result)
+
+
+def _summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    failures = sum("error" in result for result in results)
+    return {"successCount": len(results) - failures, "failureCount": failures, "results": results}
