@@ -2,7 +2,7 @@
 
 What is wrong with a configured key is a `ConfigError`, told to the operator. What is wrong with a presented one is
 40101 and says no more than that: whether the key exists is nobody's business. Secrets are compared in constant time,
-and kept as digests of equal length so that the comparison has nothing to leak. Pure; any thread.
+as digests of equal length so that the comparison has nothing to leak. No I/O; belongs to the event loop.
 """
 
 import base64
@@ -10,16 +10,16 @@ import binascii
 import re
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
-from typing import Final
+from typing import Final, NamedTuple
 
 from fanout.auth.capabilities import EVERYTHING, parse_capability
 from fanout.errors import ClientError, ConfigError, error
 from fanout.types import Identity
 
-__all__ = ["CLIENT_ID_BYTES", "Key", "Keys", "basic_credentials", "check_client_id", "generate_key"]
+__all__ = ["CLIENT_ID_BYTES", "Key", "Keys", "app_of", "basic_credentials", "check_client_id", "generate_key"]
 
 CLIENT_ID_BYTES: Final = 256
 """The longest client id: it travels in every message of that client."""
@@ -31,11 +31,18 @@ _KEY = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A configured key. `digest` is the secret's SHA-256; the secret itself is not kept."""
+    """A key that is accepted here. `secret` also signs: token requests and JWTs are checked with it."""
 
     name: str
-    digest: bytes
-    capability: dict[str, frozenset[str]]
+    secret: str = field(repr=False)
+    capability: dict[str, frozenset[str]] = field(default_factory=lambda: dict(EVERYTHING))
+    revocable_tokens: bool = False
+    """Whether tokens made with this key can be revoked. Such tokens live for an hour at most."""
+
+    @property
+    def app(self) -> str:
+        """The part of the name before the dot."""
+        return app_of(self.name)
 
     @classmethod
     def parse(cls, text: str) -> "Key":
@@ -51,20 +58,47 @@ class Key:
             capability = parse_capability(found["rights"]) if found["rights"] else dict(EVERYTHING)
         except ValueError as reason:
             raise ConfigError(f"the capability of key {found['name']}: {reason}") from None
-        return cls(found["name"], _digest(found["secret"]), capability)
+        return cls(found["name"], found["secret"], capability)
+
+
+class _Entry(NamedTuple):
+    """What the table keeps of a key: `anybody` is shared by all who present it without a client id."""
+
+    key: Key
+    digest: bytes
+    anybody: Identity
 
 
 class Keys:
-    """The table of keys that a node accepts."""
+    """The table of keys that a node accepts. It may change while the node runs."""
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
         """Raises ConfigError if two keys share a name."""
-        self._keys: dict[str, Key] = {}
+        self._entries: dict[str, _Entry] = {}
         for key in keys:
-            if key.name in self._keys:
-                raise ConfigError(f"key {key.name} is configured twice")
-            self._keys[key.name] = key
-        self._anybody = {key.name: Identity(key.name, "*", key.capability) for key in self._keys.values()}
+            self.add(key)
+
+    def add(self, key: Key) -> None:
+        """Accepts `key` from now on. Raises ConfigError if there is one of that name."""
+        if key.name in self._entries:
+            raise ConfigError(f"key {key.name} is configured twice")
+        self._entries[key.name] = _Entry(key, _digest(key.secret), Identity(key.name, "*", key.capability))
+
+    def remove(self, name: str) -> None:
+        """Accepts the key no more, nor what it signed; nothing happens if there is none.
+
+        Who is connected stays so until its identity is looked at again.
+        """
+        self._entries.pop(name, None)
+
+    def find(self, name: str) -> Key | None:
+        """The key of that name."""
+        entry = self._entries.get(name)
+        return entry and entry.key
+
+    def has_app(self, app: str) -> bool:
+        """Whether any key belongs to `app`."""
+        return any(entry.key.app == app for entry in self._entries.values())
 
     def authenticate(self, key: str, client_id: str | None = None) -> Identity:
         """The identity of whoever presents `key`, as `client_id` if that is given and as anybody (`*`) if not.
@@ -72,14 +106,19 @@ class Keys:
         Raises ClientError: 40101 for a key that is not in the table, 40012 for a client id that cannot be one.
         """
         name, _, secret = key.partition(":")
-        known = self._keys.get(name)
+        known = self._entries.get(name)
         # An unknown name costs a comparison too, so that the time taken does not tell which names exist.
         matches = compare_digest(_digest(secret), known.digest if known else _digest(""))
         if known is None or not matches:
             raise ClientError(error(40101, "no such key"))
         if client_id is None or client_id == "*":
-            return self._anybody[known.name]
-        return Identity(known.name, check_client_id(client_id), known.capability)
+            return known.anybody
+        return Identity(known.key.name, check_client_id(client_id), known.key.capability)
+
+
+def app_of(key_name: str) -> str:
+    """The application that a key belongs to: the part of its name before the dot."""
+    return key_name.partition(".")[0]
 
 
 def check_client_id(client_id: object) -> str:

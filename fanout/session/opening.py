@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from fanout.auth.connection_key import ConnectionKey, ConnectionKeys, new_connection_id
-from fanout.auth.keys import Keys, basic_credentials
+from fanout.auth.keys import Keys, app_of, basic_credentials
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.connection import connected
 from fanout.session.limits import SessionSettings
@@ -94,7 +94,7 @@ def _continued(
 
 
 def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now_ms: int) -> ConnectionState:
-    if _app(key.key_name) != _app(identity.key_name) or key.client_id != identity.client_id:
+    if app_of(key.key_name) != app_of(identity.key_name) or key.client_id != identity.client_id:
         raise ClientError(error(80015))
     if key.connection_id not in table and now_ms - key.issued > KEY_TTL_MS:
         raise ClientError(error(80008, "its key is too old"))
@@ -102,7 +102,3 @@ def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now
     if state is None:
         raise ClientError(error(80008))
     return state
-
-
-def _app(key_name: str) -> str:
-    return key_name.partition(".")[0]

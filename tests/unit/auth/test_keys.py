@@ -23,7 +23,7 @@ class TestAConfiguredKey:
         assert Key.parse("app.one:secret").capability == EVERYTHING
         assert Key.parse('app.one:secret={"news":["subscribe"]}').capability == {"news": frozenset({"subscribe"})}
 
-    def test_does_not_hold_its_secret(self) -> None:
+    def test_does_not_print_its_secret(self) -> None:
         assert "secret" not in repr(Key.parse("app.one:secret"))
 
     @pytest.mark.parametrize(
@@ -42,6 +42,22 @@ class TestAConfiguredKey:
     def test_may_be_there_once_only(self) -> None:
         with pytest.raises(ConfigError, match=r"key app\.one is configured twice"):
             Keys([Key.parse("app.one:a"), Key.parse("app.one:b")])
+
+    def test_that_comes_later_counts_until_it_is_removed(self) -> None:
+        keys = Keys()
+        key = Key("late.one", "secret", {"news": frozenset({"subscribe"})}, revocable_tokens=True)
+        keys.add(key)
+        assert keys.authenticate("late.one:secret").capability == key.capability
+        assert keys.find("late.one") is key
+        assert keys.has_app("late")
+        with pytest.raises(ConfigError, match="twice"):
+            keys.add(Key("late.one", "other"))
+        keys.remove("late.one")
+        keys.remove("late.one")
+        assert keys.find("late.one") is None
+        assert not keys.has_app("late")
+        with pytest.raises(ClientError):
+            keys.authenticate("late.one:secret")
 
     def test_is_valid_when_generated_and_never_the_same(self) -> None:
         first, second = generate_key(), generate_key()
