@@ -1,5 +1,7 @@
 """Publishing on a connection: the msgSerial sequence, and answers in its order (Ably protocol, "Publish, ACK, NACK").
 
+Messages, presence and annotations share one sequence; what a frame asks for is checked where its concept is.
+
 - The sequence begins anywhere with the first frame of a transport, for clients give up on publishes while they are
   away, and is without gaps from there: frames cannot get lost on one transport, and an ACK past a gap would confirm
   what never came. A gap ends the connection.
@@ -8,7 +10,8 @@
   the frames came; ACKs next to each other are merged.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, ErrorInfo, error
@@ -21,7 +24,15 @@ from fanout.session.resume import Answer, Publishes
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
-__all__ = ["Publisher"]
+__all__ = ["Accepted", "Publisher"]
+
+
+class Accepted(NamedTuple):
+    """A frame that goes to the log: what is to be done, and its messages and bytes, which count until it is answered."""
+
+    effects: list[Effect]
+    messages: int
+    size: int
 
 
 class Publisher:
@@ -50,24 +61,32 @@ class Publisher:
         self._waiting: list[Answer] = []
 
     def publish(self, spelling: str, frame: ClientFrame) -> list[Effect]:
-        """Takes a MESSAGE. Raises ClientError for what ends the connection: see `_sequence`."""
+        """Takes a MESSAGE. Raises like `take`."""
+        return self.take(frame, lambda serial: self._accepted(serial, spelling, frame))
+
+    def refuse(self, frame: ClientFrame, reason: ErrorInfo) -> list[Effect]:
+        """Refuses a frame that takes part in the sequence but is not offered here. Raises like `take`."""
+
+        def refused(_serial: int) -> Accepted:
+            raise ClientError(reason)
+
+        return self.take(frame, refused)
+
+    def take(self, frame: ClientFrame, accept: Callable[[int], Accepted]) -> list[Effect]:
+        """Takes a frame of the sequence; `accept` is given its msgSerial if it is new, and raises to refuse it.
+
+        Raises ClientError for what ends the connection: see `_sequence`.
+        """
         serial, known = self._sequence(frame)
         if known is not None:
             return self._answer_again(known)
         try:
-            effect = self._accepted(serial, spelling, frame)
+            effects, count, size = accept(serial)
+            self._waiting.append(self._publishes.begin(serial, count, size))
         except ClientError as refused:
             self._waiting.append(self._publishes.refuse(serial, refused.info))
             return self.answers()
-        return [effect]
-
-    def refuse(self, frame: ClientFrame, reason: ErrorInfo) -> list[Effect]:
-        """Refuses a frame that takes part in the sequence but is not offered here. Raises like `publish`."""
-        serial, known = self._sequence(frame)
-        if known is not None:
-            return self._answer_again(known)
-        self._waiting.append(self._publishes.refuse(serial, reason))
-        return self.answers()
+        return effects
 
     def answers(self) -> list[Effect]:
         """The ACKs and NACKs that can leave now: all that are known, up to the first that is not."""
@@ -110,7 +129,7 @@ class Publisher:
             self._waiting.append(answer)
         return self.answers()
 
-    def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Publish:
+    def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         if (frame.params or {}).get("_forceNack") in (True, "true"):
             raise ClientError(error(40099))
         channel = parse_name(spelling, self._limits.channel_bytes).channel
@@ -127,8 +146,7 @@ class Publisher:
             id_base=f"{self._connection_id}:{serial}",
             limits=self._limits,
         )
-        self._waiting.append(self._publishes.begin(serial, len(messages), size))
-        return Publish(serial, channel, messages)
+        return Accepted([Publish(serial, channel, messages)], len(messages), size)
 
 
 def _nack(msg_serial: int, reason: ErrorInfo) -> dict[str, Any]:
