@@ -1,54 +1,35 @@
-"""One node, run by the command line or inside another program: the only module that knows all the parts.
+"""One node, run by the command line or inside another program.
 
     async with Server(Config()) as server:
         serial = await server.publish("chat", "hello")
         async for message in server.subscribe("chat"):
             ...
 
-Started in the order engine, source, listener, and stopped the other way round: nobody is let in before there is
-something to serve, and nothing that was taken is cut off from the log. Everything belongs to the event loop that
-entered it, asyncio's or uvloop's. Nodes in one process share nothing.
+The parts of a node are `fanout.node`'s business. Everything belongs to the event loop that entered the server,
+asyncio's or uvloop's. Nodes in one process share nothing.
 """
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import secrets
-import socket
-import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
 
 import orjson
 
-from fanout._core import DEDUP_WINDOW_MS, Engine
-from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.keys import Key, Keys
 from fanout.config import Config
-from fanout.credentials import Access, Authorize, grant_access
+from fanout.credentials import Authorize, grant_access
 from fanout.errors import ConfigError, SourceBusy, SourceError
-from fanout.observe.metrics import Metrics, Readings
-from fanout.probes import probes
-from fanout.publish import Publisher
-from fanout.routing import Route, Routing, guarded, routing
+from fanout.node import Node
+from fanout.routing import Route, routing
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
-from fanout.session.opening import open_session
-from fanout.session.resume import ConnectionTable
-from fanout.session.session import Session
 from fanout.sources.base import Health, Source
-from fanout.subscribe import Subscription, Subscriptions
-from fanout.transports.comet import comet
-from fanout.transports.front import Front
-from fanout.transports.listener import Listener, connection_limit
-from fanout.transports.pages import pages
-from fanout.transports.rest import Api, rest
-from fanout.transports.router import Router
-from fanout.transports.websocket import Connections
+from fanout.subscribe import Subscription
 from fanout.types import OutMessage
 
 __all__ = ["Authorize", "Data", "Server", "Subscription"]
@@ -57,7 +38,6 @@ log = logging.getLogger(__name__)
 
 Data = str | bytes | dict[str, Any] | list[Any] | None
 
-HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
 PUBLISH_HOLD_S: Final = 10.0  # for a node that is about to be ready
 
 
@@ -106,15 +86,8 @@ class Server:
         self._is_running = False
         self._draining: asyncio.Task[None] | None = None
         self._session_settings = SessionSettings()
-        # Made when entered, since they belong to a loop:
-        self._engine: Engine
-        self._source: Source
-        self._publisher: Publisher
-        self._subscriptions: Subscriptions
-        self._connections: Connections
-        self._front: Front
-        self._listener: Listener
-        self._metrics: Metrics
+        # Made when entered, since it belongs to a loop:
+        self._node: Node
 
     # -- life --
 
@@ -147,23 +120,18 @@ class Server:
         if self._draining is None:
             self._check_running()
             window = self.config.drain_ms / 1000 if window_s is None else window_s
-            self._draining = asyncio.create_task(self._drain(window))
+            self._draining = asyncio.create_task(self._node.drain(window))
         await asyncio.shield(self._draining)
 
     async def ready(self) -> None:
         """Waits until the node has read the log as far as it was when it started."""
         self._check_running()
-        await self._subscriptions.ready.wait()
+        await self._node.subscriptions.ready.wait()
 
     def health(self) -> Health:
         """Whether clients are well served here, and if not why not: what `/ready` answers."""
         self._check_running()
-        if self._draining is not None:
-            return Health(False, "the node is draining")
-        log_state = self._source.health()
-        if log_state.ok and not self._subscriptions.ready.is_set():
-            return Health(False, "the node is reading the log back")
-        return log_state
+        return self._node.health()
 
     @property
     def url(self) -> str:
@@ -216,7 +184,9 @@ class Server:
         )
         await self._caught_up()
         written: asyncio.Future[list[str] | SourceError] = asyncio.get_running_loop().create_future()
-        self._publisher.write(target, [message], lambda result: None if written.done() else written.set_result(result))
+        self._node.publisher.write(
+            target, [message], lambda result: None if written.done() else written.set_result(result)
+        )
         result = await written
         if isinstance(result, SourceError):
             raise result
@@ -228,17 +198,17 @@ class Server:
         Raises ClientError 40010 for an impossible channel. See `Subscription` for what the iterator promises.
         """
         self._check_running()
-        return self._subscriptions.open(self._channel(channel), since)
+        return self._node.subscriptions.open(self._channel(channel), since)
 
     def position(self, channel: str) -> str:
         """Where the channel stands now, to give as `since` later, on any node of this log."""
         self._check_running()
-        return self._engine.position(self._channel(channel))
+        return self._node.engine.position(self._channel(channel))
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name; `/metrics` has the same with explanations."""
         self._check_running()
-        return {**self._engine.stats(), **self._publisher.counts, "connections": len(self._connections)}
+        return {**self._node.engine.stats(), **self._node.publisher.counts, "connections": len(self._node.connections)}
 
     async def _caught_up(self) -> None:
         try:
@@ -257,172 +227,29 @@ class Server:
             raise TypeError(f"channel is text, not {type(name).__name__}")
         return parse_name(name, self._session_settings.limits.channel_bytes).channel
 
-    # -- starting and stopping --
+    # -- starting --
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Starts part after part; `stack` stops, in reverse, those that were started."""
-        loop = asyncio.get_running_loop()
         access = await asyncio.to_thread(grant_access, self.config, self._authorize)
         self.key = access.key
-
-        engine = self._engine = Engine(
-            io_threads=self.config.io_threads,
-            history_ms=self.config.history_ms,
-            secret=access.secret,
-            max_idle_ms=self._session_settings.max_idle_ms,
-            history_bytes=self.config.history_bytes,
+        node = self._node = Node(
+            stack,
+            self.config,
+            self._routing,
+            access,
+            self._session_settings,
+            route=self._route,
+            source=self._given_source,
         )
-        stack.callback(engine.close)
-        try:
-            engine.rules(self._routing.rules)
-        except ValueError as problem:
-            raise ConfigError(f"route: {problem}") from problem
-        engine.linger(self._routing.linger_ms)
-        engine.router(guarded(self._route) if self._route else None)
-        subscriptions = self._subscriptions = Subscriptions(engine)
-        stack.callback(subscriptions.close)
-
-        source = self._source = self._given_source or _source(self.config, self._routing)
-        self._metrics = Metrics(
-            Readings(
-                engine=engine.stats,
-                publisher=lambda: self._publisher.counts,
-                lag=source.lag,
-                connections=lambda: len(self._connections),
-                opened=lambda: self._connections.opened,
-                refused=lambda: self._listener.refused,
-                ready=lambda: self.health().ok,
-            )
-        )
-        self._publisher = Publisher(
-            engine, source, self._routing.publish_topic, took=self._metrics.publish_seconds.observe
-        )
-        self._connect_parts(access)
         self._is_running = True
         stack.callback(setattr, self, "_is_running", False)  # just before the subscriptions end
-        self._watch(stack, engine.event_fd, self._on_events)
-        if engine.shard_fd >= 0:
-            self._watch(stack, engine.shard_fd, engine.run_shards)
-        stack.push_async_callback(source.stop)
-        # Which of the oldest records are repeats is only known from those before them.
-        read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
-        await source.start(_Sink(engine, loop, subscriptions.caught_up), self._routing.topics, read_back_ms)
-
-        watching = loop.create_task(self._metrics.watch_loop())
-        stack.callback(watching.cancel)
-        stack.callback(self._connections.abort_all)
-        self.port = await self._listen()
+        await node.start(stack)
+        self.port = await node.listen()
         stack.push_async_callback(self.drain, 0)
-
-    def _connect_parts(self, access: Access) -> None:
-        """Makes what clients meet, none of which does anything yet."""
-        settings = self._session_settings
-        table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
-        connection_keys = ConnectionKeys(access.secret)
-
-        def opener(query: Any, authorization: str | None, now_ms: int) -> Session:
-            return open_session(
-                query,
-                authorization=authorization,
-                keys=access.keys,
-                table=table,
-                connection_keys=connection_keys,
-                channels=self._engine,
-                settings=settings,
-                now_ms=now_ms,
-            )
-
-        self._connections = Connections(
-            engine=self._engine,
-            publisher=self._publisher,
-            open_session=opener,
-            ready=self._subscriptions.ready,
-            clock=_now_ms,
-        )
-        api = Api(access.keys, self._engine, self._publisher, _now_ms, settings.limits)
-        # The made key is shown on the page of a node that only this machine can reach.
-        demo_key = access.key if access.made and _is_loopback(self.config.host) else None
-        router = Router([*probes(self.health, self._metrics.render), *rest(api), *comet(), *pages(demo_key)])
-        self._front = Front(router, self._connections.accept)
-        most = connection_limit()
-        if self.config.max_connections is not None:
-            most = min(most, self.config.max_connections)
-        self._listener = Listener(self._front.take, lambda: self._front.open_connections, most)
-
-    async def _listen(self) -> int:
-        """Opens the port; says in the option's words what stands against it."""
-        host, port = self.config.host, self.config.port
-        try:
-            return await self._listener.start(host, port)
-        except socket.gaierror as problem:
-            raise ConfigError(f"host: '{host}' is not known; give an address of this machine") from problem
-        except OSError as problem:
-            if problem.errno == errno.EADDRINUSE:
-                text = (
-                    f"port: {port} on {host} is taken by another program; give another one, or 0 for any that is free"
-                )
-            elif problem.errno == errno.EACCES:
-                text = f"port: {port} on {host} is for privileged programs; give one above 1023"
-            else:
-                text = f"host: cannot listen on {host} ({problem.strerror}); give an address of this machine"
-            raise ConfigError(text) from problem
-
-    async def _drain(self, window_s: float) -> None:
-        self._listener.stop()
-        await asyncio.gather(self._connections.drain(window_s), self._front.drain(HTTP_DRAIN_S))
-
-    @staticmethod
-    def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:
-        loop = asyncio.get_running_loop()
-        loop.add_reader(descriptor, act)
-        stack.callback(loop.remove_reader, descriptor)
-
-    def _on_events(self) -> None:
-        """Hands the engine's events to those they are about."""
-        for kind, number, argument in self._engine.events():
-            if kind == "wake":
-                self._subscriptions.wake(number)
-            else:
-                self._connections.event(kind, number, argument)
-
-
-class _Sink:
-    """What a source delivers to: the engine, and the loop for the one word that is not about records."""
-
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, caught_up: Callable[[], None]) -> None:
-        self.partition = engine.partition
-        self.records = engine.records
-        self.progress = engine.progress
-        self._loop = loop
-        self._caught_up = caught_up
-
-    def ready(self) -> None:
-        self._loop.call_soon_threadsafe(self._caught_up)
-
-
-def _source(config: Config, routes: Routing) -> Source:
-    """The log that the configuration names. confluent-kafka is loaded only for Kafka."""
-    if config.kafka is None:
-        from fanout.sources.embedded import EmbeddedSource
-
-        return EmbeddedSource(config.data)
-    from fanout.sources.kafka import KafkaSource
-
-    return KafkaSource(config.kafka_settings, kept=routes.kept)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _check_text(**given: object) -> None:
     for option, value in given.items():
         if not isinstance(value, str | None):
             raise TypeError(f"{option} is text or None, not {type(value).__name__}")
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

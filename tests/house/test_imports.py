@@ -18,6 +18,7 @@ LAYERS = [
     {"transports", "sources", "observe"},
     {"credentials", "probes", "publish", "subscribe", "presence", "history", "revocations", "occupancy", "stats"},
     {"mutate", "sandbox"},
+    {"node"},
     {"server"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,241 @@
+"""The parts of one node, and who is given which.
+
+Making a `Node` starts nothing; then the source is started, and then the port is opened. What is put on the stack stops
+them the other way round: nobody is let in before there is something to serve, and nothing that was taken is cut off
+from the log. Everything belongs to the event loop that made the node.
+"""
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import Final
+
+from fanout._core import DEDUP_WINDOW_MS, Engine
+from fanout.auth.connection_key import ConnectionKeys
+from fanout.config import Config
+from fanout.credentials import Access
+from fanout.errors import ConfigError
+from fanout.observe.metrics import Metrics, Readings
+from fanout.probes import probes
+from fanout.publish import Publisher
+from fanout.routing import Route, Routing, guarded
+from fanout.session.limits import SessionSettings
+from fanout.session.opening import open_session
+from fanout.session.resume import ConnectionTable
+from fanout.session.session import Session
+from fanout.sources.base import Health, Source
+from fanout.subscribe import Subscriptions
+from fanout.transports import router
+from fanout.transports.comet import comet
+from fanout.transports.front import Front
+from fanout.transports.listener import Listener, connection_limit
+from fanout.transports.pages import pages
+from fanout.transports.rest import Api, rest
+from fanout.transports.websocket import Connections
+
+__all__ = ["Node", "is_loopback"]
+
+HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
+
+
+class Node:
+    """What serves: each part by its name, for the server that owns it and for the other parts.
+
+    `route` and `source` are the program's own, as for `fanout.server.Server`; `stack` closes what is opened. Raises
+    ConfigError for routes that the engine cannot follow.
+    """
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        config: Config,
+        routing: Routing,
+        access: Access,
+        settings: SessionSettings,
+        *,
+        route: Route | None,
+        source: Source | None,
+    ) -> None:
+        self.config = config
+        self.access = access
+        self.settings = settings
+        self.draining = False
+        self._topics = routing.topics
+        self.engine = _engine(stack, config, routing, access, settings)
+        self.engine.router(guarded(route) if route else None)
+        self.subscriptions = Subscriptions(self.engine)
+        stack.callback(self.subscriptions.close)
+        self.source = source or _source(config, routing)
+        self.metrics = Metrics(self._readings())
+        self.publisher = Publisher(
+            self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
+        )
+        self.connections = self._connections()
+        self.front = Front(router.Router(self._routes()), self.connections.accept)
+        most = min(connection_limit(), config.max_connections or connection_limit())
+        self.listener = Listener(self.front.take, lambda: self.front.open_connections, most)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Starts to read the log. Raises SourceError, or ConfigError for a data directory that cannot be used."""
+        loop, engine = asyncio.get_running_loop(), self.engine
+        _watch(stack, engine.event_fd, self._on_events)
+        if engine.shard_fd >= 0:
+            _watch(stack, engine.shard_fd, engine.run_shards)
+        stack.push_async_callback(self.source.stop)
+        # Which of the oldest records are repeats is only known from those before them.
+        read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
+        sink = _Sink(engine, loop, self.subscriptions.caught_up)
+        await self.source.start(sink, self._topics, read_back_ms)
+        watching = loop.create_task(self.metrics.watch_loop())
+        stack.callback(watching.cancel)
+        stack.callback(self.connections.abort_all)
+
+    async def listen(self) -> int:
+        """Opens the port and returns it. Raises ConfigError, in the option's words."""
+        host, port = self.config.host, self.config.port
+        try:
+            return await self.listener.start(host, port)
+        except socket.gaierror as problem:
+            raise ConfigError(f"host: '{host}' is not known; give an address of this machine") from problem
+        except OSError as problem:
+            if problem.errno == errno.EADDRINUSE:
+                text = (
+                    f"port: {port} on {host} is taken by another program; give another one, or 0 for any that is free"
+                )
+            elif problem.errno == errno.EACCES:
+                text = f"port: {port} on {host} is for privileged programs; give one above 1023"
+            else:
+                text = f"host: cannot listen on {host} ({problem.strerror}); give an address of this machine"
+            raise ConfigError(text) from problem
+
+    async def drain(self, window_s: float) -> None:
+        """Takes no new clients, and sends those that are here away over the window."""
+        self.draining = True
+        self.listener.stop()
+        await asyncio.gather(self.connections.drain(window_s), self.front.drain(HTTP_DRAIN_S))
+
+    def health(self) -> Health:
+        """Whether clients are well served here, and if not why not: what `/ready` answers."""
+        if self.draining:
+            return Health(False, "the node is draining")
+        log_state = self.source.health()
+        if log_state.ok and not self.subscriptions.ready.is_set():
+            return Health(False, "the node is reading the log back")
+        return log_state
+
+    def _readings(self) -> Readings:
+        return Readings(
+            engine=self.engine.stats,
+            publisher=lambda: self.publisher.counts,
+            lag=self.source.lag,
+            connections=lambda: len(self.connections),
+            opened=lambda: self.connections.opened,
+            refused=lambda: self.listener.refused,
+            ready=lambda: self.health().ok,
+        )
+
+    def _connections(self) -> Connections:
+        settings, keys = self.settings, self.access.keys
+        table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
+        connection_keys = ConnectionKeys(self.access.secret)
+
+        def opener(query: Mapping[str, str], authorization: str | None, now_ms: int) -> Session:
+            return open_session(
+                query,
+                authorization=authorization,
+                keys=keys,
+                table=table,
+                connection_keys=connection_keys,
+                channels=self.engine,
+                settings=settings,
+                now_ms=now_ms,
+            )
+
+        return Connections(
+            engine=self.engine,
+            publisher=self.publisher,
+            open_session=opener,
+            ready=self.subscriptions.ready,
+            clock=_now_ms,
+        )
+
+    def _routes(self) -> Sequence[router.Route]:
+        access = self.access
+        api = Api(access.keys, self.engine, self.publisher, _now_ms, self.settings.limits)
+        # The made key is shown on the page of a node that only this machine can reach.
+        demo_key = access.key if access.made and is_loopback(self.config.host) else None
+        return [*probes(self.health, self.metrics.render), *rest(api), *comet(), *pages(demo_key)]
+
+    def _on_events(self) -> None:
+        """Hands the engine's events to those they are about."""
+        for kind, number, argument in self.engine.events():
+            if kind == "wake":
+                self.subscriptions.wake(number)
+            else:
+                self.connections.event(kind, number, argument)
+
+
+class _Sink:
+    """What a source delivers to: the engine, and the loop for the one word that is not about records."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, caught_up: Callable[[], None]) -> None:
+        self.partition = engine.partition
+        self.records = engine.records
+        self.progress = engine.progress
+        self._loop = loop
+        self._caught_up = caught_up
+
+    def ready(self) -> None:
+        self._loop.call_soon_threadsafe(self._caught_up)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a node that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _engine(
+    stack: AsyncExitStack, config: Config, routing: Routing, access: Access, settings: SessionSettings
+) -> Engine:
+    engine = Engine(
+        io_threads=config.io_threads,
+        history_ms=config.history_ms,
+        secret=access.secret,
+        max_idle_ms=settings.max_idle_ms,
+        history_bytes=config.history_bytes,
+    )
+    stack.callback(engine.close)
+    try:
+        engine.rules(routing.rules)
+    except ValueError as problem:
+        raise ConfigError(f"route: {problem}") from problem
+    engine.linger(routing.linger_ms)
+    return engine
+
+
+def _source(config: Config, routing: Routing) -> Source:
+    """The log that the configuration names. confluent-kafka is loaded only for Kafka."""
+    if config.kafka is None:
+        from fanout.sources.embedded import EmbeddedSource
+
+        return EmbeddedSource(config.data)
+    from fanout.sources.kafka import KafkaSource
+
+    return KafkaSource(config.kafka_settings, kept=routing.kept)
+
+
+def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, act)
+    stack.callback(loop.remove_reader, descriptor)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
