@@ -31,11 +31,12 @@ from fanout.sources.base import Health, Source
 from fanout.subscribe import Subscriptions
 from fanout.transports import router
 from fanout.transports.comet import comet
+from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
-from fanout.transports.websocket import Connections
+from fanout.transports.websocket import websockets
 
 __all__ = ["Node", "is_loopback"]
 
@@ -75,7 +76,7 @@ class Node:
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
         self.connections = self._connections()
-        self.front = Front(router.Router(self._routes()), self.connections.accept)
+        self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
         self.listener = Listener(self.front.take, lambda: self.front.open_connections, most)
 

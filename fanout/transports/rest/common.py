@@ -18,9 +18,9 @@ from fanout.session.limits import Limits
 from fanout.session.names import parse_name
 from fanout.session.opening import authenticate
 from fanout.session.params import VERSIONS
+from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
-from fanout.transports.websocket import Publisher
 from fanout.types import Identity
 from fanout.wire import JSON, MSGPACK
 

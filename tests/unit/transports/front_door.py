@@ -20,12 +20,13 @@ from fanout.errors import ErrorInfo
 from fanout.session.limits import Limits, SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
+from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.http import Request, Response
 from fanout.transports.listener import Listener
 from fanout.transports.rest import Api, rest
 from fanout.transports.router import Router
-from fanout.transports.websocket import Connections
+from fanout.transports.websocket import websockets
 from fanout.types import Message, OutMessage
 
 KEY = "app.key:secret"
@@ -204,7 +205,7 @@ class FrontDoor:
         self.router = Router(
             [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
         )
-        self.front = Front(self.router, self.connections.accept)
+        self.front = Front(self.router, websockets(self.connections))
         self.listener = Listener(self.front.take, lambda: self.front.open_connections, limit)
         self.release = asyncio.Event()
         self.port = 0

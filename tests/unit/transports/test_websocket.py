@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from fanout.errors import error
-from fanout.transports import turns, websocket
+from fanout.transports import connections, driver, turns, websocket
 from fanout.transports._websocket import FRAGMENTS_MAX, MESSAGE_BYTES
 from tests.unit.transports.front_door import (
     KEY,
@@ -310,7 +310,7 @@ async def all_are_answered(door: FrontDoor, wire: Wire, count: int) -> None:
 
 
 async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
     async with front_door() as door:
         door.publisher.hold = True
         wire = await connected(door)
@@ -326,7 +326,7 @@ async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: py
 
 
 async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
     async with front_door() as door:
         door.publisher.hold = True
         wire = await connected(door)
@@ -339,7 +339,7 @@ async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.Monk
 
 
 async def test_what_was_read_with_too_much_waits_and_is_heard_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "_PENDING_MAX", 8)
+    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
     async with front_door() as door:
         door.publisher.hold = True
         wire = await connected(door)
@@ -439,7 +439,7 @@ async def test_a_client_is_held_until_the_node_is_ready() -> None:
 
 
 async def test_a_held_client_is_sent_away_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "_HOLD_SECONDS", 0.1)
+    monkeypatch.setattr(driver, "_HOLD_SECONDS", 0.1)
     async with native_front_door() as door:
         door.ready.clear()
         wire = await Wire.websocket(door)
@@ -497,7 +497,7 @@ async def test_draining_sends_held_clients_away_too() -> None:
 
 
 async def test_draining_cuts_who_does_not_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "_CLOSE_SECONDS", 0.2)
+    monkeypatch.setattr(connections, "_CLOSE_SECONDS", 0.2)
     async with native_front_door() as door:
         wire = await connected(door)
         await door.connections.drain(0)  # the client answers nothing
@@ -524,7 +524,7 @@ async def test_a_failure_to_open_is_logged_and_ends_the_connection(
 
 
 async def test_a_connection_leaves_nothing_to_the_collector_of_cycles() -> None:
-    kinds = {"WebSocket", "_Driver", "Session", "Attachments", "_Connection", "RequestReader", "Request"}
+    kinds = {"WebSocket", "_Client", "Session", "Attachments", "_Connection", "RequestReader", "Request"}
 
     def alive_now() -> int:
         return sum(type(found).__name__ in kinds for found in gc.get_objects())
@@ -539,7 +539,7 @@ async def test_a_connection_leaves_nothing_to_the_collector_of_cycles() -> None:
             await wire.tell(ATTACH)
             await wire.message()
             held = {type(found).__name__ for found in gc.get_objects()} & kinds
-            assert held >= {"WebSocket", "_Driver", "Session"}
+            assert held >= {"WebSocket", "_Client", "Session"}
             assert not held & {"_Connection", "RequestReader", "Request"}  # what HTTP needed is gone already
             await wire.close()
             await door.gone()

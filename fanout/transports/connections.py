@@ -1,0 +1,116 @@
+"""The realtime connections of a node, whatever they are made of: who is here, who waits, and who has to go.
+
+Everything belongs to the event loop.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from fanout.transports.driver import Driver, Opener, Publisher
+from fanout.transports.turns import Turns
+
+__all__ = ["Connections"]
+
+log = logging.getLogger(__name__)
+
+_CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
+_OPENED_PER_TURN: Final = 64
+
+
+class Connections:
+    """The realtime connections of a node."""
+
+    def __init__(
+        self,
+        *,
+        engine: Any,
+        publisher: Publisher,
+        open_session: Opener,
+        ready: asyncio.Event,
+        clock: Callable[[], int],
+    ) -> None:
+        """`ready` is set once the node has caught up with its log; `clock` reads the time in ms."""
+        self.engine = engine
+        self.publisher = publisher
+        self.open_session = open_session
+        self.ready = ready
+        self.clock = clock
+        self.turns = Turns()
+        self.opened = 0  # connections that came up, ever, those refused in band among them
+        self._by_handle: dict[int, Driver] = {}
+        self._held: dict[Driver, None] = {}  # bounded by the listener's limit of connections
+        self._opening: asyncio.Task[None] | None = None
+        self._empty = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Connections that are open or held."""
+        return len(self._by_handle) + len(self._held)
+
+    def event(self, kind: str, handle: int, argument: int) -> None:
+        """Takes one event of the engine's. Those of connections that are gone, and other kinds, are ignored."""
+        driver = self._by_handle.get(handle)
+        if driver is None:
+            return
+        if kind == "lost":
+            driver.lost(argument)
+        elif kind == "evicted":
+            driver.cut()  # the socket is shut down already; a connection that is not read from would not notice
+
+    async def drain(self, window_s: float) -> None:
+        """Sends all clients away, spread over the window, and waits until they have gone; cuts who does not go."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        drivers = [*self._by_handle.values(), *self._held]
+        for index, driver in enumerate(drivers):
+            due = begun + window_s * index / len(drivers)
+            if due - loop.time() > 0.001:  # the timers' own grain
+                await asyncio.sleep(due - loop.time())
+            driver.drain()
+        if len(self):
+            self._empty.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), _CLOSE_SECONDS)
+        self.abort_all()
+
+    def abort_all(self) -> None:
+        """Cuts every connection. What its client was not told it learns by resuming."""
+        if self._opening is not None:
+            self._opening.cancel()
+        for driver in [*self._by_handle.values(), *self._held]:
+            driver.cut()
+
+    # -- for the drivers --
+
+    def hold(self, driver: Driver) -> None:
+        """Opens the connection when the node is ready."""
+        self._held[driver] = None
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.get_running_loop().create_task(self._open_held())
+
+    async def _open_held(self) -> None:
+        await self.ready.wait()
+        while self._held:
+            for driver in list(self._held)[:_OPENED_PER_TURN]:
+                del self._held[driver]
+                try:
+                    driver.open()
+                except Exception:
+                    log.exception("a connection could not be opened")
+                    driver.cut()
+            await asyncio.sleep(0)
+
+    def entered(self, handle: int, driver: Driver) -> None:
+        """The connection has its handle."""
+        self.opened += 1
+        self._held.pop(driver, None)
+        self._by_handle[handle] = driver
+
+    def left(self, handle: int, driver: Driver) -> None:
+        """The connection is gone."""
+        self._held.pop(driver, None)
+        self._by_handle.pop(handle, None)
+        if not len(self):
+            self._empty.set()

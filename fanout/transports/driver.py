@@ -1,0 +1,290 @@
+"""The driver of sessions: carries out on one connection what its session decides, and hands the session what comes in.
+
+- Effects are carried out in their order, and all of them before the session is handed anything else.
+- A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
+- While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
+- A client with 1000 messages under way is not heard until half of them are answered: so each client takes one large
+  publish's time of the loop and no more.
+- What clients send is heard for a bounded time in each turn of the loop; who comes later waits (`turns.py`).
+- A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
+
+Whatever the connection is made of, a WebSocket or a row of HTTP requests, the driver is the same; what it needs of
+either is a `Link`. Everything belongs to the event loop.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, Protocol
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session import connection
+from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
+from fanout.session.session import Session
+from fanout.transports.http import Request
+from fanout.transports.turns import Turns
+from fanout.types import OutMessage
+from fanout.wire import JSON, ClientFrame, encode
+
+__all__ = ["Driver", "Link", "Node", "Opener", "Publisher"]
+
+log = logging.getLogger(__name__)
+
+_HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
+_PENDING_MAX: Final = 1_000  # messages: one publish of the largest, or as many small ones as keep the log busy
+
+
+class Publisher(Protocol):
+    """Writes to the log; `fanout.publish.Publisher` answers this."""
+
+    def publish(
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
+    ) -> None:
+        """Writes the messages next to each other. `done` is called once, on the loop, perhaps before this returns."""
+
+
+class Opener(Protocol):
+    """Begins a session; `fanout.session.opening.open_session` with what the node knows."""
+
+    def __call__(self, query: Mapping[str, str], authorization: str | None, now_ms: int, /) -> Session:
+        """Raises ClientError for a client that is not let in."""
+
+
+class Link(Protocol):
+    """One connection as its driver sees it: something that hears, and an outgoing side that is the engine's."""
+
+    def register(self, wire: int, connection_id: str, heartbeat_frames: bool, /) -> int:
+        """Gives the outgoing side to the engine and returns its handle."""
+
+    def pause(self) -> None:
+        """Hears nothing more, until `resume`."""
+
+    def resume(self) -> None:
+        """Goes on with what has come meanwhile. Not called while something that came in is being handed over."""
+
+    def finish(self, code: int, /) -> None:
+        """Ends the connection after all that was queued; nothing more is heard from the client."""
+
+    def cut(self) -> None:
+        """Ends the connection at once."""
+
+
+class Node(Protocol):
+    """What the connections of a node share; `fanout.transports.connections.Connections` answers this."""
+
+    engine: Any
+    publisher: Publisher
+    open_session: Opener
+    ready: asyncio.Event
+    clock: Callable[[], int]
+    turns: Turns
+
+    def hold(self, driver: "Driver", /) -> None:
+        """Has the driver opened when the node is ready."""
+
+    def entered(self, handle: int, driver: "Driver", /) -> None:
+        """The connection has its handle."""
+
+    def left(self, handle: int, driver: "Driver", /) -> None:
+        """The connection is gone."""
+
+
+class Driver:
+    """One connection; a transport of a kind makes its `link` and hands over what comes in with `receive`."""
+
+    __slots__ = (
+        "_handle", "_node", "_paused", "_pending", "_request", "_session", "_steps", "_timer", "link", "wire",
+    )  # fmt: skip
+
+    link: Link
+
+    def __init__(self, node: Node, request: Request, wire: int) -> None:
+        """`request` is the one that the connection began with, `wire` what its refusal would be encoded in."""
+        self._node = node
+        self._request: Request | None = request
+        self._session: Session | None = None
+        self.wire = wire
+        self._handle = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
+        self._pending = 0  # messages under way; a retry counts as one
+        self._paused = False
+
+    # -- what the transport reports --
+
+    def connected(self) -> None:
+        """The link is there: begins the session, or waits for the node to be ready."""
+        if self._node.ready.is_set():
+            self.open()
+            return
+        self.link.pause()
+        self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._send_away)
+        self._node.hold(self)
+
+    def may_speak(self) -> bool:
+        """Whether the client is heard now; if not, what it sends waits until its turn comes."""
+        if self._node.turns.take(self):
+            return True
+        self._pause()
+        return False
+
+    def receive(self, frame: ClientFrame) -> None:
+        """The client has sent one protocol message."""
+        session = self._session
+        assert session is not None  # a client that is held, or was refused, is not heard
+        self._run(partial(session.receive, frame, self._node.clock()))
+
+    def fail(self, reason: ErrorInfo) -> None:
+        """The client has sent something that ends the connection."""
+        assert self._session is not None
+        self._run(partial(self._session.fail, reason))
+
+    def disconnected(self) -> None:
+        """The link is gone, or about to be."""
+        self._cancel_timer()
+        self._node.left(self._handle, self)
+        self._handle = 0
+        if self._session is not None:
+            self._session.closed()
+            self._session.deliver = _to_nobody  # and no longer to us: the two would hold each other
+
+    # -- what the node asks --
+
+    def open(self) -> None:
+        """Begins the session, or refuses the client in band."""
+        request, self._request = self._request, None
+        assert request is not None
+        self._cancel_timer()
+        try:
+            session = self._node.open_session(request.query, request.headers.get("authorization"), self._node.clock())
+        except ClientError as refused:
+            self._register("", heartbeats=False)
+            self._run(partial(connection.ended, refused.info))
+            return
+        self.wire = session.params.wire
+        self._register(session.connection_id, heartbeats=session.params.heartbeats)
+        self._session = session
+        session.deliver = self._deliver
+        self._run(session.open)
+        self.link.resume()
+
+    def lost(self, attachment: int) -> None:
+        """The engine stopped delivering an attachment because its continuity was lost."""
+        if self._session is not None:
+            self._run(partial(self._session.lost, attachment, self._node.clock()))
+
+    def drain(self) -> None:
+        """Sends the client away."""
+        if self._session is not None:
+            self._run(self._session.drain)
+        elif self._handle == 0:
+            self._send_away()
+
+    def cut(self) -> None:
+        """Ends the connection at once."""
+        self.link.cut()
+
+    # -- effects --
+
+    def _run(self, step: Callable[[], Sequence[Effect]]) -> None:
+        """Takes a step of the session's and carries out what it decides, after what is being carried out now."""
+        if self._steps is not None:
+            self._steps.append(step)
+            return
+        self._steps = deque((step,))
+        try:
+            while self._steps:
+                for effect in self._steps.popleft()():
+                    self._perform(effect)
+        finally:
+            self._steps = None
+
+    def _deliver(self, effects: Sequence[Effect]) -> None:
+        """Takes effects that the session came to without being asked."""
+        self._run(lambda: effects)
+
+    def _perform(self, effect: Effect) -> None:
+        if self._handle == 0:
+            return  # the client is gone, and with it all that it could have been told
+        engine = self._node.engine
+        match effect:
+            case Reply():
+                engine.send(self._handle, encode(effect.frame, self.wire), 1 if self.wire == JSON else 2)
+            case Attach():
+                reply = encode(effect.frame, self.wire)
+                engine.attach(
+                    self._handle, effect.attachment, effect.plan, effect.spelling, effect.subscribe, effect.echo, reply
+                )
+            case Detach():
+                engine.detach(self._handle, effect.attachment, encode(effect.frame, self.wire))
+            case Publish():
+                count = len(effect.messages)
+                self._begin(count)
+                self._node.publisher.publish(
+                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial, count)
+                )
+            case Retry():
+                self._begin(1)
+                asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
+            case Close():
+                if effect.error is not None:
+                    log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
+                self.link.finish(effect.code)
+
+    def _answered(self, msg_serial: int, count: int, result: list[str] | ErrorInfo) -> None:
+        session = self._session
+        assert session is not None
+        self._end(count)
+        if isinstance(result, ErrorInfo):
+            self._run(partial(session.refused, msg_serial, result))
+        else:
+            self._run(partial(session.published, msg_serial, result))
+
+    def _retry(self, frame: Any) -> None:
+        assert self._session is not None
+        self._end(1)
+        self._run(partial(self._session.receive, frame, self._node.clock()))
+
+    def _begin(self, count: int) -> None:
+        self._pending += count
+        if self._pending >= _PENDING_MAX:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self.link.pause()
+
+    def _end(self, count: int) -> None:
+        self._pending -= count
+        if self._paused and self._pending <= _PENDING_MAX // 2:
+            asyncio.get_running_loop().call_soon(self.go_on)  # after the answers, and when others had their turn
+
+    def go_on(self) -> None:
+        """Hears the client again, first what had been read before. See `fanout.transports.turns.Speaker`."""
+        if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
+            return
+        self._paused = False
+        self.link.resume()
+
+    # -- before the session --
+
+    def _register(self, connection_id: str, *, heartbeats: bool) -> None:
+        self._handle = self.link.register(self.wire, connection_id, heartbeats)
+        self._node.entered(self._handle, self)
+
+    def _send_away(self) -> None:
+        self._cancel_timer()
+        self._register("", heartbeats=False)
+        self._run(partial(connection.disconnected, error(80003, "this node is not ready yet")))
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _to_nobody(_effects: Sequence[Effect]) -> None:
+    """Carries nothing out."""
