@@ -47,7 +47,7 @@ class ConfirmingSource:
     def __init__(self) -> None:
         self.written = 0
 
-    async def start(self, sink: Sink, topics: Any, history_ms: int) -> None:
+    async def start(self, sink: Sink, topics: Any, history_ms: int, state_topics: Any = ()) -> None:
         pass
 
     def append(self, records: Any, done: Done) -> None:

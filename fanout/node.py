@@ -22,7 +22,7 @@ from fanout.errors import ConfigError
 from fanout.observe.metrics import Metrics, Readings
 from fanout.probes import probes
 from fanout.publish import Publisher
-from fanout.routing import Route, Routing, guarded
+from fanout.routing import STATE_TOPICS, Route, Routing, guarded
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
@@ -90,7 +90,7 @@ class Node:
         # Which of the oldest records are repeats is only known from those before them.
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
         sink = _Sink(engine, loop, self.subscriptions.caught_up)
-        await self.source.start(sink, self._topics, read_back_ms)
+        await self.source.start(sink, self._topics, read_back_ms, STATE_TOPICS)
         watching = loop.create_task(self.metrics.watch_loop())
         stack.callback(watching.cancel)
         stack.callback(self.connections.abort_all)
@@ -229,7 +229,7 @@ def _source(config: Config, routing: Routing) -> Source:
         return EmbeddedSource(config.data)
     from fanout.sources.kafka import KafkaSource
 
-    return KafkaSource(config.kafka_settings, kept=routing.kept)
+    return KafkaSource(config.kafka_settings, kept=routing.kept(config.history_ms))
 
 
 def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:

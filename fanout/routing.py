@@ -31,9 +31,19 @@ from typing import Any, NamedTuple
 from fanout._core import headers_of
 from fanout.config import parse_duration
 from fanout.errors import ConfigError
-from fanout.types import Record
+from fanout.types import Creation, Record
 
-__all__ = ["Route", "Routing", "Rule", "guarded", "parse_rule", "routing"]
+__all__ = [
+    "CONTROL_TOPIC",
+    "PRESENCE_TOPIC",
+    "STATE_TOPICS",
+    "Route",
+    "Routing",
+    "Rule",
+    "guarded",
+    "parse_rule",
+    "routing",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +52,13 @@ Route = Callable[[Record], str | Sequence[str] | None]
 
 MESSAGES_TOPIC = "fanout.messages"
 PRESENCE_TOPIC = "fanout.presence"
+"""Who is present: key = channel, connection and client; its newest record says how, and one without a value that they
+left."""
+CONTROL_TOPIC = "fanout.control"
+"""What nodes tell each other: the key names the fact, its newest record says how it stands."""
+STATE_TOPICS = (PRESENCE_TOPIC, CONTROL_TOPIC)
+SEGMENT_MS = 600_000
+"""Kafka compacts nothing of the segment that it writes to; with its default, a week, a start would read a week."""
 RULES_MAX = 1_000  # a record's topic is looked up among them once a batch
 LINGER_MAX_MS = 1_000
 TEMPLATE_MAX = 1_000  # characters; a channel's name is shorter
@@ -68,19 +85,23 @@ class Routing(NamedTuple):
 
     @property
     def topics(self) -> tuple[str, ...]:
-        """The topics to read."""
+        """The topics of messages to read; beside them a node reads `STATE_TOPICS`."""
         return tuple(rule.topic for rule in self.rules)
 
-    @property
-    def kept(self) -> dict[str, dict[str, str]]:
-        """The topics that must be there beside those, with the settings to create them with.
-
-        A publish topic of one's own that no rule reads; and, beside the default one, the topic of presence: compacted,
-        as only the newest state of each member counts. Nothing is written to it yet.
+    def kept(self, history_ms: int) -> dict[str, Creation]:
+        """How topics are made that are not like any other: what clients publish to, which may not be read; and those of
+        state, compacted, since only the newest record of each key counts, but not before the history window is over.
         """
-        if self.publish_topic == MESSAGES_TOPIC:
-            return {PRESENCE_TOPIC: {"cleanup.policy": "compact"}}
-        return {} if self.publish_topic in self.topics else {self.publish_topic: {}}
+        settings = {
+            "cleanup.policy": "compact",
+            "min.compaction.lag.ms": str(history_ms),
+            "segment.ms": str(SEGMENT_MS),
+        }
+        return {
+            self.publish_topic: Creation(),
+            PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
+            CONTROL_TOPIC: Creation(settings, partitions=1),
+        }
 
 
 def parse_rule(text: str) -> Rule:
@@ -154,6 +175,8 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
 
     def call(delivered: Any) -> tuple[str, ...]:
         record = _as_record(delivered)
+        if record.topic in STATE_TOPICS:
+            return ()
         try:
             return _channels(route(record))
         except BaseException as problem:
@@ -195,3 +218,5 @@ def _check_topic(option: str, topic: str) -> None:
         raise ConfigError(
             f"{option}: '{topic}' is no name of a topic; use at most 249 letters, digits, dots, underscores and hyphens"
         )
+    if topic in STATE_TOPICS:
+        raise ConfigError(f"{option}: topic '{topic}' is not for messages; it holds what nodes remember")

@@ -3,13 +3,14 @@
 A leaf: nothing of ours is imported here. Times are milliseconds since 1970, UTC.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["Identity", "Message", "OutMessage", "Record"]
+__all__ = ["Creation", "Identity", "Message", "OutMessage", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,3 +78,15 @@ class Record(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]] | None
+
+
+class Creation(NamedTuple):
+    """How a topic is made where it is missing.
+
+    `settings` are Kafka's. It gets so many `partitions`; None: as many as the topic `like` has, or, without that, as
+    many as topics get that say nothing.
+    """
+
+    settings: Mapping[str, str] = MappingProxyType({})
+    partitions: int | None = None
+    like: str | None = None

@@ -6,7 +6,11 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   need not be dense. Nothing is promised between partitions.
 - **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
   reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
-- **Ready.** `Sink.ready` is called once, when everything that the log held at the start has been delivered.
+- **State.** A topic of state tells what is so, key by key: of each key the newest record counts, and one without a
+  value takes the key back. It is read from its beginning whatever the history window. Of what is older than that window
+  the log keeps the newest of each key, so that reading it whole stays short; a record without a key is refused.
+- **Ready.** `Sink.ready` is called once, when everything that the log held at the start has been delivered, that of
+  topics of state included.
 - **Progress.** The sink is told how far a partition has been read also where no record is left to deliver
   (transaction markers, compacted tails): `Sink.progress`.
 - **Append.** `append` writes records next to each other and in the order of the calls, per partition. `done` hears of
@@ -90,8 +94,9 @@ class Sink(Protocol):
 class Source(Protocol):
     """A log. See the module's text for what it promises."""
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
-        """Begins to read `topics` from one history window ago; returns without waiting for the log to answer.
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+        """Begins to read `topics` from one history window ago, and `state_topics`, others than those, from their
+        beginning; returns without waiting for the log to answer.
 
         `sink.ready` tells when the node has caught up. Missing topics are created if the log permits it.
         """

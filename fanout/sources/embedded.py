@@ -55,7 +55,7 @@ class EmbeddedSource:
         self._write_error = ""
         self._read_error = ""
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
         """See `Source.start`. Opens the database on the loop, which takes milliseconds.
 
         Raises SourceError when the directory cannot be used or another process uses it.
@@ -64,16 +64,19 @@ class EmbeddedSource:
         self._writer = writer = Writer(self._directory)
         try:
             ids = {}
-            for name in topics:
-                ids[name], self._ends[name] = writer.topic(name)
+            for name in (*topics, *state_topics):
+                ids[name], self._ends[name] = writer.topic(name, is_state=name in state_topics)
             self._reader = reader = Reader(self._directory)
             self._next = {name: reader.since(name, since, end) for name, end in self._ends.items()}
+            self._next.update(dict.fromkeys(state_topics, 0))
         except sqlite3.Error as error:
             self._close()
             raise SourceError(f"cannot open the log in {self._directory}: {error}") from error
         self._pending = pending = Pending(asyncio.get_running_loop())
         self._threads = [
-            threading.Thread(target=self._write, args=(writer, pending), name="fanout-log-write", daemon=True),
+            threading.Thread(
+                target=self._write, args=(writer, pending, history_ms), name="fanout-log-write", daemon=True
+            ),
             threading.Thread(target=self._read, args=(reader, sink, ids), name="fanout-log-read", daemon=True),
         ]
         for thread in self._threads:
@@ -128,7 +131,7 @@ class EmbeddedSource:
 
     # -- the writing thread --
 
-    def _write(self, writer: Writer, pending: Pending) -> None:
+    def _write(self, writer: Writer, pending: Pending, history_ms: int) -> None:
         expire_at = time.monotonic()
         while True:
             pause = RETRY_S if self._write_error else max(0.0, expire_at - time.monotonic())
@@ -144,7 +147,9 @@ class EmbeddedSource:
                     writer.probe()
                     self._write_state("")
                 if time.monotonic() >= expire_at:
-                    more = writer.expire(time.time_ns() // 1_000_000 - self._retention_ms)
+                    now = time.time_ns() // 1_000_000
+                    more = writer.expire(now - self._retention_ms)
+                    more |= writer.compact(now - history_ms, self._next)
                     expire_at = time.monotonic() + (0.0 if more else EXPIRE_EVERY_S)
             except sqlite3.Error as error:
                 self._write_state(str(error))

@@ -6,6 +6,7 @@ Rules:
   has deleted them.
 - WAL with `synchronous=FULL`: when `write` has returned, the records survive a power cut. All of it is in the log or,
   when it raises, none.
+- A topic of state keeps the newest record of each key, and none of a key that was taken back; other topics keep all.
 - Timestamps are the clock's at the write. A position in time is found by bisection, so it is exact as long as the
   clock was not set back.
 - A `Writer` belongs to one thread, a `Reader` to another; each has a connection of its own.
@@ -15,9 +16,10 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import sys
 import time
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -33,6 +35,7 @@ FORMAT: Final = 1  # of the database, in its user_version
 DATABASE: Final = "log.sqlite3"
 WAL_BYTES: Final = 64 << 20  # what the write-ahead log is cut back to after a burst
 EXPIRE_SLICE: Final = 5_000  # records deleted in one transaction: appends wait for it some 10 ms
+COMPACT_SLICE: Final = 1_000  # records of a topic of state looked at in one transaction: each may delete another
 
 _headers = msgspec.msgpack.Decoder(list[tuple[str, bytes | None]])
 
@@ -42,15 +45,17 @@ class BadRecord(SourceError):
 
 
 class _Topic:
-    """A topic's table, and the offset that its next record gets."""
+    """A topic's table, the offset that its next record gets, and, of a topic of state, how far it is compacted."""
 
-    __slots__ = ("id", "name", "next", "table")
+    __slots__ = ("clean", "id", "is_state", "name", "next", "table")
 
     def __init__(self, number: int, name: str, topic_id: bytes, next_offset: int) -> None:
         self.table = f"record_{number}"
         self.name = name
         self.id = topic_id
         self.next = next_offset
+        self.is_state = False
+        self.clean = 0  # below it no record has an older one of its key, as far as this process has looked
 
 
 class Writer:
@@ -81,7 +86,7 @@ class Writer:
             self._database.close()
         os.close(self._lock)
 
-    def topic(self, name: str) -> tuple[bytes, int]:
+    def topic(self, name: str, *, is_state: bool = False) -> tuple[bytes, int]:
         """Id and next offset of a topic, which is made if there is none. Raises sqlite3.Error."""
         if name not in self._topics:
             with _Transaction(self._database):
@@ -93,7 +98,12 @@ class Writer:
                     " key BLOB, value BLOB, headers BLOB) STRICT"
                 )
             self._topics[name] = topic
-        return self._topics[name].id, self._topics[name].next
+        topic = self._topics[name]
+        if is_state:
+            index = f"CREATE INDEX IF NOT EXISTS key_of_{topic.table} ON {topic.table} (key)"
+            self._database.execute(index)
+            topic.is_state = True
+        return topic.id, topic.next
 
     def write(self, appends: Sequence[Sequence[NewRecord]]) -> list[list[Appended]]:
         """Writes everything in one transaction; returns where each record is.
@@ -114,6 +124,8 @@ class Writer:
     def expire(self, before_ms: int) -> bool:
         """Deletes one slice of what is older than `before_ms`; tells whether more is left. Raises sqlite3.Error."""
         for topic in self._topics.values():
+            if topic.is_state:
+                continue
             first = _first(self._database, topic.table, topic.next)
             keep = _since(self._database, topic.table, first, topic.next, before_ms)
             if first < keep:
@@ -122,6 +134,33 @@ class Writer:
                     self._database.execute(f"DELETE FROM {topic.table} WHERE offset < ?", (until,))
                 return True
         return False
+
+    def compact(self, before_ms: int, delivered: Mapping[str, int]) -> bool:
+        """Looks at one slice of the topics of state: at records older than `before_ms` and, since whoever was given a
+        key must be given that it was taken back, below the offset that is `delivered`. Deletes what each has replaced,
+        and those without a value themselves. Tells whether more is left. Raises sqlite3.Error.
+        """
+        for topic in self._topics.values():
+            if topic.is_state and self._compact(topic, before_ms, delivered[topic.name]):
+                return True
+        return False
+
+    def _compact(self, topic: _Topic, before_ms: int, end: int) -> bool:
+        until = _since(self._database, topic.table, topic.clean, end, before_ms)
+        rows = self._database.execute(
+            f"SELECT offset, key, value IS NULL FROM {topic.table} WHERE offset >= ? AND offset < ?"
+            " ORDER BY offset LIMIT ?",
+            (topic.clean, until, COMPACT_SLICE),
+        ).fetchall()
+        if rows:
+            with _Transaction(self._database):
+                replaced = [(key, offset) for offset, key, _ in rows]
+                self._database.executemany(f"DELETE FROM {topic.table} WHERE key = ? AND offset < ?", replaced)
+                taken_back = [(offset,) for offset, _, is_null in rows if is_null]
+                self._database.executemany(f"DELETE FROM {topic.table} WHERE offset = ?", taken_back)
+        more = len(rows) == COMPACT_SLICE
+        topic.clean = rows[-1][0] + 1 if more else until
+        return more
 
     def probe(self) -> None:
         """Writes something that changes nothing. Raises sqlite3.Error while the disk takes no writes."""
@@ -138,6 +177,8 @@ class Writer:
                 if topic not in rows:
                     self.topic(topic)
                     rows[topic] = []
+                if key is None and self._topics[topic].is_state:
+                    raise BadRecord(f"a record of {topic!r} needs a key")
                 offset = self._topics[topic].next + len(rows[topic])
                 packed = msgspec.msgpack.encode(headers) if headers else None
                 rows[topic].append((offset, now, key, value, packed))
@@ -217,7 +258,7 @@ class _Timestamps(Sequence[int]):
 
     def __getitem__(self, index: int) -> int:  # type: ignore[override]  # bisect takes no slices
         row = self._database.execute(self._query, (self._first + index,)).fetchone()
-        timestamp: int = row[0]
+        timestamp: int = row[0] if row else sys.maxsize  # the last of all were compacted away
         return timestamp
 
 

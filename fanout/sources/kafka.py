@@ -24,8 +24,9 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink
 from fanout.sources.kafka_append import Appender
-from fanout.sources.kafka_topics import Begin, End, TopicWatch
+from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
 from fanout.sources.pending import Pending
+from fanout.types import Creation
 
 __all__ = ["KafkaSource"]
 
@@ -71,15 +72,15 @@ class KafkaSource:
         self,
         settings: Mapping[str, Any],
         *,
-        kept: Mapping[str, Mapping[str, str]] | None = None,
+        kept: Mapping[str, Creation] | None = None,
         partitions: int = 6,
         replication: int = -1,
     ) -> None:
         """`settings` are librdkafka's, with at least `bootstrap.servers`; they also win over the tuning here.
 
         A topic that is missing is created with so many `partitions` (6: room to spread keys, as adding partitions later
-        breaks the order of a key) and so many replicas (-1: the broker's default). `kept` names topics that are only
-        written to, each with the settings it is created with.
+        breaks the order of a key) and so many replicas (-1: the broker's default). `kept` says how some topics are made
+        instead, and names those that must be there though they are only written to.
         """
         self._kept = kept or {}
         self._settings = {**CLIENT, **settings}
@@ -94,11 +95,12 @@ class KafkaSource:
         self._reading: dict[tuple[str, int], _Reading] = {}  # changed by the reading thread alone
         self._failure = ""
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
         """See `Source.start`. Raises ConfigError for settings that the client library refuses."""
         pending = Pending(asyncio.get_running_loop())
         try:
-            watch = TopicWatch(self._settings, topics, self._kept, history_ms, self._partitions, self._replication)
+            making = Making(self._kept, self._partitions, self._replication)
+            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms)
             appender = Appender(self._settings, pending, watch.look_soon)
             consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:

@@ -3,10 +3,11 @@
 Rules:
 
 - Look-ups have a thread and a handle of their own: on the reader's handle each would wait behind an idle fetch.
-- A partition met at the first look at its topic is read from one history window ago; one that appears later, or whose
-  topic was made anew (only the topic's id tells), or whose position was lost, from the earliest offset there is.
-- A topic that is missing at the first look is created. One that vanishes later is waited for: whoever deletes a topic
-  may be about to make it again.
+- A partition met at the first look at its topic is read from one history window ago; one of a topic of state, or that
+  appears later, or whose topic was made anew (only the topic's id tells), or whose position was lost, from the earliest
+  offset there is.
+- A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
+  vanishes later is waited for: whoever deletes a topic may be about to make it again.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
 
@@ -23,8 +24,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription  # t
 from confluent_kafka.cimpl import NewTopic
 
 from fanout.sources.base import Health
+from fanout.types import Creation
 
-__all__ = ["Begin", "End", "TopicWatch"]
+__all__ = ["Begin", "End", "Making", "TopicWatch"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
@@ -59,6 +61,18 @@ class End(NamedTuple):
     partition: int
 
 
+class Making(NamedTuple):
+    """How missing topics are made: those in `kept` in their own way, and the others with so many partitions."""
+
+    kept: Mapping[str, Creation]
+    partitions: int
+    replication: int  # of all; -1: the broker's default
+
+    def of(self, topic: str) -> Creation:
+        """How that topic is made."""
+        return self.kept.get(topic) or Creation()
+
+
 class _Trouble(NamedTuple):
     """What a look met. `kind` stays the same while nothing but the wording changes."""
 
@@ -81,21 +95,18 @@ class TopicWatch:
         self,
         settings: Mapping[str, Any],
         topics: Sequence[str],
-        kept: Mapping[str, Mapping[str, str]],
+        state_topics: Sequence[str],
+        making: Making,
         history_ms: int,
-        partitions: int,
-        replication: int,
     ) -> None:
-        """`kept`, with the settings of each, are made if they are missing and not read. Raises KafkaException for
-        settings that are none.
-        """
+        """What `making` keeps is made if it is missing, read or not. Raises KafkaException for bad settings."""
         self._admin = AdminClient({**settings})
         self._bootstrap = settings.get("bootstrap.servers", "")
-        self._topics = tuple(dict.fromkeys(topics))
-        self._unmade = {topic: settings for topic, settings in kept.items() if topic not in self._topics}
+        self._topics = tuple(dict.fromkeys((*topics, *state_topics)))
+        self._state_topics = frozenset(state_topics)
+        self._making = making
+        self._unmade = [topic for topic in making.kept if topic not in self._topics]
         self._history_ms = history_ms
-        self._partitions = partitions
-        self._replication = replication
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
@@ -158,8 +169,10 @@ class TopicWatch:
         """Finds what has changed; returns the first trouble that was met."""
         troubles: list[_Trouble] = []
         described, missing = self._describe(self._topics, troubles)
-        if new := [topic for topic in missing if topic not in self._ids]:
-            described |= self._await(self._create(new, troubles), troubles)
+        new = [topic for topic in missing if topic not in self._ids]
+        for dependent in (False, True):
+            if batch := [topic for topic in new if (self._making.of(topic).like is not None) == dependent]:
+                described |= self._await(self._create(batch, described, troubles), troubles)
         for topic in missing:
             if topic in self._ids and topic not in described:
                 self._ids[topic] = None
@@ -176,11 +189,11 @@ class TopicWatch:
         if not self._unmade:
             return
         troubles: list[_Trouble] = []
-        _, missing = self._describe(tuple(self._unmade), troubles)
-        self._create(missing, troubles)
+        described, missing = self._describe(self._unmade, troubles)
+        self._create(missing, described, troubles)
         for trouble in troubles:
             log.warning("%s", trouble.reason)
-        self._unmade = {}
+        self._unmade = []
 
     def _describe(
         self, topics: Sequence[str], troubles: list[_Trouble]
@@ -193,12 +206,16 @@ class TopicWatch:
         troubles.extend(self._trouble_of(errors[topic], f"topic {topic!r} cannot be looked at") for topic in strange)
         return described, missing
 
-    def _create(self, topics: Sequence[str], troubles: list[_Trouble]) -> list[str]:
+    def _create(
+        self, topics: Sequence[str], described: Mapping[str, TopicDescription], troubles: list[_Trouble]
+    ) -> list[str]:
         """Makes topics; returns those that are there now."""
-        wanted = [
-            NewTopic(topic, self._partitions, self._replication, config=dict(self._unmade.get(topic, {})))
-            for topic in topics
-        ]
+        wanted = []
+        for topic in topics:
+            settings, count, like = self._making.of(topic)
+            count = count or self._partitions_of(like, described, troubles)
+            if count is not None:
+                wanted.append(NewTopic(topic, count, self._making.replication, config=dict(settings)))
         if not wanted:
             return []
         created, errors = self._answers(self._admin.create_topics(wanted, request_timeout=REQUEST_S))
@@ -211,6 +228,19 @@ class TopicWatch:
             else:
                 troubles.append(self._trouble_of(error, f"topic {topic!r} is missing and cannot be created"))
         return there
+
+    def _partitions_of(
+        self, like: str | None, described: Mapping[str, TopicDescription], troubles: list[_Trouble]
+    ) -> int | None:
+        """As many as that topic has; None if that cannot be found out now."""
+        if like is None:
+            return self._making.partitions
+        met: list[_Trouble] = []
+        topic = described.get(like) or self._describe([like], met)[0].get(like)
+        troubles.extend(met)
+        if topic is None:  # it may be missing, and will be made like any other
+            return None if met else self._making.partitions
+        return len(topic.partitions)
 
     def _await(self, topics: Sequence[str], troubles: list[_Trouble]) -> dict[str, TopicDescription]:
         """Waits for topics that were just created: it takes a moment until they are known and led."""
@@ -239,8 +269,9 @@ class TopicWatch:
                 self._known -= old - keys
                 again |= old & keys
         since = OffsetSpec.for_timestamp(max(0, time.time_ns() // 1_000_000 - self._history_ms))
+        whole = self._state_topics | self._ids.keys()
         for topic, partition in keys - self._known:
-            self._wanted[topic, partition] = _EARLIEST if topic in self._ids else since
+            self._wanted[topic, partition] = _EARLIEST if topic in whole else since
         self._wanted.update(dict.fromkeys(again, _EARLIEST))
         self._known |= keys
         self._ids.update(ids)

@@ -343,7 +343,7 @@ class EchoSource:
         self.stopped = 0
         self._waiting: queue.SimpleQueue[tuple[Sequence[NewRecord], Done] | None] = queue.SimpleQueue()
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None:
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
         self.topics = list(topics)
         loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._read, args=(sink, loop))

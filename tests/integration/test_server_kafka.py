@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewTopic
 
 from fanout import Config, Server, Subscription
-from tests.support.broker import Kafka
+from fanout.routing import STATE_TOPICS
+from tests.support.broker import Kafka, running
 from tests.support.fixtures_kafka import NewKafkaTopic
 
 pytestmark = pytest.mark.kafka
@@ -117,14 +119,28 @@ async def test_topics_that_are_only_written_to_are_made_too(
     assert [record.value() for record in records] == [b"to the other topic"]
 
 
-async def test_the_topic_of_presence_is_made_compacted(kafka: Kafka, tmp_path: Path) -> None:
-    async with Server(Config(port=0, data=tmp_path, kafka=kafka.bootstrap)) as server:
+async def test_topics_of_state_are_made_compacted(kafka: Kafka, tmp_path: Path) -> None:
+    async with Server(Config(port=0, data=tmp_path, kafka=kafka.bootstrap, history="3m")) as server:
         async with asyncio.timeout(30):
             await server.ready()
-    resource = ConfigResource(ConfigResource.Type.TOPIC, "fanout.presence")
     admin = AdminClient(kafka.client)
-    settings = await asyncio.to_thread(admin.describe_configs([resource])[resource].result, 10)
-    assert settings["cleanup.policy"].value == "compact"
+    for topic in STATE_TOPICS:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        settings = await asyncio.to_thread(admin.describe_configs([resource])[resource].result, 10)
+        assert settings["cleanup.policy"].value == "compact"
+        assert settings["min.compaction.lag.ms"].value in ("180000", "120000")  # who comes first makes it
+
+
+async def test_presence_has_as_many_partitions_as_messages_have(tmp_path: Path) -> None:
+    with running() as cluster:
+        admin = AdminClient(cluster.client)
+        await asyncio.to_thread(admin.create_topics([NewTopic("fanout.messages", 3)])["fanout.messages"].result, 10)
+        async with Server(Config(port=0, data=tmp_path, kafka=cluster.bootstrap)) as server:
+            async with asyncio.timeout(30):
+                await server.ready()
+        topics = (await asyncio.to_thread(admin.list_topics, timeout=10)).topics
+        counts = {name: len(topics[name].partitions) for name in ("fanout.messages", *STATE_TOPICS)}
+        assert counts == {"fanout.messages": 3, "fanout.presence": 3, "fanout.control": 1}
 
 
 async def test_repeat_is_recognised_by_a_node_that_started_since(

@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from fanout.errors import SourceBusy, SourceError
 from fanout.sources.base import LIMITS, NewRecord, Source
 from fanout.sources.embedded import EmbeddedSource
 from fanout.sources.kafka import KafkaSource
+from fanout.types import Creation
 from tests.support.sources import RecordingSink, append, begin_append, eventually, record
 
 HOUR_MS = 3_600_000
@@ -22,22 +23,24 @@ HOUR_MS = 3_600_000
 class Log:
     """One log; every source from it reads and writes the same."""
 
-    def __init__(self, make: Callable[[], Source], stack: AsyncExitStack) -> None:
+    def __init__(self, make: Callable[[Sequence[str]], Source], stack: AsyncExitStack) -> None:
         self._make = make
         self._stack = stack
 
     def topic(self) -> str:
         return f"contract-{uuid.uuid4().hex[:12]}"
 
-    def source(self) -> Source:
-        source = self._make()
+    def source(self, state_topics: Sequence[str] = ()) -> Source:
+        source = self._make(state_topics)
         self._stack.push_async_callback(source.stop)
         return source
 
-    async def reading(self, *topics: str, history_ms: int = HOUR_MS) -> tuple[Source, RecordingSink]:
+    async def reading(
+        self, *topics: str, history_ms: int = HOUR_MS, state_topics: Sequence[str] = ()
+    ) -> tuple[Source, RecordingSink]:
         """A source that has caught up, and its sink."""
-        source, sink = self.source(), RecordingSink()
-        await source.start(sink, topics, history_ms)
+        source, sink = self.source(state_topics), RecordingSink()
+        await source.start(sink, topics, history_ms, state_topics)
         await eventually(lambda: sink.is_ready)
         return source, sink
 
@@ -45,10 +48,17 @@ class Log:
 @pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
     if request.param == "embedded":
-        make: Callable[[], Source] = lambda: EmbeddedSource(tmp_path / "log")  # noqa: E731
+
+        def make(state_topics: Sequence[str]) -> Source:
+            return EmbeddedSource(tmp_path / "log")
+
     else:
         client = request.getfixturevalue("kafka").client
-        make = lambda: KafkaSource(client, partitions=1)  # noqa: E731
+
+        def make(state_topics: Sequence[str]) -> Source:
+            kept = dict.fromkeys(state_topics, Creation({"cleanup.policy": "compact"}, partitions=1))
+            return KafkaSource(client, kept=kept, partitions=1)
+
     async with AsyncExitStack() as stack:
         yield Log(make, stack)
 
@@ -150,6 +160,34 @@ async def test_many_topics(log: Log) -> None:
         await append(source, *(record(topic, b"%d" % turn) for topic in topics))
     await eventually(lambda: len(sink.delivered) >= 60)
     assert all(sink.values(topic) == [b"0", b"1", b"2"] for topic in topics)
+
+
+# -- state --
+
+
+async def test_topics_of_state_are_read_from_their_beginning_before_ready(log: Log) -> None:
+    messages, state = log.topic(), log.topic()
+    source, _ = await log.reading(messages, state_topics=[state])
+    count = LIMITS.read_batch + 1
+    await append(source, record(messages, b"old"))
+    await asyncio.gather(*(append(source, record(state, b"%d" % i, key=b"%d" % i)) for i in range(count)))
+    await asyncio.sleep(0.5)
+    await source.stop()
+    source, sink = await log.reading(messages, history_ms=1, state_topics=[state])
+    assert sink.before_ready == count
+    assert sink.values(state) == [b"%d" % i for i in range(count)]
+    assert {(name, start) for name, _, _, start in sink.partitions} == {(messages, 1), (state, 0)}
+    await append(source, record(state, None, key=b"0"), record(messages, b"new"))
+    await eventually(lambda: sink.values(state)[count:] == [None] and sink.values(messages) == [b"new"])
+
+
+async def test_a_record_without_a_key_says_nothing_of_state(log: Log) -> None:
+    state = log.topic()
+    source, sink = await log.reading(state_topics=[state])
+    refusal = await asyncio.wait_for(begin_append(source, record(state, b"x", key=None)), 20)
+    assert isinstance(refusal, SourceError)
+    await append(source, record(state, b"y"))
+    await eventually(lambda: sink.values(state) == [b"y"])
 
 
 # -- append --

@@ -40,7 +40,9 @@ class Log:
         for _, done in waiting:
             done(problem)
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int) -> None: ...
+    async def start(
+        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
+    ) -> None: ...
     def health(self) -> Health:
         return Health(True, "")
 

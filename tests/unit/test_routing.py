@@ -64,6 +64,7 @@ def test_rule_is_topic_and_template(template: str) -> None:
         ("=x", "'' is no name of a topic"),
         ("a b=x", "'a b' is no name of a topic"),
         ("..=x", "'..' is no name of a topic"),
+        ("fanout.presence=x", "'fanout.presence' is not for messages"),
         (f"{'t' * 250}=x", "use at most 249"),
         (f"t={'x' * 1001}", "too long; give at most 1000"),
         ("t=#{partition}", "'#{partition}' in 't=#{partition}' is no field of a record; there are #{topic}"),

@@ -19,7 +19,7 @@ from fanout.errors import SourceError
 from fanout.sources import embedded
 from fanout.sources.base import NewRecord
 from fanout.sources.embedded import EmbeddedSource
-from fanout.sources.embedded_store import DATABASE, EXPIRE_SLICE, Reader, Writer
+from fanout.sources.embedded_store import COMPACT_SLICE, DATABASE, EXPIRE_SLICE, Reader, Writer
 from tests.support.sources import RecordingSink, append, begin_append, eventually, record
 
 ROOT = Path(__file__).parents[3]
@@ -277,3 +277,96 @@ def test_retention_deletes_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert reader.since("t", 4, 3 * EXPIRE_SLICE) == 3 * EXPIRE_SLICE
     reader.close()
     writer.close()
+
+
+# -- compaction of topics of state --
+
+
+class Clocked:
+    """A log whose clock is set by hand; `state` is a topic of state."""
+
+    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0
+        monkeypatch.setattr(time, "time_ns", lambda: self.now * 1_000_000)
+        self.directory = directory
+        self.open()
+
+    def open(self) -> None:
+        self.writer = Writer(self.directory)
+        self.end = self.writer.topic("state", is_state=True)[1]
+
+    def write(self, now: int, *pairs: tuple[bytes, bytes | None]) -> None:
+        self.now = now
+        places = self.writer.write([[record("state", value, key) for key, value in pairs]])
+        self.end = places[0][-1].offset + 1
+
+    def compact(self, before_ms: int, delivered: int | None = None) -> bool:
+        return self.writer.compact(before_ms, {"state": self.end if delivered is None else delivered})
+
+    @property
+    def held(self) -> list[tuple[int, bytes | None, bytes | None]]:
+        reader = Reader(self.directory)
+        records = reader.read("state", 0, 10_000)
+        reader.close()
+        return [(r.offset, r.key, r.value) for r in records]
+
+
+@pytest.fixture
+def clocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocked]:
+    log = Clocked(tmp_path, monkeypatch)
+    yield log
+    log.writer.close()
+
+
+def test_of_what_is_old_the_newest_of_each_key_stays(clocked: Clocked) -> None:
+    clocked.write(1, (b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"gone", b"1"))
+    clocked.write(2, (b"gone", None), (b"b", b"2"))
+    clocked.write(3, (b"b", b"3"), (b"a", None))
+    assert not clocked.compact(3)
+    assert clocked.held == [(2, b"a", b"2"), (5, b"b", b"2"), (6, b"b", b"3"), (7, b"a", None)]
+    assert not clocked.compact(4)
+    assert clocked.held == [(6, b"b", b"3")]
+    assert not clocked.compact(9)
+    clocked.write(10, (b"b", None))
+    clocked.compact(11)
+    assert clocked.held == []
+    clocked.writer.close()
+    clocked.open()
+    clocked.compact(12)
+    clocked.write(13, (b"c", b"1"))
+    assert clocked.held == [(9, b"c", b"1")]
+
+
+def test_what_is_not_delivered_is_not_taken_back_unseen(clocked: Clocked) -> None:
+    clocked.write(1, (b"a", b"1"), (b"a", None))
+    clocked.compact(9, delivered=1)
+    assert clocked.held == [(0, b"a", b"1"), (1, b"a", None)]
+    clocked.compact(9, delivered=2)
+    assert clocked.held == []
+
+
+def test_compaction_goes_by_slices_and_over_its_own_gaps(clocked: Clocked) -> None:
+    for now in range(1, 4):
+        clocked.write(now, *((b"%d" % n, b"x") for n in range(COMPACT_SLICE)))
+    assert [clocked.compact(9) for _ in range(4)] == [True, True, True, False]
+    assert [offset for offset, _, _ in clocked.held] == list(range(2 * COMPACT_SLICE, 3 * COMPACT_SLICE))
+    clocked.writer.close()
+    clocked.open()
+    assert [clocked.compact(9) for _ in range(2)] == [True, False]
+    assert len(clocked.held) == COMPACT_SLICE
+
+
+async def test_topics_of_state_are_compacted_and_outlive_retention(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedded, "EXPIRE_EVERY_S", 0.05)
+    source, sink = EmbeddedSource(tmp_path, retention_ms=1), RecordingSink()
+    await source.start(sink, ["t"], 1, ["state"])
+    await append(source, record("t", b"x"), *(record("state", b"%d" % n) for n in range(5)))
+    await asyncio.sleep(1)
+    await source.stop()
+    source, sink = EmbeddedSource(tmp_path), RecordingSink()
+    await source.start(sink, ["t"], HOUR_MS, ["state"])
+    await eventually(lambda: sink.is_ready)
+    await source.stop()
+    assert (sink.values("t"), sink.values("state")) == ([], [b"4"])
