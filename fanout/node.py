@@ -20,6 +20,7 @@ from fanout.config import Config
 from fanout.credentials import Access
 from fanout.errors import ConfigError
 from fanout.observe.metrics import Metrics, Readings
+from fanout.observe.statistics import watch_minutes
 from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.routing import STATE_TOPICS, Route, Routing, guarded
@@ -28,6 +29,7 @@ from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from fanout.sources.base import Health, Source
+from fanout.stats import Stats
 from fanout.subscribe import Subscriptions
 from fanout.transports import router
 from fanout.transports.comet import comet
@@ -72,6 +74,7 @@ class Node:
         stack.callback(self.subscriptions.close)
         self.source = source or _source(config, routing)
         self.metrics = Metrics(self._readings())
+        self.stats = Stats()
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
@@ -91,8 +94,8 @@ class Node:
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
         sink = _Sink(engine, loop, self.subscriptions.caught_up)
         await self.source.start(sink, self._topics, read_back_ms, STATE_TOPICS)
-        watching = loop.create_task(self.metrics.watch_loop())
-        stack.callback(watching.cancel)
+        for watching in (self.metrics.watch_loop(), watch_minutes(self.stats, self._readings(), _now_ms)):
+            stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.connections.abort_all)
 
     async def listen(self) -> int:
@@ -166,7 +169,7 @@ class Node:
 
     def _routes(self) -> Sequence[router.Route]:
         access = self.access
-        api = Api(access.keys, self.engine, self.publisher, _now_ms, self.settings.limits)
+        api = Api(access.keys, self.engine, self.publisher, self.stats, _now_ms, self.settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
         return [*probes(self.health, self.metrics.render), *rest(api), *comet(), *pages(demo_key)]

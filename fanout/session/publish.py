@@ -28,7 +28,7 @@ __all__ = ["Accepted", "Publisher"]
 
 
 class Accepted(NamedTuple):
-    """A frame that goes to the log: what is to be done, and its messages and bytes, which count until it is answered."""
+    """A frame that goes to the log: what is to be done, its messages and bytes, counted until it is answered."""
 
     effects: list[Effect]
     messages: int

@@ -11,6 +11,7 @@ from fanout.transports.rest.batch import batch
 from fanout.transports.rest.channels import channels
 from fanout.transports.rest.common import Api
 from fanout.transports.rest.messages import messages
+from fanout.transports.rest.stats import stats
 from fanout.transports.router import Route
 
 __all__ = ["Api", "rest"]
@@ -18,7 +19,7 @@ __all__ = ["Api", "rest"]
 
 def rest(api: Api) -> Sequence[Route]:
     """Method, path and handler of each route, for a `Router`; a browser may ask about each what it may ask."""
-    offered = [*batch(api), *channels(api), *messages(api)]
+    offered = [*batch(api), *channels(api), *messages(api), *stats(api)]
     paths = dict.fromkeys(path for _, path, _ in offered)
     return [*offered, *(("OPTIONS", path, _preflight) for path in paths)]
 

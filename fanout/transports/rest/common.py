@@ -18,6 +18,7 @@ from fanout.session.limits import Limits
 from fanout.session.names import parse_name
 from fanout.session.opening import authenticate
 from fanout.session.params import VERSIONS
+from fanout.stats import Stats
 from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
@@ -37,6 +38,7 @@ class Api:
     keys: Keys
     engine: Any
     publisher: Publisher
+    stats: Stats
     clock: Callable[[], int]
     limits: Limits
 

@@ -20,6 +20,7 @@ from fanout.errors import ErrorInfo
 from fanout.session.limits import Limits, SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
+from fanout.stats import Stats
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.http import Request, Response
@@ -178,6 +179,7 @@ class FrontDoor:
     def __init__(self, engine: Any, *, limit: int | None = None) -> None:
         self.engine = engine
         self.publisher = FakePublisher()
+        self.stats = Stats()
         self.ready = asyncio.Event()
         self.ready.set()
         keys = Keys([Key.parse(KEY), Key.parse(READER + '={"room":["subscribe"]}')])
@@ -200,7 +202,7 @@ class FrontDoor:
             ready=self.ready,
             clock=now_ms,
         )
-        api = Api(keys=keys, engine=engine, publisher=self.publisher, clock=now_ms, limits=Limits())
+        api = Api(keys=keys, engine=engine, publisher=self.publisher, stats=self.stats, clock=now_ms, limits=Limits())
         self.handled: list[Request] = []
         self.router = Router(
             [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]

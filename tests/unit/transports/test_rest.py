@@ -12,6 +12,7 @@ import pytest
 from fanout.auth.keys import Key, Keys
 from fanout.errors import error
 from fanout.session.limits import Limits
+from fanout.stats import Stats
 from fanout.transports.http import Request, Response
 from fanout.transports.rest import Api as Needs
 from fanout.transports.rest import rest
@@ -26,9 +27,17 @@ class Api:
     def __init__(self) -> None:
         self.engine = FakeEngine()
         self.publisher = FakePublisher()
+        self.stats = Stats()
         limited = [READER + '={"room":["subscribe"]}', PUBLISHER + '={"room":["publish"]}']
         keys = Keys(map(Key.parse, [KEY, *limited]))
-        needs = Needs(keys=keys, engine=self.engine, publisher=self.publisher, clock=lambda: 1_000, limits=Limits())
+        needs = Needs(
+            keys=keys,
+            engine=self.engine,
+            publisher=self.publisher,
+            stats=self.stats,
+            clock=lambda: 1_000,
+            limits=Limits(),
+        )
         self.router = Router(rest(needs))
 
     async def ask(
