@@ -13,10 +13,11 @@ import sys
 from fanout.config import Config
 from fanout.server import Server
 
-__all__ = ["banner", "run", "spare_collector"]
+__all__ = ["banner", "run", "tune_interpreter"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTED_AFTER = (20_000, 10, 100)
+SWITCH_S = 0.0005
 
 
 async def run(config: Config) -> int:
@@ -28,22 +29,27 @@ async def run(config: Config) -> int:
     async with Server(config) as server:
         sys.stdout.write(banner(server))
         sys.stdout.flush()
-        spare_collector()
+        tune_interpreter()
         await stop.wait()
         await server.drain()
     return 0
 
 
-def spare_collector() -> None:
-    """Makes Python's collector of cycles look at what is new, and seldom. For a process that is a node and no more.
+def tune_interpreter() -> None:
+    """Makes Python's collector of cycles look at what is new, and seldom; and threads take turns more often.
 
-    Nothing that lasts as long as a connection or the node is part of a cycle that must be found: such things go when
-    nobody holds them any more. With Python's defaults a storm of connects spends a tenth of its time on them, and a
-    full collection holds the loop for 25 ms instead of 5.
+    For a process that is a node and no more. Nothing that lasts as long as a connection or the node is part of a cycle
+    that must be found: such things go when nobody holds them any more. With Python's defaults a storm of connects
+    spends a tenth of its time on them, and a full collection holds the loop for 25 ms instead of 5.
+
+    Whoever waits for the interpreter's lock asks for it after the switch interval. By default, 5 ms, the loop waits for
+    the thread that reads Kafka until its batch ends: 8 ms late at p99 while a log is read at full speed, where 0.5 ms
+    make it 5; reading is no slower for it.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECTED_AFTER)
+    sys.setswitchinterval(SWITCH_S)
 
 
 def _on_signal(stop: asyncio.Event, number: int) -> None:
