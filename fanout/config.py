@@ -6,6 +6,7 @@ code computes with is derived (`history_ms`). A value that cannot be right is re
 line that names the option, the value and what would be right.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Literal
 
 from fanout.errors import ConfigError
 
-__all__ = ["Config", "parse_duration"]
+__all__ = ["Config", "is_loopback", "parse_duration"]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back
@@ -86,6 +87,10 @@ class Config:
     """Clients at a time; the next one is answered with 503. As many as there are file descriptors (ulimit -n) unless
     given, and never more."""
 
+    sandbox: bool = False
+    """Lets test suites make apps with keys of their own (POST /apps), without credentials. Only on an address that no
+    other machine can reach."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """What the command line logs to stderr. A program that embeds a server sets up its logs itself."""
 
@@ -104,6 +109,8 @@ class Config:
             name, equals, _ = setting.partition("=")
             if not name or not equals:  # the value is left out of the text: it may be a password
                 raise _wrong("kafka-setting", name, "write NAME=VALUE, like security.protocol=SSL")
+        if self.sandbox and not is_loopback(self.host):
+            raise _wrong("host", self.host, "with --sandbox give an address of this machine alone, like 127.0.0.1")
         if not self.host:
             raise _wrong("host", self.host, "give an address, like 127.0.0.1")
         _check_range("port", self.port, 0, 65_535)
@@ -143,6 +150,14 @@ class Config:
     def drain_ms(self) -> int:
         """The drain window in milliseconds."""
         return parse_duration(self.drain)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a node that listens on `host`."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _wrong(option: str, value: object, advice: str) -> ConfigError:

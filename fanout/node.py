@@ -7,7 +7,6 @@ from the log. Everything belongs to the event loop that made the node.
 
 import asyncio
 import errno
-import ipaddress
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Final
 
 from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
-from fanout.config import Config
+from fanout.config import Config, is_loopback
 from fanout.credentials import Access
 from fanout.errors import ConfigError
 from fanout.observe.metrics import Metrics, Readings
@@ -24,6 +23,7 @@ from fanout.observe.statistics import watch_minutes
 from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.routing import STATE_TOPICS, Route, Routing, guarded
+from fanout.sandbox import Sandbox
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
@@ -38,9 +38,10 @@ from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
+from fanout.transports.rest.apps import apps
 from fanout.transports.websocket import websockets
 
-__all__ = ["Node", "is_loopback"]
+__all__ = ["Node"]
 
 HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
 
@@ -67,6 +68,7 @@ class Node:
         self.access = access
         self.settings = settings
         self.draining = False
+        self.port = config.port
         self._topics = routing.topics
         self.engine = _engine(stack, config, routing, access, settings)
         self.engine.router(guarded(route) if route else None)
@@ -98,11 +100,11 @@ class Node:
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.connections.abort_all)
 
-    async def listen(self) -> int:
-        """Opens the port and returns it. Raises ConfigError, in the option's words."""
+    async def listen(self) -> None:
+        """Opens the port; `port` is the real one from now on. Raises ConfigError, in the option's words."""
         host, port = self.config.host, self.config.port
         try:
-            return await self.listener.start(host, port)
+            self.port = await self.listener.start(host, port)
         except socket.gaierror as problem:
             raise ConfigError(f"host: '{host}' is not known; give an address of this machine") from problem
         except OSError as problem:
@@ -172,7 +174,18 @@ class Node:
         api = Api(access.keys, self.engine, self.publisher, self.stats, _now_ms, self.settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
-        return [*probes(self.health, self.metrics.render), *rest(api), *comet(), *pages(demo_key)]
+        return [
+            *probes(self.health, self.metrics.render),
+            *rest(api, self._provisioning(api)),
+            *comet(),
+            *pages(demo_key),
+        ]
+
+    def _provisioning(self, api: Api) -> Sequence[router.Route]:
+        """The routes by which test suites make apps; none unless asked for."""
+        if not self.config.sandbox:
+            return ()
+        return apps(api, Sandbox(self.access.keys), self.config.host, lambda: self.port)
 
     def _on_events(self) -> None:
         """Hands the engine's events to those they are about."""
@@ -195,14 +208,6 @@ class _Sink:
 
     def ready(self) -> None:
         self._loop.call_soon_threadsafe(self._caught_up)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a node that listens on `host`."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _engine(

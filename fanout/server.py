@@ -72,6 +72,8 @@ class Server:
         self.config = config or Config()
         if source is not None and self.config.kafka is not None:
             raise ConfigError("kafka is given, and so is a source: a node reads one log")
+        if authorize is not None and self.config.sandbox:
+            raise ConfigError("sandbox is given, and so is authorize: provisioned apps have keys, and it knows none")
         self.key: str | None = None
         """An API key for clients: the first one configured, or the one that was made; None with `authorize`."""
         self.port = self.config.port
@@ -245,7 +247,8 @@ class Server:
         self._is_running = True
         stack.callback(setattr, self, "_is_running", False)  # just before the subscriptions end
         await node.start(stack)
-        self.port = await node.listen()
+        await node.listen()
+        self.port = node.port
         stack.push_async_callback(self.drain, 0)
 
 

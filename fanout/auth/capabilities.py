@@ -23,7 +23,9 @@ from typing import Final
 
 import orjson
 
-__all__ = ["EVERYTHING", "OPERATIONS", "Capability", "allows", "parse_capability"]
+from fanout.auth.realms import bare
+
+__all__ = ["EVERYTHING", "OPERATIONS", "Capability", "allows", "canonical", "parse_capability"]
 
 Capability = Mapping[str, frozenset[str]]
 
@@ -69,8 +71,14 @@ def _operations(resource: str, operations: object) -> frozenset[str]:
     return frozenset(operations)
 
 
+def canonical(capability: Capability) -> str:
+    """The JSON text that stands for this capability alone: resources and operations sorted, no spaces."""
+    lists = {resource: sorted(operations) for resource, operations in capability.items()}
+    return orjson.dumps(lists, option=orjson.OPT_SORT_KEYS).decode()
+
+
 def allows(capability: Capability, channel: str, operation: str) -> bool:
-    """Whether `operation` is permitted on `channel`, its name without qualifiers."""
+    """Whether `operation` is permitted on `channel`, its name without qualifiers, with its realm or without."""
     for resource, operations in capability.items():
         if (operation in operations or "*" in operations) and _matches(resource, channel):
             return True
@@ -82,7 +90,7 @@ def _matches(resource: str, channel: str) -> bool:
     if resource == "[*]*":
         return True
     resource_space, resource_name = _space(resource)
-    channel_space, channel_name = _space(channel)
+    channel_space, channel_name = _space(bare(channel))
     if resource_space != channel_space:
         return False
     pattern, segments = resource_name.split(":"), channel_name.split(":")

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.effects import Attach, Detach, Effect, Reply, Retry
 from fanout.session.limits import Limits
@@ -114,7 +115,7 @@ class Attachments:
         return [self._attached_effect(attachment, plan, reason)]
 
     def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
-        channel, qualified = parse_name(spelling, self._limits.channel_bytes)
+        channel, qualified = parse_name(spelling, self._limits.channel_bytes, realm_of(self._identity.key_name))
         params = parse_params(qualified | _texts(frame.params) if frame.params else qualified)
         requested = requested_modes(frame.flags or 0, params)
         granted = granted_modes(requested, self._identity.capability, channel)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fanout.auth.capabilities import allows
+from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.attach import Attachments
 from fanout.session.effects import Effect, Publish, Reply
@@ -132,7 +133,7 @@ class Publisher:
     def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         if (frame.params or {}).get("_forceNack") in (True, "true"):
             raise ClientError(error(40099))
-        channel = parse_name(spelling, self._limits.channel_bytes).channel
+        channel = parse_name(spelling, self._limits.channel_bytes, realm_of(self._identity.key_name)).channel
         attached = self._attachments.find(spelling)
         if attached is not None and not attached.requested & Flag.PUBLISH:
             raise ClientError(error(40165, "PUBLISH was not among the modes asked for"))

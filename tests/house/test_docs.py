@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from fanout import sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
 from fanout.sources import base
@@ -34,7 +35,7 @@ def test_readme_lists_every_option_with_its_default() -> None:
         option = re.compile(rf"`--{field.name.replace('_', '-')}[ `]")
         rows = [line for line in section.splitlines() if option.search(line)]
         assert len(rows) == 1, field.name
-        if isinstance(field.default, str | int | Path):
+        if isinstance(field.default, str | int | Path) and field.default is not False:
             assert f"`{field.default}`" in rows[0], field.name
 
 
@@ -49,6 +50,9 @@ def test_readme_lists_every_option_with_its_default() -> None:
         ("publishes of one connection that wait for the log", Limits().bytes_in_flight >> 20),
         ("publishes of a node that wait for the log", base.LIMITS.append_records),
         ("`rewind`", Limits().rewind_messages),
+        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.APPS_MAX),
+        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.KEYS_MAX),
+        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.NAMESPACES_MAX),
     ],
 )
 def test_operating_states_the_limits_of_the_code(what: str, number: int) -> None:

@@ -40,6 +40,11 @@ def test_kafka_settings_hold_the_bootstrap_servers_and_every_setting() -> None:
     }
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_apps_may_be_made_where_no_other_machine_can_reach(host: str) -> None:
+    assert Config(sandbox=True, host=host).sandbox
+
+
 def test_secrets_are_not_in_the_repr() -> None:
     config = Config(
         kafka="k:1", kafka_setting=("sasl.password=hunter2",), key=("app.key:hunter2",), secret="hunter2" * 3
@@ -55,6 +60,11 @@ def test_secrets_are_not_in_the_repr() -> None:
         ({"kafka_setting": ("a=b",)}, "kafka-setting is given, but kafka is not"),
         ({"kafka": "a:1", "kafka_setting": ("ssl",)}, "kafka-setting: 'ssl' is wrong; write NAME=VALUE"),
         ({"host": ""}, "host: '' is wrong; give an address"),
+        (
+            {"sandbox": True, "host": "0.0.0.0"},
+            "host: '0.0.0.0' is wrong; with --sandbox give an address of this machine",
+        ),
+        ({"sandbox": True, "host": "example.com"}, "host: 'example.com' is wrong"),
         ({"port": 65_536}, "port: '65536' is wrong; give a whole number from 0 to 65535"),
         ({"port": -1}, "port: '-1' is wrong"),
         ({"port": 1.5}, "port: '1.5' is wrong; give a whole number"),

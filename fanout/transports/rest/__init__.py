@@ -17,9 +17,9 @@ from fanout.transports.router import Route
 __all__ = ["Api", "rest"]
 
 
-def rest(api: Api) -> Sequence[Route]:
-    """Method, path and handler of each route, for a `Router`; a browser may ask about each what it may ask."""
-    offered = [*batch(api), *channels(api), *messages(api), *stats(api)]
+def rest(api: Api, more: Sequence[Route] = ()) -> Sequence[Route]:
+    """Method, path and handler of each route and of `more`; a browser may ask about each what it may ask."""
+    offered = [*more, *batch(api), *channels(api), *messages(api), *stats(api)]
     paths = dict.fromkeys(path for _, path, _ in offered)
     return [*offered, *(("OPTIONS", path, _preflight) for path in paths)]
 

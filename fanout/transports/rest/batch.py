@@ -18,7 +18,6 @@ import msgspec
 from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
-from fanout.session.names import parse_name
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import error_headers, reply
 from fanout.transports.rest.common import Api, body_wire, decoded_body, protocol_version
@@ -108,7 +107,7 @@ async def _publish(
         outcome: asyncio.Future[list[str] | ErrorInfo] = loop.create_future()
         outcomes.append(outcome)
         try:
-            channel = parse_name(spelling, api.limits.channel_bytes).channel
+            channel = api.channel(spelling, identity)
             if not allows(identity.capability, channel, "publish"):
                 raise ClientError(error(40160, "this credential does not allow publish on this channel"))
         except ClientError as refused:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fanout.auth.realms import bare
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
 from fanout.transports.rest.common import Api
@@ -32,6 +33,8 @@ def channels(api: Api) -> Sequence[Route]:
             "objectSubscribers": 0,
         }
         active = count["subscribers"] > 0 or count["messages"] > 0
-        return reply(request, {"channelId": channel, "status": {"isActive": active, "occupancy": {"metrics": metrics}}})
+        return reply(
+            request, {"channelId": bare(channel), "status": {"isActive": active, "occupancy": {"metrics": metrics}}}
+        )
 
     return [("GET", "/time", time), ("GET", "/channels/{channel}", status)]

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from fanout.auth.capabilities import allows
 from fanout.auth.keys import Keys
+from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, error
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
@@ -54,10 +55,14 @@ class Api:
             self.keys,
         )
 
+    def channel(self, spelling: str, identity: Identity) -> str:
+        """The channel that this client's spelling leads to. Raises ClientError 40010."""
+        return parse_name(spelling, self.limits.channel_bytes, realm_of(identity.key_name)).channel
+
     def authorized(self, request: Request, operation: str) -> tuple[str, Identity]:
         """The channel of the path and who asks. Raises ClientError for the capability or the name too."""
         identity = self.identified(request)
-        channel = parse_name(request.variables["channel"], self.limits.channel_bytes).channel
+        channel = self.channel(request.variables["channel"], identity)
         if not allows(identity.capability, channel, operation):
             raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
         return channel, identity

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from fanout.auth.realms import bare
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
@@ -62,7 +63,7 @@ class _Messages:
             raise ClientError(result)
         first = checked.messages[0].id
         message_id = first.removesuffix(":0")  # of several the ids' common base
-        return reply(request, {"channel": channel, "messageId": message_id, "serials": result}, 201)
+        return reply(request, {"channel": bare(channel), "messageId": message_id, "serials": result}, 201)
 
     async def history(self, request: Request) -> Response:
         """A page of the messages that are held."""

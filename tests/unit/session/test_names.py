@@ -21,7 +21,8 @@ class TestAName:
         assert parse_name(spelling, 512) == (spelling, {})
 
     @pytest.mark.parametrize(
-        "spelling", ["", ":news", "a\nb", "a\r", "a\0b", "\ud800", "[?rewind=1]", "[?rewind=1]:a", "[?a=b][?c=d]e"]
+        "spelling",
+        ["", ":news", "a\nb", "a\r", "a\0b", "a\x1fb", "\ud800", "[?rewind=1]", "[?rewind=1]:a", "[?a=b][?c=d]e"],
     )
     def test_that_cannot_be_one_is_refused(self, spelling: str) -> None:
         assert refused(spelling)[0] == 40010
@@ -51,6 +52,12 @@ class TestAName:
         except ClientError:
             accepted = False
         assert accepted is delivers
+
+    def test_leads_into_the_realm_of_whoever_spells_it(self) -> None:
+        assert parse_name("news", 512, "app\x1f") == ("app\x1fnews", {})
+        assert parse_name("[?rewind=1]news", 512, "app\x1f") == ("app\x1fnews", {"rewind": "1"})
+        with pytest.raises(ClientError):
+            parse_name("ö" * 4, 8, "app\x1f")
 
 
 class TestAQualifier:
