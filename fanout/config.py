@@ -57,6 +57,10 @@ class Config:
     ticks=20ms; at most 1s. Repeatable. Without it nothing is held: what comes while others are written to leaves
     together."""
 
+    mutable: tuple[str, ...] = ()
+    """NAMESPACE, the part of a channel's name before its first colon: messages there can be updated, deleted, appended to
+    and annotated. Repeatable."""
+
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 lets other machines in."""
 
@@ -111,6 +115,11 @@ class Config:
                 raise _wrong("kafka-setting", name, "write NAME=VALUE, like security.protocol=SSL")
         if self.sandbox and not is_loopback(self.host):
             raise _wrong("host", self.host, "with --sandbox give an address of this machine alone, like 127.0.0.1")
+        for namespace in self.mutable:
+            if re.fullmatch(r"[^:\[\n][^:\n]*", namespace) is None:
+                raise _wrong(
+                    "mutable", namespace, "give what stands before the first colon of a channel's name, like chat"
+                )
         if not self.host:
             raise _wrong("host", self.host, "give an address, like 127.0.0.1")
         _check_range("port", self.port, 0, 65_535)

@@ -18,6 +18,7 @@ from fanout.auth.connection_key import ConnectionKeys
 from fanout.config import Config, is_loopback
 from fanout.credentials import Access
 from fanout.errors import ConfigError
+from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
 from fanout.probes import probes
@@ -69,6 +70,7 @@ class Node:
         self.settings = settings
         self.draining = False
         self.port = config.port
+        self.namespaces = Namespaces(config.mutable)
         self._topics = routing.topics
         self.engine = _engine(stack, config, routing, access, settings)
         self.engine.router(guarded(route) if route else None)

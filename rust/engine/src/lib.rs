@@ -24,4 +24,5 @@ pub mod record;
 pub mod route;
 pub mod shard;
 pub mod stats;
+pub mod summary;
 pub mod wire;

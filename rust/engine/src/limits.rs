@@ -103,6 +103,13 @@ pub const REWIND_MESSAGES_MAX: usize = 101;
 /// Messages in one page of history.
 pub const HISTORY_PAGE_MAX: usize = 1000;
 
+/// Names and clients that the summary of one message's annotations remembers: some 1,500 clients. It is written into the
+/// log now and then, in a record that has to stay well below a megabyte.
+pub const SUMMARY_BYTES_MAX: usize = 64 << 10;
+
+/// Clients that a summary shows for each name.
+pub const SUMMARY_CLIENTS_SHOWN: usize = 100;
+
 /// Longest printed position that is looked at: a few hundred partitions' worth.
 pub const POSITION_TEXT_MAX: usize = 64 << 10;
 
