@@ -39,6 +39,8 @@ ctypedef struct Table:
 cdef class Engine:
     cdef object _native
     cdef object _router
+    cdef object _facts_topic
+    cdef object _take_facts
     cdef const void *_address
 
     cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0

@@ -95,6 +95,10 @@ class Engine:
         """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the
         source's thread and must not raise (`fanout.routing.guarded`); an impossible name is counted and skipped.
         """
+    def facts(self, topic: str, take: Callable[[list[tuple[bytes | None, bytes | None]]], None]) -> None:
+        """Keys and values of that topic's records go to `take`, on the source's thread, and no further; it must not
+        raise. To be called before the first record.
+        """
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

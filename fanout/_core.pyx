@@ -71,9 +71,13 @@ cdef class _Batch:
     cdef size_t record_room, header_room, channel_room
     cdef size_t count, header_count, channel_count, headers_unreadable
     cdef list alive
+    cdef object facts_topic
+    cdef list facts
 
-    def __cinit__(self):
+    def __cinit__(self, object facts_topic):
         self.alive = []
+        self.facts_topic = facts_topic
+        self.facts = []
 
     def __dealloc__(self):
         free(self.records)
@@ -110,8 +114,8 @@ cdef class _Batch:
         self.channel_count += 1
         return 0
 
-    cdef int add(self, object item) except -1:
-        """Borrows one record: a `Record`, or a confluent-kafka `Message` through its methods."""
+    cdef bint add(self, object item) except -1:
+        """Borrows one record: a `Record`, or a confluent-kafka `Message` through its methods. False: it is a fact."""
         cdef object topic, key, value, headers
         cdef CRecord *record = self.record()
         if type(item) is Record:
@@ -130,6 +134,10 @@ cdef class _Batch:
                 key = key.encode()
             if isinstance(value, str):
                 value = value.encode()
+        if topic == self.facts_topic:
+            self.count -= 1
+            self.facts.append((key, value))
+            return False
         self.alive.append((topic, key, value, headers))
         record.topic = _text(topic)
         record.key = _bytes(key)
@@ -144,7 +152,7 @@ cdef class _Batch:
                     self.alive.append(content)
                 self.header(name, content)
                 record.header_count += 1
-        return 0
+        return True
 
     cdef int route(self, tuple names) except -1:
         """The router's answer for the record that was added last."""
@@ -196,23 +204,29 @@ cdef class Engine:
     def router(self, route):
         self._router = route
 
+    def facts(self, topic, take):
+        self._facts_topic, self._take_facts = topic, take
+
     def partition(self, topic, topic_id, partition, start, /):
-        self._native.partition(topic, topic_id, partition, start)
+        if topic != self._facts_topic:
+            self._native.partition(topic, topic_id, partition, start)
 
     def progress(self, topic, partition, next_offset, /):
-        self._native.progress(topic, partition, next_offset)
+        if topic != self._facts_topic:
+            self._native.progress(topic, partition, next_offset)
 
     def records(self, list batch, /):
-        cdef _Batch view = _Batch()
+        cdef _Batch view = _Batch(self._facts_topic)
         cdef size_t refused
         router = self._router
         for item in batch:
-            view.add(item)
-            if router is not None:
+            if view.add(item) and router is not None:
                 view.route(router(item))
         view.join()
         with nogil:
             refused = _table.ingest(self._address, view.records, view.count)
+        if view.facts:
+            self._take_facts(view.facts)
         if view.headers_unreadable:
             self._native.headers_unreadable(view.headers_unreadable)
         if refused:

@@ -16,6 +16,7 @@ from typing import Final
 from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.config import Config, is_loopback
+from fanout.control import Control
 from fanout.credentials import Access
 from fanout.errors import ConfigError
 from fanout.namespaces import Namespaces
@@ -23,7 +24,7 @@ from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
 from fanout.probes import probes
 from fanout.publish import Publisher
-from fanout.routing import STATE_TOPICS, Route, Routing, guarded
+from fanout.routing import CONTROL_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.sandbox import Sandbox
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
@@ -77,6 +78,8 @@ class Node:
         self.subscriptions = Subscriptions(self.engine)
         stack.callback(self.subscriptions.close)
         self.source = source or _source(config, routing)
+        self.control = Control(self.source, CONTROL_TOPIC)
+        self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.metrics = Metrics(self._readings())
         self.stats = Stats()
         self.publisher = Publisher(

@@ -32,6 +32,33 @@ def held(engine: _core.Engine, channel: str = "c") -> list[Any]:
     return engine.history(channel, 0, 1 << 60, True, 100, None, None)[0]
 
 
+class TestFacts:
+    def test_records_of_their_topic_go_to_who_takes_them_and_no_further(self, engine: _core.Engine) -> None:
+        taken: list[Any] = []
+        engine.facts("told", taken.append)
+        before = engine.position("c")
+        engine.partition("told", bytes(16), 0, 0)
+        engine.records(
+            [
+                record(0),
+                Record("told", 0, 7, -1, 1, b"node:a", b"{}", None),
+                record(1),
+                Record("told", 0, 8, -1, 1, b"b", None, []),
+            ]
+        )
+        engine.progress("told", 0, 9)
+        assert taken == [[(b"node:a", b"{}"), (b"b", None)]]
+        assert [message.timestamp for message in held(engine)] == [1000, 1001]
+        assert len(engine.position("c")) == len(before), "no partition of theirs is part of a position"
+
+    def test_what_kafka_delivers_is_told_alike(self, engine: _core.Engine) -> None:
+        taken: list[Any] = []
+        engine.facts("told", taken.append)
+        engine.router(lambda record: (record.topic(),))
+        engine.records([KafkaMessage(topic="told", partition=0, offset=0, key=b"a", value=b"{}", timestamp=(1, 1))])
+        assert taken == [[(b"a", b"{}")]]
+
+
 class TestBatches:
     def test_a_record_becomes_a_message_with_all_that_its_publisher_said(self, engine: _core.Engine) -> None:
         headers = [
