@@ -16,6 +16,11 @@ __all__ = [
     "FRESH",
     "GAP",
     "JSON",
+    "KIND_ANNOTATIONS",
+    "KIND_MESSAGES",
+    "KIND_META",
+    "KIND_OWN_PRESENCE",
+    "KIND_PRESENCE",
     "MSGPACK",
     "RESUMED",
     "Cursor",
@@ -38,6 +43,13 @@ GAP: Final = 2  # messages after the position are no longer held: continues with
 FOREIGN: Final = 3  # not a position of this channel in this log: live
 AHEAD: Final = 4  # the position is beyond what this node has read so far: ask again in a moment
 
+# Kinds of entries that an attachment is given; the sum of those that it wants.
+KIND_MESSAGES: Final = 1
+KIND_PRESENCE: Final = 2
+KIND_ANNOTATIONS: Final = 4
+KIND_META: Final = 8
+KIND_OWN_PRESENCE: Final = 16  # of presence, that of the receiver's own connection
+
 @final
 class Plan:
     """Where an attachment will start; made by `Engine.locate`, used once by `Engine.attach`."""
@@ -50,6 +62,9 @@ class Plan:
     @property
     def backlog(self) -> int:
         """Messages that will follow before live ones."""
+    @property
+    def has_presence(self) -> bool:
+        """Whether somebody is present on the channel, at the moment of which `serial` speaks."""
 
 @final
 class Cursor:
@@ -133,13 +148,14 @@ class Engine:
         attachment: int,
         plan: Plan,
         spelling: str,
-        subscribe: bool,
+        kinds: int,
         echo: bool,
         reply: bytes,
     ) -> None:
         """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
         the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
-        name as the client wrote it, put into every frame.
+        name as the client wrote it, put into every frame. `kinds` is the sum of the `KIND_*` that are delivered;
+        ValueError for bits without meaning. `echo`: whether the connection's own messages are among them.
         """
     def detach(self, connection: int, attachment: int, reply: bytes | None) -> None: ...
 

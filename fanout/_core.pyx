@@ -20,12 +20,14 @@ from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial
 from fanout.types import Record
 
 __all__ = [
-    "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "MSGPACK", "RESUMED",
+    "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
+    "KIND_OWN_PRESENCE", "KIND_PRESENCE", "MSGPACK", "RESUMED",
     "Cursor", "Engine", "Plan", "headers_of", "message_serial",
 ]
 
 JSON, MSGPACK = 0, 1
 FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
+KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE = 1, 2, 4, 8, 16
 
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
 if _table.version != 1:
@@ -256,8 +258,8 @@ cdef class Engine:
     def locate(self, channel, serial, rewind_count, rewind_ms, now_ms, /):
         return self._native.locate(channel, serial, rewind_count, rewind_ms, now_ms)
 
-    def attach(self, connection, attachment, plan, spelling, subscribe, echo, reply):
-        self._native.attach(connection, attachment, plan, spelling, subscribe, echo, reply)
+    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply):
+        self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply)
 
     def detach(self, connection, attachment, reply):
         self._native.detach(connection, attachment, reply)

@@ -59,6 +59,7 @@ class Action(IntEnum):
 class Flag(IntEnum):
     """Bits of `flags` in ATTACH and ATTACHED; those from 16 on are channel modes. Several together are an int."""
 
+    HAS_PRESENCE = 1 << 0
     HAS_BACKLOG = 1 << 1
     RESUMED = 1 << 2
     ATTACH_RESUME = 1 << 5

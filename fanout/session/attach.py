@@ -22,6 +22,7 @@ import msgspec
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.effects import Attach, Detach, Effect, Reply, Retry
+from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
 from fanout.session.names import parse_name
@@ -161,6 +162,9 @@ class Attachments:
             flags |= Flag.RESUMED
         if plan.backlog:
             flags |= Flag.HAS_BACKLOG
+        kinds = kinds_of(attachment.granted)
+        if plan.has_presence and kinds & Kinds.PRESENCE:
+            flags |= Flag.HAS_PRESENCE
         frame: dict[str, Any] = {
             "action": Action.ATTACHED,
             "channel": attachment.spelling,
@@ -175,7 +179,7 @@ class Attachments:
             attachment=attachment.number,
             plan=plan,
             spelling=attachment.spelling,
-            subscribe=attachment.granted & Flag.SUBSCRIBE != 0,
+            kinds=kinds,
             echo=self._echo and attachment.params.echo,
             frame=frame,
         )

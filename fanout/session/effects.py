@@ -27,8 +27,10 @@ class Attach(msgspec.Struct, frozen=True):
     attachment: int
     plan: Any  # fanout._core.Plan, from the port's `locate`
     spelling: str
-    subscribe: bool
+    kinds: int
+    """What is delivered: a `fanout.session.kinds.Kinds`."""
     echo: bool
+    """Whether its own connection's messages are among it."""
     frame: dict[str, Any]
 
 

@@ -39,6 +39,11 @@ class PlanLike(Protocol):
         """Messages that will follow before live ones."""
         ...
 
+    @property
+    def has_presence(self) -> bool:
+        """Whether somebody is present."""
+        ...
+
 
 class Channels(Protocol):
     """The node's channels; `fanout._core.Engine` answers this."""

@@ -215,7 +215,7 @@ class Driver:
             case Attach():
                 reply = encode(effect.frame, self.wire)
                 engine.attach(
-                    self._handle, effect.attachment, effect.plan, effect.spelling, effect.subscribe, effect.echo, reply
+                    self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo, reply
                 )
             case Detach():
                 engine.detach(self._handle, effect.attachment, encode(effect.frame, self.wire))

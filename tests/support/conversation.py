@@ -26,6 +26,7 @@ class FakePlan:
     outcome: int = Outcome.FRESH
     serial: str = "here"
     backlog: int = 0
+    has_presence: bool = False
 
 
 class FakeChannels:

@@ -158,7 +158,7 @@ class TestConnections:
         handle = engine.register(server.fileno(), _core.JSON, "conn", False)
         engine.send(handle, b"first")
         plan = engine.locate("c", None, 0, 0, 0)
-        engine.attach(handle, 1, plan, "c", True, True, b"attached")
+        engine.attach(handle, 1, plan, "c", _core.KIND_MESSAGES, True, b"attached")
         engine.records([record(0)])
         engine.send(handle, b"pong", 10)
         engine.run_shards()
@@ -188,9 +188,11 @@ class TestConnections:
 
     def test_a_plan_is_used_once(self, engine: _core.Engine) -> None:
         plan = engine.locate("c", None, 0, 0, 0)
-        engine.attach(1, 1, plan, "c", True, True, b"")
+        engine.attach(1, 1, plan, "c", _core.KIND_MESSAGES, True, b"")
+        with pytest.raises(ValueError, match="kinds"):
+            engine.attach(1, 1, plan, "c", 32, True, b"")
         with pytest.raises(ValueError, match="once"):
-            engine.attach(1, 1, plan, "c", True, True, b"")
+            engine.attach(1, 1, plan, "c", _core.KIND_MESSAGES, True, b"")
 
 
 class TestRefusals:

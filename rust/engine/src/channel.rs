@@ -1,4 +1,4 @@
-//! One channel: the messages that memory holds, and the frames made of them.
+//! One channel: what memory holds of it, and the frames made of that.
 //!
 //! ```text
 //!            base                      end
@@ -7,9 +7,11 @@
 //!             └────── the ring ─────────┘
 //! ```
 //!
-//! Every message has a sequence number of this node, dense from 0; a cursor is one of them. Rules:
-//! - A message is appended once and keeps its number.
-//! - A frame covers `from..to` of the ring; who asks from the same place with the same spelling gets the same bytes.
+//! Every entry, a message or something of another kind ([`Kind`]), has a sequence number of this node, dense from 0; a
+//! cursor is one of them. Rules:
+//! - An entry is appended once and keeps its number.
+//! - A frame covers `from..to` of the ring; who asks from the same place for the same kinds with the same spelling gets
+//!   the same bytes. It holds entries of one kind; those of kinds that were not asked for are passed over.
 //! - The position in a frame names, for every partition, the first offset that the receiver has not been given. It is
 //!   exact also in the middle of the ring, and as fresh as what the node has read, so that a quiet channel's clients do
 //!   not carry old positions about.
@@ -23,10 +25,10 @@ use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-pub use place::{Filter, Had, Located, Outcome, Start};
+pub use place::{Filter, Had, Located, Outcome, Own, Start};
 use ring::{Cached, Ring};
 
-use crate::limits::REWIND_MESSAGES_MAX;
+use crate::kind::{Kind, Kinds};
 use crate::message::Message;
 use crate::partition::Partitions;
 use crate::position::Key;
@@ -69,6 +71,20 @@ pub struct Channel {
     linger_ms: AtomicU32,
     ring: Mutex<Ring>,
 }
+
+/// Where a receiver stands, and what it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What it speaks.
+    pub wire: Wire,
+    /// What it is given.
+    pub kinds: Kinds,
+    /// How it spells the channel, if not by its name.
+    pub spelling: Option<&'a Arc<str>>,
+    /// Its cursor.
+    pub from: u64,
+}
+
 /// Bytes for everyone who stands at the same place.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -184,10 +200,15 @@ impl Channel {
         self.attachments.load(Ordering::Relaxed)
     }
 
-    /// Messages held, and their bytes.
+    /// Entries held, and their bytes.
     pub fn held(&self) -> (usize, usize) {
         let ring = self.ring.lock();
-        (ring.messages.len(), ring.bytes)
+        (ring.entries.len(), ring.bytes)
+    }
+
+    /// Messages held.
+    pub fn messages(&self) -> usize {
+        self.ring.lock().messages()
     }
 
     /// Appends; returns the message's cost and its number.
@@ -238,7 +259,7 @@ impl Channel {
     /// Where `start` is. Place and position are taken at one moment: what comes later is behind both.
     pub fn locate(&self, start: &Start, key: Key, partitions: &Partitions) -> (Located, String) {
         let ring = &*self.ring.lock();
-        let located = Self::find(ring, start, partitions);
+        let located = ring.find(start, partitions);
         let position = match located.outcome {
             // A client that is lost in the middle of what follows must get the rest of it the next time.
             Outcome::Gap => ring.print(&self.name, key, partitions, located.cursor, located.had.as_deref()),
@@ -247,55 +268,41 @@ impl Channel {
         (located, position)
     }
 
-    fn find(ring: &Ring, start: &Start, partitions: &Partitions) -> Located {
-        let end = ring.end();
-        let fresh =
-            |cursor: u64| Located { outcome: Outcome::Fresh, cursor, had: None, backlog: (end - cursor) as usize };
-        match start {
-            Start::Live => fresh(end),
-            Start::Rewind { count, since_ms } => {
-                let held = ring.messages.len();
-                let young = ring.messages.iter().position(|message| message.timestamp >= *since_ms).unwrap_or(held);
-                let most = (*count).min(REWIND_MESSAGES_MAX);
-                fresh(ring.base + young.max(held.saturating_sub(most)) as u64)
-            }
-            Start::After(position) => ring.after(position, partitions),
-        }
+    /// The next frame behind a place: entries of one kind, at most [`FRAME_BYTES`] or one of them.
+    ///
+    /// [`FRAME_BYTES`]: crate::limits::FRAME_BYTES
+    pub fn frame(&self, ask: &Ask<'_>, context: &Context<'_>) -> Given {
+        Self::shared_frame(&mut self.ring.lock(), &self.name, ask, context)
     }
 
-    /// The next frame behind `from`, at most [`FRAME_BYTES`] of messages or one message.
-    pub fn frame(&self, wire: Wire, spelling: Option<&Arc<str>>, from: u64, context: &Context<'_>) -> Given {
-        let ring = &mut *self.ring.lock();
-        if let Some(cached) = ring
-            .frames
-            .iter()
-            .find(|cached| cached.wire == wire && cached.from == from && cached.spelling.as_ref() == spelling)
-        {
+    fn shared_frame(ring: &mut Ring, name: &str, ask: &Ask<'_>, context: &Context<'_>) -> Given {
+        let Ask { wire, kinds, spelling, from } = *ask;
+        if let Some(cached) = ring.frames.iter().find(|cached| cached.is_for(wire, kinds, spelling, from)) {
             // One made before more came is out of date, unless there was no room for more.
             if cached.full || cached.frame.to == ring.end() {
                 return Given::Frame(cached.frame.clone());
             }
         }
-        let (given, full) = ring.build(&self.name, wire, spelling, from, &Filter::default(), context);
+        let (given, full) = ring.build(name, ask, &Filter::default(), context);
         if let Given::Frame(frame) = &given {
             let made = frame.bytes.len();
-            let gone = ring.cache(Cached { wire, spelling: spelling.cloned(), from, full, frame: frame.clone() });
+            let spelling = spelling.cloned();
+            let gone = ring.cache(Cached { wire, kinds, spelling, from, full, frame: frame.clone() });
             context.memory.fetch_add(made, Ordering::Relaxed);
             context.memory.fetch_sub(gone, Ordering::Relaxed);
         }
         given
     }
 
-    /// The same for one receiver that is not to be given everything.
-    pub fn filtered_frame(
-        &self,
-        wire: Wire,
-        spelling: Option<&Arc<str>>,
-        from: u64,
-        filter: &Filter,
-        context: &Context<'_>,
-    ) -> Given {
-        self.ring.lock().build(&self.name, wire, spelling, from, filter, context).0
+    /// The same for one receiver that is not given what everybody is. Where its own presence is all that makes the
+    /// difference, and there is none, it shares the others' frame.
+    pub fn filtered_frame(&self, ask: &Ask<'_>, filter: &Filter, context: &Context<'_>) -> Given {
+        let ring = &mut *self.ring.lock();
+        let differs = filter.had.is_some() || filter.own.as_ref().is_some_and(|own| !own.echo);
+        if !differs && !ring.has_presence_from(ask.from) {
+            return Self::shared_frame(ring, &self.name, ask, context);
+        }
+        ring.build(&self.name, ask, filter, context).0
     }
 
     /// Where the channel stands now, printed.
@@ -320,9 +327,9 @@ impl Channel {
         let mut taken = Vec::new();
         let mut cursor = from;
         while cursor < ring.end() && taken.len() < limit {
-            let message = &ring.messages[(cursor - ring.base) as usize];
+            let message = &ring.entries[(cursor - ring.base) as usize];
             cursor += 1;
-            if had.is_none_or(|had| !had.has(message)) {
+            if message.kind == Kind::Message && had.is_none_or(|had| !had.has(message)) {
                 let position = ring.print(&self.name, key, partitions, cursor, had);
                 taken.push(Taken { message: message.clone(), position });
             }
@@ -335,9 +342,9 @@ impl Channel {
         self.ring.lock().base
     }
 
-    /// The messages held, oldest first.
-    pub fn messages(&self) -> Vec<Message> {
-        self.ring.lock().messages.iter().cloned().collect()
+    /// What is held of a kind, oldest first.
+    pub fn entries(&self, kind: Kind) -> Vec<Message> {
+        self.ring.lock().entries.iter().filter(|entry| entry.kind == kind).cloned().collect()
     }
 }
 /// A message with the position behind it.

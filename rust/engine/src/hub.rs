@@ -85,6 +85,8 @@ pub struct Plan {
     /// For ATTACHED: the client's own position if a backlog follows a resume, that of the earliest held after a gap, so
     /// that a loss in the middle resumes rightly; else the one behind all that is held now.
     pub serial: String,
+    /// Whether somebody is present.
+    pub has_presence: bool,
 }
 
 /// All of a node's channels.
@@ -453,7 +455,7 @@ impl Hub {
             Some(own) if located.outcome == Outcome::Resumed && located.backlog > 0 => own.to_owned(),
             _ => position,
         };
-        Plan { channel, located, serial }
+        Plan { channel, located, serial, has_presence: false }
     }
 
     /// Where a channel stands now.
@@ -477,7 +479,7 @@ impl Hub {
     /// Attachments here, and messages held, of a channel; None if it is not in memory.
     pub fn occupancy(&self, name: &str) -> Option<(usize, usize)> {
         let channel = self.channels.read().get(name).cloned()?;
-        Some((channel.attachments(), channel.held().0))
+        Some((channel.attachments(), channel.messages()))
     }
 
     /// Gauges: channels, bytes, ids.

@@ -3,7 +3,7 @@
 //! This crate takes bytes, times and commands, and returns what to write. It knows no socket, clock, thread or Python,
 //! so that it is tested and fuzzed in milliseconds. Reading order, which is the way of a message:
 //!
-//! 1. [`record`]: what a source delivers, and the message in it
+//! 1. [`record`]: what a source delivers, and the message in it; [`kind`]: what else an entry of a ring may be
 //! 2. [`route`]: topic to channel name
 //! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`]
 //! 4. [`channel`]: one channel's ring, and the frames made of it; [`position`] says where it stands
@@ -15,6 +15,7 @@
 pub mod channel;
 pub mod dedup;
 pub mod hub;
+pub mod kind;
 pub mod limits;
 pub mod message;
 pub mod outbox;

@@ -1,4 +1,5 @@
-//! One publication: stored once, in one piece of memory, and encoded once per wire by whoever needs it first.
+//! One entry of a channel's ring, most often a publication: stored once, in one piece of memory, and encoded once per
+//! wire by whoever needs it first.
 //!
 //! What a plain record holds (text, JSON, anything) is found out when it is first encoded and not when it is read: most
 //! of what a node reads, nobody on it may be listening to.
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use once_cell::race::OnceBox;
 use triomphe::ThinArc;
 
+use crate::kind::Kind;
 use crate::limits::MESSAGE_OVERHEAD;
 use crate::partition::Partition;
 use crate::wire::Wire;
@@ -28,7 +30,7 @@ pub enum Data<'a> {
 
 /// How a message's bytes are to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Form {
     /// There is no data.
     None,
     /// Text, as far as it is UTF-8.
@@ -62,7 +64,7 @@ pub const FIELDS: usize = Field::Extras as usize + 1;
 /// Every field of a message, by [`Field`].
 pub type Fields<'a> = [Option<&'a str>; FIELDS];
 
-/// One publication in a channel's ring. A clone is another reference to it.
+/// One entry of a channel's ring. A clone is another reference to it.
 ///
 /// Behind the head lie the data and, if it has fields, their texts and then their lengths (little-endian, one more than
 /// it is, so that 0 stands for none).
@@ -78,7 +80,11 @@ pub struct Head {
     pub offset: i64,
     /// The record's, in ms.
     pub timestamp: i64,
-    kind: Kind,
+    /// What it is to its channel.
+    pub kind: Kind,
+    /// What was done, by the protocol's number for it; what the numbers mean depends on the kind.
+    pub action: u8,
+    form: Form,
     has_fields: bool,
     json: OnceBox<Box<[u8]>>,
     msgpack: OnceBox<Box<[u8]>>,
@@ -99,12 +105,14 @@ impl Message {
     pub fn new(
         partition: Arc<Partition>,
         (offset, timestamp): (i64, i64),
-        kind: Kind,
+        (kind, action): (Kind, u8),
+        form: Form,
         data: &[u8],
         fields: Option<&Fields<'_>>,
     ) -> Self {
         let (json, msgpack) = (OnceBox::new(), OnceBox::new());
-        let head = Head { partition, offset, timestamp, kind, has_fields: fields.is_some(), json, msgpack };
+        let head =
+            Head { partition, offset, timestamp, kind, action, form, has_fields: fields.is_some(), json, msgpack };
         let Some(fields) = fields else { return Self(ThinArc::from_header_and_slice(head, data)) };
         let texts: usize = fields.iter().flatten().map(|text| text.len()).sum();
         let mut bytes = Vec::with_capacity(data.len() + texts + LENGTHS);
@@ -153,11 +161,11 @@ impl Message {
         let (bytes, lengths) = self.parts();
         let fields: usize = lengths.iter().map(|length| length.saturating_sub(1)).sum();
         let bytes = &bytes[..bytes.len() - fields];
-        let data = match self.kind {
-            Kind::None => Data::None,
-            Kind::Binary => Data::Binary(bytes),
-            Kind::Text => str::from_utf8(bytes).map_or(Data::Binary(bytes), Data::Text),
-            Kind::Plain => plain(bytes),
+        let data = match self.form {
+            Form::None => Data::None,
+            Form::Binary => Data::Binary(bytes),
+            Form::Text => str::from_utf8(bytes).map_or(Data::Binary(bytes), Data::Text),
+            Form::Plain => plain(bytes),
         };
         let encoding = if matches!(data, Data::Json(_)) { Some("json") } else { self.field(Field::Encoding) };
         (data, encoding)

@@ -3,7 +3,7 @@
 //! The table only grows, and an index into it never changes its meaning: a topic that is deleted and made anew gets new
 //! entries, for it is another topic. Written by the source's thread, read by all.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
@@ -26,6 +26,8 @@ pub struct Partition {
     pub number: i32,
     /// Reading began here: nothing below is or was in memory.
     pub start: i64,
+    /// Whether positions speak of it. Not of state, which is read whole, nor of what only this node has.
+    pub has_position: bool,
     /// Everything below has been handed to the channels. Raised after the append: whoever reads this while holding a
     /// channel's lock finds all of that channel's part in its ring.
     next: AtomicI64,
@@ -84,6 +86,8 @@ pub struct Partitions {
 #[derive(Debug, Default)]
 struct Inner {
     list: Arc<Vec<Arc<Partition>>>,
+    /// Topics of state.
+    state: HashSet<Box<str>>,
     current: HashMap<Arc<str>, HashMap<i32, u16>>,
 }
 
@@ -92,6 +96,11 @@ struct Inner {
 pub struct TooManyPartitions;
 
 impl Partitions {
+    /// This topic holds state: positions do not speak of it. To be called before its first partition is assigned.
+    pub fn add_state_topic(&self, topic: &str) {
+        self.inner.write().state.insert(topic.into());
+    }
+
     /// Reading of a partition begins, or begins again elsewhere.
     ///
     /// The same topic at an offset that was already reached changes nothing; any other start is a new entry, since
@@ -115,6 +124,7 @@ impl Partitions {
         if inner.list.len() >= PARTITIONS_MAX {
             return Err(TooManyPartitions);
         }
+        let has_position = !inner.state.contains(topic);
         let topic: Arc<str> = match inner.current.get_key_value(topic) {
             Some((name, _)) => Arc::clone(name),
             None => topic.into(),
@@ -126,6 +136,7 @@ impl Partitions {
             tag,
             number,
             start,
+            has_position,
             next: AtomicI64::new(start),
             epoch: AtomicI32::new(-1),
             forgotten: AtomicI64::new(0),

@@ -6,8 +6,12 @@
 
 use std::sync::Arc;
 
-use crate::message::{FIELDS, Field, Fields, Kind, Message};
+use crate::kind::Kind;
+use crate::message::{FIELDS, Field, Fields, Form, Message};
 use crate::partition::Partition;
+
+/// The action of a message that is new (Ably protocol, "Wire message").
+const CREATE: u8 = 0;
 
 /// One header of a record.
 #[derive(Debug, Clone, Copy)]
@@ -50,16 +54,13 @@ impl<'r> Record<'r> {
     pub fn message(&self, partition: Arc<Partition>) -> Message {
         let place = (self.offset, self.timestamp);
         let data = self.value.unwrap_or_default();
-        let Some(kind) = self.header("fanout.type") else {
-            let kind = if self.value.is_some() { Kind::Plain } else { Kind::None };
-            return Message::new(partition, place, kind, data, None);
+        let what = (Kind::Message, CREATE);
+        let Some(form) = self.header("fanout.type") else {
+            let form = if self.value.is_some() { Form::Plain } else { Form::None };
+            return Message::new(partition, place, what, form, data, None);
         };
-        let (kind, data) = match (kind, self.value) {
-            ("none", _) | (_, None) => (Kind::None, &[][..]),
-            ("text", _) => (Kind::Text, data),
-            _ => (Kind::Binary, data),
-        };
-        Message::new(partition, place, kind, data, Some(&self.fields()))
+        let (form, data) = form_of(form, self.value);
+        Message::new(partition, place, what, form, data, Some(&self.fields()))
     }
 
     fn fields(&self) -> Fields<'r> {
@@ -80,6 +81,15 @@ impl<'r> Record<'r> {
             fields[field as usize] = text.filter(|text| field != Field::Extras || is_object(text));
         }
         fields
+    }
+}
+
+/// How a value is to be read that the header `fanout.type` says this of, and what there is to read.
+fn form_of<'r>(said: &str, value: Option<&'r [u8]>) -> (Form, &'r [u8]) {
+    match (said, value) {
+        ("none", _) | (_, None) => (Form::None, &[]),
+        ("text", Some(data)) => (Form::Text, data),
+        (_, Some(data)) => (Form::Binary, data),
     }
 }
 

@@ -26,8 +26,9 @@ pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Ov
 use linger::Lingering;
 use schedule::{Lane, Schedule, Work};
 
-use crate::channel::{Channel, Filter};
+use crate::channel::{Channel, Filter, Own};
 use crate::hub::Hub;
+use crate::kind::Kinds;
 use crate::limits::{EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
 use crate::outbox::Outbox;
 use crate::wire::{Wire, websocket};
@@ -151,18 +152,20 @@ impl Shard {
         }
         self.drop_attachment(handle, new.number);
         self.send(handle, reply);
-        let NewAttachment { number, plan, spelling, subscribe, echo } = new;
+        let NewAttachment { number, plan, spelling, kinds, echo } = new;
         plan.channel.attached(1);
         let group = self.groups.find_or_make(&plan.channel, self.bit);
         let index = self.groups.join(group, Member { slot: slot(handle) as u32, number });
         // Still there, if cut off: only `unregister` takes attachments away.
         let Some(connection) = self.connection(handle) else { return };
-        let own = (!echo).then(|| Arc::clone(&connection.id));
+        let presence = kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE);
+        let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
         let special = Special { spelling, filter: Filter { had: plan.located.had, own } };
         let special = (!special.is_plain()).then(|| Box::new(special));
-        // One that is not given messages stands here all the same, so that it is counted and removed alike.
-        let at = if subscribe { plan.located.cursor } else { STOPPED };
-        connection.cursors.push(Cursor { at, special, number, group, index });
+        // One that is given nothing stands here all the same, so that it is counted and removed alike.
+        let at = if kinds == Kinds::NONE { STOPPED } else { plan.located.cursor };
+        let kinds = kinds.without(Kinds::OWN_PRESENCE);
+        connection.cursors.push(Cursor { at, special, number, group, index, kinds });
         self.queue(slot(handle), Lane::Express);
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{Hub, Routing, Settings};
+use fanout_engine::kind::Kinds;
 use fanout_engine::record::Record;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Handle, NewAttachment, NewConnection};
@@ -53,7 +54,7 @@ impl Node {
         let new = NewConnection { handle, wire: Wire::Json, connection_id: "c".into(), heartbeat_frames: false };
         self.port.push(Command::Register(new, socket));
         let plan = self.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment { number: 1, plan, spelling: None, subscribe: true, echo: true };
+        let new = NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true };
         self.port.push(Command::Attach(handle, new, b""[..].into()));
         handle
     }

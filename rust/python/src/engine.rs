@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{PageQuery, Settings};
+use fanout_engine::kind::Kinds;
 use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
 use fanout_engine::route::Rules;
@@ -28,6 +29,8 @@ pub struct Plan {
     serial: String,
     #[pyo3(get)]
     backlog: usize,
+    #[pyo3(get)]
+    has_presence: bool,
     unused: Mutex<Option<fanout_engine::hub::Plan>>,
 }
 
@@ -115,6 +118,7 @@ impl Engine {
             outcome: plan.located.outcome as u8,
             serial: plan.serial.clone(),
             backlog: plan.located.backlog,
+            has_presence: plan.has_presence,
             unused: Mutex::new(Some(plan)),
         })
     }
@@ -126,13 +130,14 @@ impl Engine {
         attachment: u32,
         plan: &Plan,
         spelling: &str,
-        subscribe: bool,
+        kinds: u8,
         echo: bool,
         reply: &[u8],
     ) -> PyResult<()> {
+        let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
         let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
         let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
-        let new = NewAttachment { number: attachment, plan, spelling, subscribe, echo };
+        let new = NewAttachment { number: attachment, plan, spelling, kinds, echo };
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
         Ok(())
     }

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from fanout.session.effects import Detach, Reply
+from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.wire import Flag
@@ -35,7 +36,7 @@ class TestAttached:
         plan = FakePlan(serial="here")
         effect = only_attach(Conversation(plan).attach("news"))
         assert (effect.attachment, effect.plan, effect.spelling) == (1, plan, "news")
-        assert (effect.subscribe, effect.echo) == (True, True)
+        assert (effect.kinds, effect.echo) == (Kinds.MESSAGES, True)
 
     def test_tells_recognised_parameters_back(self) -> None:
         frame = only_frame(Conversation().attach(params={"rewind": "1", "delta": "vcdiff", "agent": "x"}))
@@ -51,7 +52,7 @@ class TestAttached:
     def test_without_subscribing_delivers_nothing(self) -> None:
         effect = only_attach(Conversation().attach(flags=Flag.PUBLISH))
         assert effect.frame["flags"] == Flag.PUBLISH
-        assert not effect.subscribe
+        assert not effect.kinds
 
     def test_gives_every_channel_a_number_of_its_own(self) -> None:
         client = Conversation()

@@ -1,6 +1,7 @@
 """What a session expects of the engine is what the engine says."""
 
 from fanout import _core
+from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 
@@ -8,6 +9,15 @@ from fanout.session.ports import Outcome
 class TestTheEngine:
     def test_numbers_the_outcomes_alike(self) -> None:
         assert list(Outcome) == [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD]
+
+    def test_numbers_the_kinds_alike(self) -> None:
+        assert list(Kinds) == [
+            _core.KIND_MESSAGES,
+            _core.KIND_PRESENCE,
+            _core.KIND_ANNOTATIONS,
+            _core.KIND_META,
+            _core.KIND_OWN_PRESENCE,
+        ]
 
     def test_takes_every_name_that_a_session_takes(self) -> None:
         engine = _core.Engine(io_threads=0, secret=b"sixteen bytes ok")

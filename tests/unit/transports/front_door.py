@@ -41,6 +41,7 @@ class Plan:
     outcome: int = 0
     serial: str = "p0"
     backlog: int = 0
+    has_presence: bool = False
 
 
 @dataclass
@@ -88,9 +89,9 @@ class FakeEngine:
         assert handle in self.connections
 
     def attach(
-        self, handle: int, attachment: int, plan: Any, spelling: str, subscribe: bool, echo: bool, reply: bytes
+        self, handle: int, attachment: int, plan: Any, spelling: str, kinds: int, echo: bool, reply: bytes
     ) -> None:
-        self.calls.append(("attach", attachment, spelling, subscribe, echo))
+        self.calls.append(("attach", attachment, spelling, kinds, echo))
         self.send(handle, reply, 1 if self.connections[handle].wire == 0 else 2)
 
     def detach(self, handle: int, attachment: int, reply: bytes | None) -> None:

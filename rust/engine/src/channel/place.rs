@@ -2,21 +2,49 @@
 
 use std::sync::Arc;
 
-use crate::message::Message;
+use crate::kind::{Kind, Kinds};
+use crate::message::{Field, Message};
 use crate::position::Position;
 
 /// What one receiver is not to be given: it pays with frames of its own.
 #[derive(Debug, Default, Clone)]
 pub struct Filter {
-    /// Already had, by partition, as long as the cursor is below `until`.
+    /// Already had, as long as the cursor is below `until`.
     pub had: Option<Arc<Had>>,
-    /// Its own messages: the connection's id.
-    pub own: Option<Arc<str>>,
+    /// What depends on who it is.
+    pub own: Option<Own>,
 }
 
-/// Offsets below which a resuming client has everything, by partition.
+/// The receiver, where it is given other entries than everybody.
+#[derive(Debug, Clone)]
+pub struct Own {
+    /// The protocol's connectionId.
+    pub connection_id: Arc<str>,
+    /// Whether it is given its own messages.
+    pub echo: bool,
+    /// Whether it is given its own presence, though not that of others.
+    pub presence: bool,
+}
+
+impl Filter {
+    /// Whether the receiver, who is given these kinds, is given this entry.
+    pub(super) fn keeps(&self, kinds: Kinds, entry: &Message) -> bool {
+        let is_own = |own: &Own| entry.field(Field::ConnectionId) == Some(&own.connection_id);
+        let wanted = match (&self.own, entry.kind) {
+            (Some(own), Kind::Message) if !own.echo => kinds.has(Kind::Message) && !is_own(own),
+            (Some(own), Kind::Presence) if own.presence => kinds.has(Kind::Presence) || is_own(own),
+            (_, kind) => kinds.has(kind),
+        };
+        wanted && self.had.as_ref().is_none_or(|had| !had.has(entry))
+    }
+}
+
+/// What a client is not to be given again, or not at all of what was before it came.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Had {
+    /// The kinds that a backlog is made of.
+    pub(super) kinds: Kinds,
+    /// Offsets below which a resuming client has everything, by partition.
     pub(super) next: Box<[i64]>,
     /// The cursor behind the last message that could be among it.
     pub(super) until: u64,
@@ -28,9 +56,10 @@ impl Had {
         cursor >= self.until
     }
 
-    /// Whether this message is among it.
+    /// Whether this entry is among it.
     pub(super) fn has(&self, message: &Message) -> bool {
-        self.next.get(usize::from(message.partition.index)).is_some_and(|&next| message.offset < next)
+        !self.kinds.has(message.kind)
+            || self.next.get(usize::from(message.partition.index)).is_some_and(|&next| message.offset < next)
     }
 }
 

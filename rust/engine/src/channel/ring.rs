@@ -1,4 +1,4 @@
-//! The messages of one channel that memory holds, and what is made of them. Locked by the channel.
+//! The entries of one channel that memory holds, messages most of them, and what is made of them. Locked by the channel.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -7,18 +7,23 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::place::{Filter, Had, Located, Outcome};
-use super::{Context, Frame, Given};
-use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED};
-use crate::message::{Field, Message};
-use crate::partition::Partitions;
+use super::place::{Filter, Had, Located, Outcome, Start};
+use super::{Ask, Context, Frame, Given};
+use crate::kind::{Kind, Kinds};
+use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
+use crate::message::Message;
+use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
 use crate::wire::Wire;
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Ring {
-    pub(super) messages: VecDeque<Message>,
+    pub(super) entries: VecDeque<Message>,
+    /// How many of them are of another kind than messages.
+    pub(super) others: usize,
+    /// One past the number of the newest of presence.
+    pub(super) presence: u64,
     pub(super) base: u64,
     pub(super) bytes: usize,
     pub(super) feeds: SmallVec<[Feed; 1]>,
@@ -27,7 +32,7 @@ pub(super) struct Ring {
     pub(super) born: Option<Box<[i64]>>,
 }
 
-/// One partition that has fed this channel.
+/// One partition that has fed this channel, of those that positions speak of.
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) partition: u16,
@@ -52,11 +57,19 @@ struct Found {
 #[derive(Debug)]
 pub(super) struct Cached {
     pub(super) wire: Wire,
+    pub(super) kinds: Kinds,
     pub(super) spelling: Option<Arc<str>>,
     pub(super) from: u64,
-    /// It ends where it does for lack of room, not of messages.
+    /// It ends where it does whatever comes: for lack of room, or before an entry of another kind.
     pub(super) full: bool,
     pub(super) frame: Frame,
+}
+
+impl Cached {
+    /// Whether it was made for who stands there and asks so.
+    pub(super) fn is_for(&self, wire: Wire, kinds: Kinds, spelling: Option<&Arc<str>>, from: u64) -> bool {
+        self.from == from && self.wire == wire && self.kinds == kinds && self.spelling.as_ref() == spelling
+    }
 }
 
 impl Ring {
@@ -64,7 +77,12 @@ impl Ring {
     pub(super) fn push(&mut self, message: Message) -> usize {
         let cost = message.cost();
         let (partition, next, last) = (message.partition.index, message.offset + 1, self.end());
+        self.others += usize::from(message.kind != Kind::Message);
+        if message.kind == Kind::Presence {
+            self.presence = last + 1;
+        }
         match self.feeds.iter_mut().find(|feed| feed.partition == partition) {
+            _ if !message.partition.has_position => {}
             Some(feed) => {
                 debug_assert!(feed.next < next, "offsets of a partition rise");
                 feed.next = next;
@@ -73,22 +91,23 @@ impl Ring {
             None => self.feeds.push(Feed { partition, next, dropped: 0, last, found: Cell::new(None) }),
         }
         self.bytes += cost;
-        self.messages.push_back(message);
+        self.entries.push_back(message);
         cost
     }
 
     /// Drops the oldest message; returns the bytes freed.
     pub(super) fn pop(&mut self) -> Option<usize> {
-        let message = self.messages.pop_front()?;
+        let message = self.entries.pop_front()?;
         self.base += 1;
+        self.others -= usize::from(message.kind != Kind::Message);
         let cost = message.cost();
         self.bytes -= cost;
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
             feed.dropped = message.offset + 1;
         }
         let mut freed = cost;
-        if self.messages.is_empty() {
-            self.messages.shrink_to_fit();
+        if self.entries.is_empty() {
+            self.entries.shrink_to_fit();
             freed += self.cached_bytes();
             self.frames = Vec::new();
         }
@@ -96,42 +115,93 @@ impl Ring {
     }
 
     pub(super) fn end(&self) -> u64 {
-        self.base + self.messages.len() as u64
+        self.base + self.entries.len() as u64
     }
 
-    pub(super) fn after(&self, position: &Position, partitions: &Partitions) -> Located {
-        let found = |outcome, cursor: u64, had: Option<Arc<Had>>, backlog| Located { outcome, cursor, had, backlog };
+    /// Whether there is presence from this number on.
+    pub(super) fn has_presence_from(&self, from: u64) -> bool {
+        self.presence > from
+    }
+
+    /// How many of the entries are messages.
+    pub(super) fn messages(&self) -> usize {
+        self.entries.len() - self.others
+    }
+
+    /// With the earliest message that both limits admit; of what else stands behind it, nothing.
+    fn rewound(&self, count: usize, since_ms: i64) -> Located {
+        let is_message = |entry: &Message| entry.kind == Kind::Message;
+        let held = self.entries.len();
+        let young = self.entries.iter().position(|entry| is_message(entry) && entry.timestamp >= since_ms);
+        let most = count.min(REWIND_MESSAGES_MAX);
+        let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_message(entry)).take(most).last();
+        let first = young.unwrap_or(held).max(last.map_or(held, |(index, _)| index));
+        let backlog = self.entries.range(first..).filter(|entry| is_message(entry)).count();
+        let had = Had { kinds: Kinds::MESSAGES, next: [].into(), until: self.end() };
+        let had = (backlog < held - first).then(|| Arc::new(had));
+        Located { outcome: Outcome::Fresh, cursor: self.base + first as u64, had, backlog }
+    }
+
+    /// Where `start` is.
+    pub(super) fn find(&self, start: &Start, partitions: &Partitions) -> Located {
+        match start {
+            Start::Live => Located { outcome: Outcome::Fresh, cursor: self.end(), had: None, backlog: 0 },
+            Start::Rewind { count, since_ms } => self.rewound(*count, *since_ms),
+            Start::After(position) => self.after(position, partitions),
+        }
+    }
+
+    fn after(&self, position: &Position, partitions: &Partitions) -> Located {
+        let nowhere = |outcome| Located { outcome, cursor: self.end(), had: None, backlog: 0 };
         let list = partitions.list();
         let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
         if position.entries.is_empty() || !position.entries.iter().all(known) {
-            return found(Outcome::Foreign, self.end(), None, 0);
+            return nowhere(Outcome::Foreign);
         }
         let mut outcome = Outcome::Resumed;
         let mut next = vec![0; list.len()];
-        for (index, partition) in list.iter().enumerate().filter(|(_, partition)| partition.is_current()) {
+        let told = list.iter().enumerate().filter(|(_, partition)| partition.is_current() && partition.has_position);
+        for (index, partition) in told {
             // A partition that the position does not know was added later: all of it is news.
             let offset = position.entry(partition).map_or(0, |entry| entry.offset);
             next[index] = offset;
             if offset > partition.next() {
-                return found(Outcome::Ahead, self.end(), None, 0);
+                return nowhere(Outcome::Ahead);
             }
             if offset < self.floor(index, partition.start) {
                 outcome = Outcome::Gap;
             }
         }
-        let had = Had { next: next.into(), until: self.end() };
-        let first = match &self.feeds[..] {
-            // Fed by one partition, the ring is in offset order.
-            [_] => self.messages.partition_point(|message| had.has(message)),
-            _ => self.messages.iter().position(|message| !had.has(message)).unwrap_or(self.messages.len()),
-        };
-        let rest = self.messages.len() - first;
-        let again = match &self.feeds[..] {
-            [_] => 0,
-            _ => self.messages.iter().skip(first).filter(|message| had.has(message)).count(),
-        };
+        let had = Had { kinds: Kinds::ALL, next: next.into(), until: self.end() };
+        let first = self.first_new(&had);
+        let given = self.entries.range(first..);
+        let (mut again, mut backlog) = (0, given.len());
+        // Fed by one partition, the messages are in offset order: behind the first there is none that it had.
+        if self.feeds.len() > 1 || self.others > 0 {
+            again = given.clone().filter(|entry| had.has(entry)).count();
+            backlog = given.filter(|entry| entry.kind == Kind::Message && !had.has(entry)).count();
+        }
         let had = (again > 0).then(|| Arc::new(had));
-        found(outcome, self.base + first as u64, had, rest - again)
+        Located { outcome, cursor: self.base + first as u64, had, backlog }
+    }
+
+    /// The place of the first entry that positions speak of and that a client who had this did not have. What they do
+    /// not speak of is given from there on, and only from there: of presence it is told the whole in any case.
+    fn first_new(&self, had: &Had) -> usize {
+        match &self.feeds[..] {
+            [_] if self.others == 0 => self.entries.partition_point(|entry| had.has(entry)),
+            [feed] => {
+                // Looked for backwards from the last one: what was missed is to be given anyway.
+                let behind = ((feed.last + 1).saturating_sub(self.base)) as usize;
+                let told =
+                    self.entries.range(..behind).enumerate().rev().filter(|(_, entry)| entry.kind.has_position());
+                told.take_while(|(_, entry)| !had.has(entry)).last().map_or(self.entries.len(), |(index, _)| index)
+            }
+            _ => {
+                let is_new = |entry: &Message| entry.kind.has_position() && !had.has(entry);
+                self.entries.iter().position(is_new).unwrap_or(self.entries.len())
+            }
+        }
     }
 
     /// Everything of this channel in this partition from here on is in the ring.
@@ -145,8 +215,7 @@ impl Ring {
     pub(super) fn cache(&mut self, new: Cached) -> usize {
         let before: usize = self.cached_bytes();
         let len = new.frame.bytes.len();
-        let same = |old: &Cached| old.wire == new.wire && old.from == new.from && old.spelling == new.spelling;
-        self.frames.retain(|old| !same(old));
+        self.frames.retain(|old| !old.is_for(new.wire, new.kinds, new.spelling.as_ref(), new.from));
         if self.frames.len() >= FRAMES_CACHED {
             self.frames.remove(0);
         }
@@ -158,48 +227,43 @@ impl Ring {
         self.frames.iter().map(|cached| cached.frame.bytes.len()).sum()
     }
 
-    pub(super) fn build(
-        &mut self,
-        name: &str,
-        wire: Wire,
-        spelling: Option<&Arc<str>>,
-        from: u64,
-        filter: &Filter,
-        context: &Context<'_>,
-    ) -> (Given, bool) {
-        let Some(start) = from.checked_sub(self.base) else { return (Given::Lost, false) };
+    /// The next frame behind `from`, and whether it ends where it does whatever comes.
+    pub(super) fn build(&mut self, name: &str, ask: &Ask<'_>, filter: &Filter, context: &Context<'_>) -> (Given, bool) {
+        let Some(start) = ask.from.checked_sub(self.base) else { return (Given::Lost, false) };
         let start = start as usize;
-        if start >= self.messages.len() {
+        if start >= self.entries.len() {
             return (Given::Nothing, false);
         }
-        let had = filter.had.as_deref();
-        let keep = |message: &Message| {
-            had.is_none_or(|had| !had.has(message))
-                && filter.own.as_deref().is_none_or(|own| message.field(Field::ConnectionId) != Some(own))
-        };
+        let kept = self.entries.iter().enumerate().skip(start).filter(|(_, entry)| filter.keeps(ask.kinds, entry));
         let (mut parts, mut bytes, mut made) = (SmallVec::<[&[u8]; 64]>::new(), 0, 0);
-        let mut stop = self.messages.len();
-        for (index, message) in self.messages.iter().enumerate().skip(start).filter(|(_, message)| keep(message)) {
-            let (part, new) = message.encoded(wire);
+        let mut kind = Kind::Message;
+        let mut stop = self.entries.len();
+        for (index, entry) in kept {
+            if parts.is_empty() {
+                kind = entry.kind;
+            } else if entry.kind != kind || parts.len() == FRAME_MESSAGES {
+                stop = index;
+                break;
+            }
+            let (part, new) = entry.encoded(ask.wire);
             made += new;
             bytes += part.len();
-            if !parts.is_empty() && (bytes > FRAME_BYTES || parts.len() == FRAME_MESSAGES) {
+            if !parts.is_empty() && bytes > FRAME_BYTES {
                 stop = index;
                 break;
             }
             parts.push(part);
         }
-        let full = stop < self.messages.len();
+        let full = stop < self.entries.len();
         let to = self.base + stop as u64;
-        let serial = self.print(name, context.key, context.partitions, to, had);
-        let messages = parts.len();
-        let given = if messages == 0 {
+        let given = if parts.is_empty() {
             Given::Skipped(to)
         } else {
+            let serial = self.print(name, context.key, context.partitions, to, filter.had.as_deref());
             context.stats.frames.add(1);
-            context.stats.frame_messages.add(messages as u64);
-            let bytes = wire.frame(spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: messages as u32 })
+            context.stats.frame_messages.add(parts.len() as u64);
+            let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
+            Given::Frame(Frame { bytes, to, messages: parts.len() as u32 })
         };
         self.bytes += made;
         context.memory.fetch_add(made, Ordering::Relaxed);
@@ -216,7 +280,7 @@ impl Ring {
             return Some(found.offset);
         }
         let begin = (to - self.base) as usize;
-        let mut waiting = self.messages.range(begin..).zip(to..);
+        let mut waiting = self.entries.range(begin..).zip(to..);
         let (message, number) = waiting.find(|(message, _)| message.partition.index == feed.partition)?;
         feed.found.set(Some(Found { from: to, number, offset: message.offset }));
         Some(message.offset)
@@ -231,11 +295,12 @@ impl Ring {
             next[index] = self.first_waiting(feed, to).unwrap_or_else(|| feed.next.max(next[index]));
         }
         let had = had.filter(|had| !had.is_past(to));
-        let entries = list.iter().zip(next).enumerate().filter(|(_, (partition, _))| partition.is_current());
+        let told = |partition: &Partition| partition.is_current() && partition.has_position;
+        let entries = list.iter().zip(next).enumerate().filter(|(_, (partition, _))| told(partition));
         let entries = entries.map(|(index, (partition, next))| Entry {
             tag: partition.tag,
             partition: partition.number,
-            offset: next.max(had.map_or(0, |had| had.next[index])),
+            offset: next.max(had.and_then(|had| had.next.get(index)).copied().unwrap_or(0)),
             epoch: partition.epoch(),
         });
         position::print(key, name, entries)

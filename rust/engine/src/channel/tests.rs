@@ -2,8 +2,9 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use crate::channel::{Filter, Given, Outcome, Start};
+use crate::channel::{Ask, Filter, Given, Outcome, Own, Start};
 use crate::hub::{Hub, Routing, Settings};
+use crate::kind::Kinds;
 use crate::record::Record;
 use crate::route::Rules;
 use crate::wire::Wire;
@@ -29,6 +30,10 @@ fn put(hub: &Hub, partition: i32, offset: i64, value: &[u8]) {
     hub.ingest([(record, Routing::Rules)].into_iter(), 0);
 }
 
+fn ask(wire: Wire, from: u64) -> Ask<'static> {
+    Ask { wire, kinds: Kinds::ALL, spelling: None, from }
+}
+
 /// The ids in a frame, and the position behind it.
 fn read(bytes: &[u8]) -> (Vec<String>, String) {
     let start = bytes.windows(2).position(|pair| pair == b"{\"").unwrap();
@@ -44,7 +49,7 @@ fn resume(hub: &Hub, serial: Option<&str>) -> (Outcome, Vec<(Vec<String>, String
     let mut cursor = plan.located.cursor;
     let mut frames = Vec::new();
     loop {
-        match plan.channel.filtered_frame(Wire::Json, None, cursor, &filter, &hub.context()) {
+        match plan.channel.filtered_frame(&ask(Wire::Json, cursor), &filter, &hub.context()) {
             Given::Frame(frame) => {
                 frames.push(read(&frame.bytes));
                 cursor = frame.to;
@@ -61,7 +66,7 @@ fn who_stands_at_one_place_shares_one_frame() {
     let hub = node(1);
     put(&hub, 0, 0, b"x");
     let channel = hub.channel("c", 0);
-    let frame = || match channel.frame(Wire::Json, None, 0, &hub.context()) {
+    let frame = || match channel.frame(&ask(Wire::Json, 0), &hub.context()) {
         Given::Frame(frame) => frame,
         other => panic!("{other:?}"),
     };
@@ -81,7 +86,7 @@ fn frames_are_bounded_and_a_giant_message_has_one_of_its_own() {
     let channel = hub.channel("c", 0);
     let mut cursor = 0;
     let mut counts = Vec::new();
-    while let Given::Frame(frame) = channel.frame(Wire::Msgpack, None, cursor, &hub.context()) {
+    while let Given::Frame(frame) = channel.frame(&ask(Wire::Msgpack, cursor), &hub.context()) {
         counts.push(frame.messages);
         cursor = frame.to;
     }
@@ -108,12 +113,14 @@ fn own_messages_are_left_out_for_their_publisher_alone() {
     hub.ingest([(record, Routing::Rules)].into_iter(), 0);
     let channel = hub.channel("c", 0);
     let given = |own: &str| {
-        let filter = Filter { had: None, own: Some(own.into()) };
-        channel.filtered_frame(Wire::Json, None, 0, &filter, &hub.context())
+        let filter = Filter { had: None, own: Some(Own { connection_id: own.into(), echo: false, presence: false }) };
+        channel.filtered_frame(&ask(Wire::Json, 0), &filter, &hub.context())
     };
     assert!(matches!(given("me"), Given::Skipped(1)));
     assert!(matches!(given("you"), Given::Frame(_)));
 }
+
+mod kinds;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -1,6 +1,7 @@
 //! Pages of what memory holds of a channel.
 
 use super::Hub;
+use crate::kind::Kind;
 use crate::limits::HISTORY_PAGE_MAX;
 use crate::message::Message;
 use crate::partition::Partition;
@@ -46,7 +47,7 @@ impl Hub {
         let Some(channel) = self.channels.read().get(name).cloned() else {
             return Some(Page { messages: Vec::new(), cursor: None });
         };
-        let mut held = channel.messages();
+        let mut held = channel.entries(Kind::Message);
         if !query.forwards {
             held.reverse();
         }

@@ -1,5 +1,8 @@
 use super::*;
+use crate::channel::Ask;
+use crate::kind::{Kind, Kinds};
 use crate::record::Header;
+use crate::wire::Wire;
 
 const HISTORY_MS: i64 = 1000;
 
@@ -31,7 +34,7 @@ fn put(hub: &Hub, partition: i32, offset: i64, key: &str, now: i64) {
 }
 
 fn offsets(hub: &Hub, channel: &str) -> Vec<i64> {
-    hub.channel(channel, 0).messages().iter().map(|message| message.offset).collect()
+    hub.channel(channel, 0).entries(Kind::Message).iter().map(|message| message.offset).collect()
 }
 
 fn counter(hub: &Hub, name: &str) -> u64 {
@@ -131,8 +134,9 @@ fn memory_is_counted_back_to_nothing() {
     }
     let channel = hub.channel("c", 0);
     for from in [0, 10, 20, 30, 40, 5, 15] {
-        channel.frame(crate::wire::Wire::Json, None, from, &hub.context());
-        channel.frame(crate::wire::Wire::Msgpack, None, from, &hub.context());
+        for wire in [Wire::Json, Wire::Msgpack] {
+            channel.frame(&Ask { wire, kinds: Kinds::ALL, spelling: None, from }, &hub.context());
+        }
     }
     drop(channel);
     hub.sweep(HISTORY_MS + 1);

@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use super::Handle;
 use crate::channel::Filter;
+use crate::kind::Kinds;
 use crate::outbox::Outbox;
 use crate::wire::Wire;
 
@@ -58,6 +59,8 @@ pub(super) struct Cursor {
     pub(super) group: u32,
     /// Which member of the group it is.
     pub(super) index: u32,
+    /// What it is given.
+    pub(super) kinds: Kinds,
 }
 
 /// The cursor of an attachment that the ring has passed, or that never wanted messages: behind everything there will be.

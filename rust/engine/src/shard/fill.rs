@@ -6,39 +6,57 @@ use smallvec::SmallVec;
 use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
 use super::{Event, Tally};
-use crate::channel::{Channel, Context, Frame, Given};
+use crate::channel::{Ask, Channel, Context, Frame, Given};
+use crate::kind::Kinds;
 use crate::limits::{FRAMES_MEMO, OUTBOX_FRAMES_BYTES};
 use crate::outbox::Outbox;
 use crate::wire::Wire;
 
+/// What was given to one cursor, for others at its place.
+#[derive(Debug)]
+struct Remembered {
+    channel: u64,
+    from: u64,
+    wire: Wire,
+    kinds: Kinds,
+    /// None if nothing up to `to` was for it.
+    frame: Option<Frame>,
+    to: u64,
+}
+
 /// The frames given last, so that ten thousand cursors at one place lock their channel once.
 #[derive(Debug, Default)]
 pub(super) struct Memo {
-    frames: SmallVec<[(u64, Wire, u64, Frame); FRAMES_MEMO]>,
+    given: SmallVec<[Remembered; FRAMES_MEMO]>,
     oldest: usize,
 }
 
 impl Memo {
     /// There are news, or nobody is left to share with.
     pub(super) fn forget(&mut self) {
-        self.frames.clear();
+        self.given.clear();
         self.oldest = 0;
     }
 
-    fn frame(&mut self, wire: Wire, from: u64, channel: &Channel, context: &Context<'_>) -> Given {
-        let same = |&&(id, other, at, _): &&(u64, Wire, u64, Frame)| id == channel.id && other == wire && at == from;
-        if let Some((.., frame)) = self.frames.iter().find(same) {
-            return Given::Frame(frame.clone());
+    fn frame(&mut self, ask: &Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
+        let Ask { wire, kinds, from, .. } = *ask;
+        let same =
+            |old: &&Remembered| old.channel == channel.id && old.from == from && old.wire == wire && old.kinds == kinds;
+        if let Some(found) = self.given.iter().find(same) {
+            return found.frame.clone().map_or(Given::Skipped(found.to), Given::Frame);
         }
-        let given = channel.frame(wire, None, from, context);
-        if let Given::Frame(frame) = &given {
-            let new = (channel.id, wire, from, frame.clone());
-            if self.frames.len() < FRAMES_MEMO {
-                self.frames.push(new);
-            } else {
-                self.frames[self.oldest] = new;
-                self.oldest = (self.oldest + 1) % FRAMES_MEMO;
-            }
+        let given = channel.frame(ask, context);
+        let (frame, to) = match &given {
+            Given::Frame(frame) => (Some(frame.clone()), frame.to),
+            Given::Skipped(to) => (None, *to),
+            Given::Nothing | Given::Lost => return given,
+        };
+        let new = Remembered { channel: channel.id, from, wire, kinds, frame, to };
+        if self.given.len() < FRAMES_MEMO {
+            self.given.push(new);
+        } else {
+            self.given[self.oldest] = new;
+            self.oldest = (self.oldest + 1) % FRAMES_MEMO;
         }
         given
     }
@@ -82,9 +100,10 @@ fn give(
     tally: &mut Tally,
 ) {
     cursor.shed();
+    let ask = Ask { wire, kinds: cursor.kinds, spelling: None, from: cursor.at };
     let given = match &cursor.special {
-        None => memo.frame(wire, cursor.at, channel, context),
-        Some(special) => special.frame(wire, cursor.at, channel, context),
+        None => memo.frame(&ask, channel, context),
+        Some(special) => special.frame(ask, channel, context),
     };
     match given {
         Given::Frame(frame) => {
@@ -102,10 +121,11 @@ fn give(
 }
 
 impl Special {
-    fn frame(&self, wire: Wire, from: u64, channel: &Channel, context: &Context<'_>) -> Given {
+    fn frame(&self, ask: Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
+        let ask = Ask { spelling: self.spelling.as_ref(), ..ask };
         if self.filter.had.is_none() && self.filter.own.is_none() {
-            return channel.frame(wire, self.spelling.as_ref(), from, context);
+            return channel.frame(&ask, context);
         }
-        channel.filtered_frame(wire, self.spelling.as_ref(), from, &self.filter, context)
+        channel.filtered_frame(&ask, &self.filter, context)
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::hub::Plan;
+use crate::kind::Kinds;
 use crate::wire::Wire;
 
 /// A connection, as the outside names it: slot and generation, so that a late word about a gone one hits nobody else.
@@ -71,8 +72,8 @@ pub struct NewAttachment {
     pub plan: Plan,
     /// How the client spells the channel, if not by its name.
     pub spelling: Option<Arc<str>>,
-    /// Whether it is to be given messages.
-    pub subscribe: bool,
+    /// What it is to be given.
+    pub kinds: Kinds,
     /// Whether its own connection's messages are among them.
     pub echo: bool,
 }

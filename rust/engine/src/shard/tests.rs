@@ -47,13 +47,13 @@ impl World {
     }
 
     fn attach(&mut self, handle: Handle, number: u32, channel: &str) {
-        self.attach_as(handle, number, channel, channel, true, true);
+        self.attach_as(handle, number, channel, channel, Kinds::ALL, true);
     }
 
-    fn attach_as(&mut self, handle: Handle, number: u32, channel: &str, spelling: &str, subscribe: bool, echo: bool) {
+    fn attach_as(&mut self, handle: Handle, number: u32, channel: &str, spelling: &str, kinds: Kinds, echo: bool) {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let spelling = (spelling != channel).then(|| spelling.into());
-        let new = NewAttachment { number, plan, spelling, subscribe, echo };
+        let new = NewAttachment { number, plan, spelling, kinds, echo };
         self.shard.attach(handle, new, b"<attached>"[..].into());
     }
 
@@ -160,7 +160,7 @@ fn only_attached_channels_are_given_each_under_its_spelling() {
     let mut world = World::new();
     let (one, two) = (world.connect(0), world.connect(1));
     world.attach(one, 1, "a");
-    world.attach_as(two, 1, "a", "[?rewind=1]a", true, true);
+    world.attach_as(two, 1, "a", "[?rewind=1]a", Kinds::MESSAGES, true);
     world.attach(two, 2, "b");
     world.publish("a", "A");
     world.publish("b", "B");
@@ -358,14 +358,33 @@ fn a_late_word_about_a_gone_connection_hits_nobody() {
 fn who_asked_for_no_echo_or_no_messages_gets_none() {
     let mut world = World::new();
     let (mine, deaf) = (world.connect(0), world.connect(1));
-    world.attach_as(mine, 1, "c", "c", true, false);
-    world.attach_as(deaf, 1, "c", "c", false, true);
+    world.attach_as(mine, 1, "c", "c", Kinds::MESSAGES, false);
+    world.attach_as(deaf, 1, "c", "c", Kinds::NONE, true);
     world.publish_from("c", "own", "conn0");
     world.publish_from("c", "other", "conn1");
     world.turn();
     assert_eq!(world.values(mine), ["other"]);
     assert!(world.values(deaf).is_empty());
     assert_eq!(world.hub.occupancy("c").unwrap().0, 2);
+}
+
+#[test]
+fn everybody_is_given_the_kinds_that_were_asked_for() {
+    let mut world = World::new();
+    let handles = [0, 1, 2, 3].map(|slot| world.connect(slot));
+    for (handle, kinds) in handles.into_iter().zip([Kinds::MESSAGES, Kinds::PRESENCE, Kinds::PRESENCE, Kinds::ALL]) {
+        world.attach_as(handle, 1, "c", "c", kinds, true);
+    }
+    for value in ["first", "second"] {
+        world.publish("c", value);
+        world.turn();
+    }
+    let both = ["first", "second"];
+    assert_eq!(handles.map(|handle| world.values(handle).len()), [2, 0, 0, 2]);
+    assert_eq!(
+        (world.values(handles[0]), world.values(handles[3])),
+        (both.map(String::from).into(), both.map(String::from).into())
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The `json` wire.
 //!
 //! ```text
-//! frame    {"action":15,"channel":C,"channelSerial":S,"messages":[M,M…]}
+//! frame    {"action":15,"channel":C,"channelSerial":S,"messages":[M,M…]}    presence: 14, annotations: 21
 //! message  {"id":…,"timestamp":…,"serial":…,"name"?,"data"?,"encoding"?,"clientId"?,"connectionId"?,"extras"?}
 //! ```
 //!
@@ -10,7 +10,6 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::MESSAGE;
 use crate::message::{Data, Field, Message};
 
 /// What a message has beside its content, roughly: more makes the buffer grow once.
@@ -24,14 +23,16 @@ pub(super) const BETWEEN: &[u8] = b",";
 pub(super) const END: &[u8] = b"]}";
 
 /// What is before the messages of a frame.
-pub(super) fn head(out: &mut Vec<u8>, channel: &str, serial: &str) {
+pub(super) fn head(out: &mut Vec<u8>, action: u8, channel: &str, serial: &str, items: &str) {
     out.extend_from_slice(b"{\"action\":");
-    integer(out, i64::from(MESSAGE));
+    integer(out, i64::from(action));
     out.extend_from_slice(b",\"channel\":");
     text(out, channel);
     out.extend_from_slice(b",\"channelSerial\":");
     text(out, serial);
-    out.extend_from_slice(b",\"messages\":[");
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(items.as_bytes());
+    out.extend_from_slice(b"\":[");
 }
 
 pub(super) fn message(message: &Message) -> Vec<u8> {

@@ -9,10 +9,17 @@ pub mod websocket;
 
 use std::sync::Arc;
 
+use crate::kind::Kind;
 use crate::message::Message;
 
-/// The action number of a frame of messages (Ably protocol).
-const MESSAGE: u8 = 15;
+/// How a frame of one kind of entries begins: its action number, and the name of its items (Ably protocol).
+fn named(kind: Kind) -> (u8, &'static str) {
+    match kind {
+        Kind::Presence => (14, "presence"),
+        Kind::Message | Kind::Meta => (15, "messages"),
+        Kind::Annotation => (21, "annotations"),
+    }
+}
 
 /// One encoding for one kind of client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,16 +39,18 @@ impl Wire {
         }
     }
 
-    /// A whole frame, WebSocket header included, of at least one message. `channel` is spelled as the client spells it.
-    pub fn frame(self, channel: &str, serial: &str, messages: &[&[u8]]) -> Arc<[u8]> {
+    /// A whole frame, WebSocket header included, of at least one entry, all of this kind. `channel` is spelled as the
+    /// client spells it.
+    pub fn frame(self, kind: Kind, channel: &str, serial: &str, messages: &[&[u8]]) -> Arc<[u8]> {
+        let (action, items) = named(kind);
         let mut head = Vec::with_capacity(channel.len() + serial.len() + 96);
         let (between, end) = match self {
             Self::Json => {
-                json::head(&mut head, channel, serial);
+                json::head(&mut head, action, channel, serial, items);
                 (json::BETWEEN, json::END)
             }
             Self::Msgpack => {
-                msgpack::head(&mut head, channel, serial, messages.len());
+                msgpack::head(&mut head, action, channel, serial, (items, messages.len()));
                 (&[][..], &[][..])
             }
         };

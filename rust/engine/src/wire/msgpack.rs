@@ -1,23 +1,22 @@
 //! The `msgpack` wire: the same maps as the `json` wire's, with text keys, integers for times, and `bin` for binary
 //! data, which therefore needs no further encoding. (`MessagePack` specification, formats of 2013.)
 
-use super::MESSAGE;
 use crate::message::{Data, Field, Message};
 
 /// What a message has beside its content, roughly: more makes the buffer grow once.
 const ENVELOPE_BYTES: usize = 192;
 
 /// What is before the messages of a frame.
-pub(super) fn head(out: &mut Vec<u8>, channel: &str, serial: &str, messages: usize) {
+pub(super) fn head(out: &mut Vec<u8>, action: u8, channel: &str, serial: &str, (items, count): (&str, usize)) {
     map(out, 4);
     text(out, "action");
-    out.push(MESSAGE);
+    out.push(action);
     text(out, "channel");
     text(out, channel);
     text(out, "channelSerial");
     text(out, serial);
-    text(out, "messages");
-    array(out, messages);
+    text(out, items);
+    array(out, count);
 }
 
 pub(super) fn message(message: &Message) -> Vec<u8> {

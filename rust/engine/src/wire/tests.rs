@@ -1,5 +1,5 @@
 use super::*;
-use crate::message::{Fields, Kind};
+use crate::message::{Fields, Form};
 use crate::partition::{Partition, Partitions};
 use std::sync::Arc;
 
@@ -7,15 +7,17 @@ fn partition() -> Arc<Partition> {
     Partitions::default().assign("orders", [1; 16], 2, 0).unwrap()
 }
 
+const CREATED: (Kind, u8) = (Kind::Message, 0);
+
 const FIELDS: Fields<'static> =
     [Some("c:0:0"), Some("a \"name\""), Some("utf-8/cipher"), Some("bob"), Some("c"), Some(r#"{"headers":{"x":1}}"#)];
 
-fn published(kind: Kind, data: &[u8]) -> Message {
-    Message::new(partition(), (9, 1_700_000_000_000), kind, data, Some(&FIELDS))
+fn published(form: Form, data: &[u8]) -> Message {
+    Message::new(partition(), (9, 1_700_000_000_000), CREATED, form, data, Some(&FIELDS))
 }
 
 fn plain(data: &[u8]) -> Message {
-    Message::new(partition(), (9, 5), Kind::Plain, data, None)
+    Message::new(partition(), (9, 5), CREATED, Form::Plain, data, None)
 }
 
 fn json(message: &Message) -> serde_json::Value {
@@ -33,7 +35,7 @@ fn a_plain_record_is_told_by_its_place() {
 
 #[test]
 fn a_published_message_keeps_what_its_publisher_said() {
-    let message = json(&published(Kind::Text, "hi\n\u{1F600}".as_bytes()));
+    let message = json(&published(Form::Text, "hi\n\u{1F600}".as_bytes()));
     assert_eq!(message["id"], "c:0:0");
     assert_eq!(message["name"], "a \"name\"");
     assert_eq!(message["data"], "hi\n\u{1F600}");
@@ -43,7 +45,7 @@ fn a_published_message_keeps_what_its_publisher_said() {
 
 #[test]
 fn binary_is_base64_on_json_only() {
-    let message = published(Kind::Binary, b"\x00\xFF");
+    let message = published(Form::Binary, b"\x00\xFF");
     assert_eq!(json(&message)["data"], "AP8=");
     assert_eq!(json(&message)["encoding"], "utf-8/cipher/base64");
     let packed = message.encoded(Wire::Msgpack).0;
@@ -52,7 +54,7 @@ fn binary_is_base64_on_json_only() {
 
 #[test]
 fn msgpack_counts_its_fields() {
-    let bytes = Message::new(partition(), (9, 5), Kind::None, b"", None).encoded(Wire::Msgpack).0.to_vec();
+    let bytes = Message::new(partition(), (9, 5), CREATED, Form::None, b"", None).encoded(Wire::Msgpack).0.to_vec();
     assert_eq!(bytes, b"\x83\xA2id\xAAorders:2:9\xA9timestamp\x05\xA6serial\xB90000000000000009-2-orders");
 }
 
@@ -60,7 +62,7 @@ fn msgpack_counts_its_fields() {
 fn a_frame_is_one_websocket_message_of_any_length() {
     for size in [0, 10, 200, 70_000] {
         let message = plain("x".repeat(size).as_bytes());
-        let frame = Wire::Json.frame("c", "s", &[message.encoded(Wire::Json).0]);
+        let frame = Wire::Json.frame(Kind::Message, "c", "s", &[message.encoded(Wire::Json).0]);
         assert_eq!(frame[0], 0x81);
         let (length, header) = match frame[1] {
             126 => (usize::from(u16::from_be_bytes([frame[2], frame[3]])), 4),
@@ -76,7 +78,7 @@ fn a_frame_is_one_websocket_message_of_any_length() {
 
 #[test]
 fn an_encoding_is_made_once() {
-    let message = published(Kind::None, b"");
+    let message = published(Form::None, b"");
     let made = message.encoded(Wire::Json).1;
     assert!(made >= message.encoded(Wire::Json).0.len());
     assert_eq!(message.encoded(Wire::Json).1, 0);
