@@ -19,6 +19,10 @@ class Namespaces:
         """From now on, messages of this namespace can be changed and annotated."""
         self._mutable.add(namespace)
 
+    def remove_mutable(self, namespace: str) -> None:
+        """Takes that back; nothing happens if it was not so."""
+        self._mutable.discard(namespace)
+
     def mutable(self, channel: str) -> bool:
         """Whether messages of this channel can be changed and annotated."""
         return channel.partition(":")[0] in self._mutable

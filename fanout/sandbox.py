@@ -2,19 +2,21 @@
 
 An app has keys, and a realm of its own (`fanout.auth.realms`): two apps never see each other's channels. Apps live in
 the memory of the node; a restart forgets them, and their channels with them, though their messages stay in the log.
-What is asked for beyond keys (namespaces, channels, limits) is given back as it came.
+Of what is asked for beyond keys, namespaces with `mutableMessages` get what they say; the rest, such as limits, is
+ignored: all channels keep their messages.
 """
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from fanout.auth.capabilities import canonical, parse_capability
 from fanout.auth.keys import Key, Keys
-from fanout.auth.realms import new_app_id
+from fanout.auth.realms import new_app_id, realm_of
 from fanout.errors import ClientError, error
+from fanout.namespaces import Namespaces
 
 __all__ = ["APPS_MAX", "KEYS_MAX", "NAMESPACES_MAX", "Sandbox"]
 
@@ -35,18 +37,31 @@ class _Key(msgspec.Struct, rename="camel"):
     revocable_tokens: bool = False
 
 
+class _Namespace(msgspec.Struct, rename="camel"):
+    id: str
+    persisted: bool = False
+    push_enabled: bool = False
+    mutable_messages: bool = False
+
+
 class _App(msgspec.Struct):
     keys: list[_Key] = []
-    namespaces: list[dict[str, Any]] = []
+    namespaces: list[_Namespace] = []
+
+
+class _Made(NamedTuple):
+    keys: Sequence[str]
+    mutable: Sequence[str]
 
 
 class Sandbox:
     """The provisioned apps of one node. Belongs to the event loop."""
 
-    def __init__(self, keys: Keys) -> None:
-        """`keys` is the node's table, which grows and shrinks with the apps."""
+    def __init__(self, keys: Keys, namespaces: Namespaces) -> None:
+        """The node's tables, which grow and shrink with the apps."""
         self._keys = keys
-        self._apps: dict[str, Sequence[str]] = {}
+        self._namespaces = namespaces
+        self._apps: dict[str, _Made] = {}
 
     def __contains__(self, app: str) -> bool:
         return app in self._apps
@@ -72,20 +87,28 @@ class Sandbox:
         ]
         for key in keys:
             self._keys.add(key)
-        self._apps[app_id] = [key.name for key in keys]
+        mutable = [f"{realm_of(app_id)}{namespace.id}" for namespace in app.namespaces if namespace.mutable_messages]
+        for namespace in mutable:
+            self._namespaces.add_mutable(namespace)
+        self._apps[app_id] = _Made([key.name for key in keys], mutable)
         return {
             "id": app_id,
             "appId": app_id,
             "accountId": "sandbox",
             "status": "enabled",
             "keys": [_shown(key) for key in keys],
-            "namespaces": app.namespaces,
+            "namespaces": msgspec.to_builtins(app.namespaces),
         }
 
     def remove(self, app: str) -> None:
         """Forgets an app, if there is one of that id: its keys open nothing any more."""
-        for name in self._apps.pop(app, ()):
+        made = self._apps.pop(app, None)
+        if made is None:
+            return
+        for name in made.keys:
             self._keys.remove(name)
+        for namespace in made.mutable:
+            self._namespaces.remove_mutable(namespace)
 
 
 def _rights(capability: str | Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:

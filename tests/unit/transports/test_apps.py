@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from fanout.auth.keys import Key, Keys
+from fanout.namespaces import Namespaces
 from fanout.sandbox import Sandbox
 from fanout.session.limits import Limits
 from fanout.stats import Stats
@@ -30,7 +31,7 @@ class Node:
             clock=lambda: 1_000,
             limits=Limits(),
         )
-        self.router = Router(rest(api, apps(api, Sandbox(keys), "127.0.0.1", lambda: 4_711)))
+        self.router = Router(rest(api, apps(api, Sandbox(keys, Namespaces()), "127.0.0.1", lambda: 4_711)))
 
     async def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Response:
         headers = {"authorization": "Basic " + base64.b64encode(key.encode()).decode()} if key else {}
