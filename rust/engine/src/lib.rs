@@ -14,6 +14,8 @@
 
 pub mod channel;
 pub mod dedup;
+pub mod delta;
+pub mod filter;
 pub mod hub;
 pub mod kind;
 pub mod limits;

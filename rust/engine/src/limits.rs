@@ -110,6 +110,15 @@ pub const SUMMARY_BYTES_MAX: usize = 64 << 10;
 /// Clients that a summary shows for each name.
 pub const SUMMARY_CLIENTS_SHOWN: usize = 100;
 
+/// Longest payload that is compared with another for a delta: a quarter of a millisecond's work.
+pub const DELTA_PAYLOAD_MAX: usize = 64 << 10;
+
+/// Longest filter expression: a channel's name, of which it is a part, has room for no longer one.
+pub const FILTER_BYTES_MAX: usize = 768;
+
+/// Brackets, negations and references in a filter, for which its parser goes one call deeper each.
+pub const FILTER_NESTING_MAX: usize = 32;
+
 /// Longest printed position that is looked at: a few hundred partitions' worth.
 pub const POSITION_TEXT_MAX: usize = 64 << 10;
 
