@@ -20,6 +20,9 @@ from benchmarks.conftest import FULL, Record
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.keys import Key, Keys
+from fanout.auth.known import KnownCredentials
+from fanout.auth.revoked import Revoked
+from fanout.auth.tokens import Tokens
 from fanout.errors import ErrorInfo
 from fanout.publish import Publisher
 from fanout.session.effects import Attach, Effect, Publish, Reply
@@ -73,7 +76,8 @@ class Node:
         self.engine.rules([("bench", "{key}")])
         self.engine.partition("bench", bytes(16), 0, 0)
         self.settings = SessionSettings()
-        self.keys = Keys([Key.parse('bench.key:secret={"*":["publish","subscribe","history"]}')])
+        keys = Keys([Key.parse('bench.key:secret={"*":["publish","subscribe","history"]}')])
+        self.authenticator = KnownCredentials(keys, Tokens(SECRET), Revoked())
         self.table = ConnectionTable(ttl_ms=120_000, now=lambda: NOW_MS, limits=self.settings.limits)
         self.connection_keys = ConnectionKeys(SECRET)
         self.source = ConfirmingSource()
@@ -82,7 +86,7 @@ class Node:
     def open(self, query: Mapping[str, str]) -> Session:
         return open_session(
             query,
-            keys=self.keys,
+            authenticator=self.authenticator,
             table=self.table,
             connection_keys=self.connection_keys,
             channels=self.engine,

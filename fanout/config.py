@@ -71,9 +71,12 @@ class Config:
     """appId.keyId:secret[=CAPABILITY], an API key; CAPABILITY is JSON like {"chat:*":["subscribe"]}, everything unless
     given. Repeatable. Without it one is made and kept in the data directory."""
 
+    revocable: tuple[str, ...] = ()
+    """appId.keyId, a key whose tokens can be revoked before their time; they live for an hour at most. Repeatable."""
+
     secret: str | None = field(default=None, repr=False)
-    """Secret that seals positions and connection keys; nodes of one log need the same. At least 16 bytes. Without it
-    one is made and kept in the data directory."""
+    """Secret that seals positions, connection keys and tokens; nodes of one log need the same. At least 16 bytes.
+    Without it one is made and kept in the data directory."""
 
     data: Path = Path("fanout-data")
     """Directory of the embedded log and of what was generated: the key and the secret."""

@@ -9,24 +9,32 @@ import logging
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import orjson
 
+from fanout.auth.credentials import Presented
 from fanout.auth.keys import Key, Keys, generate_key
+from fanout.auth.revoked import Revoked
+from fanout.auth.tokens import Tokens
 from fanout.config import Config
 from fanout.errors import ClientError, ConfigError, error
+from fanout.session.ports import Authenticator
 from fanout.types import Identity
 
-__all__ = ["Access", "Authorize", "Credentials", "grant_access", "load_or_create"]
+__all__ = ["Access", "Authorize", "Credentials", "configured_keys", "grant_access", "load_or_create"]
 
 log = logging.getLogger(__name__)
 
 Authorize = Callable[[str, str | None], Identity | None]
-"""A program's own rule: who presents this credential, asking for this client id or none; None to refuse."""
+"""A program's own rule: who presents this credential, key or token, asking for this client id or none; None to refuse.
+
+An identity that expires is treated like a token: its client is asked for another credential before, and sent away at
+that time.
+"""
 
 FILE = "credentials.json"
 
@@ -40,9 +48,15 @@ class Credentials:
 
 
 class Access(NamedTuple):
-    """Who is let in. `key` is one that clients can use, if any; `made` says that nobody configured it."""
+    """Who is let in. `key` is one that clients can use, if any; `made` says that nobody configured it.
 
+    `keys` can be added to and taken from while the node runs, and is empty where a program has its own rule.
+    """
+
+    authenticator: Authenticator
     keys: Keys
+    tokens: Tokens
+    revoked: Revoked
     secret: bytes
     key: str | None
     made: bool
@@ -58,29 +72,50 @@ def grant_access(config: Config, authorize: Authorize | None) -> Access:
         kept = load_or_create(config.data)
         secret, made_key = secret or kept.secret, kept.key
     if authorize is not None:
-        return Access(_Rule(authorize), secret.encode(), None, made=False)
+        return _access(Keys(), secret, None)._replace(authenticator=_Rule(authorize))
     if not config.key and made_key is not None:
-        return Access(Keys([Key.parse(made_key)]), secret.encode(), made_key, made=True)
+        return _access(configured_keys((made_key,), config.revocable), secret, made_key)._replace(made=True)
     name, _, rest = config.key[0].partition(":")
     usable = f"{name}:{rest.partition('=')[0]}"  # without its capability
-    return Access(Keys(map(Key.parse, config.key)), secret.encode(), usable, made=False)
+    return _access(configured_keys(config.key, config.revocable), secret, usable)
 
 
-class _Rule(Keys):
-    """The program's own rule in the place of a table of keys.
+def configured_keys(texts: Iterable[str], revocable: Collection[str]) -> Keys:
+    """The table of the keys that `texts` spell, those named in `revocable` with tokens that can be revoked.
+
+    Raises ConfigError for what is none, and for a name in `revocable` that is no key's.
+    """
+    keys = Keys()
+    for key in map(Key.parse, texts):
+        keys.add(replace(key, revocable_tokens=key.name in revocable))
+    for name in revocable:
+        if keys.find(name) is None:
+            raise ConfigError(f"revocable: '{name}' is no key's name; give the part of a key before the colon")
+    return keys
+
+
+def _access(keys: Keys, secret: str, key: str | None) -> Access:
+    from fanout.auth.known import KnownCredentials  # takes 50 ms, for what only a running node needs
+
+    tokens, revoked = Tokens(secret.encode()), Revoked()
+    return Access(KnownCredentials(keys, tokens, revoked), keys, tokens, revoked, secret.encode(), key, made=False)
+
+
+class _Rule:
+    """The program's own rule in the place of keys and tokens.
 
     A client for which the rule raises, or answers something other than an identity or None, is refused with 50000: the
     mistake is not the client's. Each kind of exception is logged once, so that clients cannot fill the disk.
     """
 
     def __init__(self, authorize: Authorize) -> None:
-        super().__init__(())
         self._authorize = authorize
         self._told: set[type[Exception]] = set()
 
-    def authenticate(self, key: str, client_id: str | None = None) -> Identity:
+    def identify(self, shown: Presented, now_ms: int) -> Identity:
+        """See `fanout.session.ports.Authenticator`."""
         try:
-            identity = self._authorize(key, client_id)
+            identity = self._authorize(shown.text, shown.client_id)
             if not isinstance(identity, Identity | None):
                 raise TypeError(f"authorize returns an Identity or None, not {type(identity).__name__}")
         except Exception as problem:
@@ -90,6 +125,8 @@ class _Rule(Keys):
             raise ClientError(error(50000)) from problem
         if identity is None:
             raise ClientError(error(40101))
+        if identity.expires is not None and identity.expires <= now_ms:
+            raise ClientError(error(40142))
         return identity
 
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
+from fanout.auth.token_requests import TokenRequests
 from fanout.config import Config, is_loopback
 from fanout.control import Control
 from fanout.credentials import Access
@@ -41,6 +42,7 @@ from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
+from fanout.transports.rest.keys import keys
 from fanout.transports.websocket import websockets
 
 __all__ = ["Node"]
@@ -150,7 +152,7 @@ class Node:
         )
 
     def _connections(self) -> Connections:
-        settings, keys = self.settings, self.access.keys
+        settings, authenticator = self.settings, self.access.authenticator
         table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
         connection_keys = ConnectionKeys(self.access.secret)
 
@@ -158,7 +160,7 @@ class Node:
             return open_session(
                 query,
                 authorization=authorization,
-                keys=keys,
+                authenticator=authenticator,
                 table=table,
                 connection_keys=connection_keys,
                 channels=self.engine,
@@ -176,12 +178,12 @@ class Node:
 
     def _routes(self) -> Sequence[router.Route]:
         access = self.access
-        api = Api(access.keys, self.engine, self.publisher, self.stats, _now_ms, self.settings.limits)
+        api = Api(access.authenticator, self.engine, self.publisher, self.stats, _now_ms, self.settings.limits)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
         return [
             *probes(self.health, self.metrics.render),
-            *rest(api, self._provisioning(api)),
+            *rest(api, [*self._provisioning(api), *keys(api, TokenRequests(access.keys, access.tokens))]),
             *comet(),
             *pages(demo_key),
         ]

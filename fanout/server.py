@@ -19,9 +19,8 @@ from typing import Any, Final, Self
 
 import orjson
 
-from fanout.auth.keys import Key, Keys
 from fanout.config import Config
-from fanout.credentials import Authorize, grant_access
+from fanout.credentials import Authorize, configured_keys, grant_access
 from fanout.errors import ConfigError, SourceBusy, SourceError
 from fanout.node import Node
 from fanout.routing import Route, routing
@@ -79,7 +78,8 @@ class Server:
         self.port = self.config.port
         """The port listened on; once entered, the real one also for port 0."""
         self._routing = routing(self.config.route, self.config.publish_topic, self.config.linger)
-        Keys(map(Key.parse, self.config.key))  # refuses wrong ones now
+        if self.config.key:
+            configured_keys(self.config.key, self.config.revocable)  # refuses wrong ones now
         self._route = route
         self._authorize = authorize
         self._given_source = source

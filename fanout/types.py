@@ -55,12 +55,16 @@ class Identity:
     """Who a credential speaks for, and what it may do.
 
     `client_id` is None for an anonymous client and `*` for one that may speak as anybody. `capability` maps a channel
-    pattern to the operations allowed on what it matches; `fanout.auth.capabilities` reads it.
+    pattern to the operations allowed on what it matches; `fanout.auth.capabilities` reads it. A key is good for ever; a
+    token was `issued` once and expires, in ms, and may be named by a `revocation_key`.
     """
 
     key_name: str
     client_id: str | None
     capability: "dict[str, frozenset[str]]"
+    expires: int | None = None
+    issued: int | None = None
+    revocation_key: str | None = None
 
 
 class Record(NamedTuple):

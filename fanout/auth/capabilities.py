@@ -25,7 +25,9 @@ import orjson
 
 from fanout.auth.realms import bare
 
-__all__ = ["EVERYTHING", "OPERATIONS", "Capability", "allows", "canonical", "parse_capability"]
+__all__ = [
+    "EVERYTHING", "EVERYWHERE", "OPERATIONS", "Capability", "allows", "canonical", "parse_capability", "split_space",
+]  # fmt: skip
 
 Capability = Mapping[str, frozenset[str]]
 
@@ -38,7 +40,10 @@ OPERATIONS: Final = frozenset(
 )  # fmt: skip
 """Every operation of the protocol, offered here or not: a capability written for another server stays valid."""
 
-EVERYTHING: Final[dict[str, frozenset[str]]] = {"[*]*": frozenset("*")}
+EVERYWHERE: Final = "[*]*"
+"""The resource that stands for all channels, also those of other spaces."""
+
+EVERYTHING: Final[dict[str, frozenset[str]]] = {EVERYWHERE: frozenset("*")}
 """What a key may do that names no capability."""
 
 
@@ -87,10 +92,10 @@ def allows(capability: Capability, channel: str, operation: str) -> bool:
 
 @lru_cache(MATCHES_KEPT)
 def _matches(resource: str, channel: str) -> bool:
-    if resource == "[*]*":
+    if resource == EVERYWHERE:
         return True
-    resource_space, resource_name = _space(resource)
-    channel_space, channel_name = _space(bare(channel))
+    resource_space, resource_name = split_space(resource)
+    channel_space, channel_name = split_space(bare(channel))
     if resource_space != channel_space:
         return False
     pattern, segments = resource_name.split(":"), channel_name.split(":")
@@ -103,7 +108,7 @@ def _matches(resource: str, channel: str) -> bool:
     return all(wanted in ("*", segment) for wanted, segment in zip(pattern, segments, strict=False))
 
 
-def _space(name: str) -> tuple[str, str]:
+def split_space(name: str) -> tuple[str, str]:
     """`[meta]log` -> (`[meta]`, `log`); an ordinary name -> (``, name)."""
     if name.startswith("["):
         space, bracket, rest = name.partition("]")

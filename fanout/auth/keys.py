@@ -5,8 +5,6 @@ What is wrong with a configured key is a `ConfigError`, told to the operator. Wh
 as digests of equal length so that the comparison has nothing to leak. No I/O; belongs to the event loop.
 """
 
-import base64
-import binascii
 import re
 import secrets
 from collections.abc import Iterable
@@ -15,11 +13,11 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Final, NamedTuple
 
-from fanout.auth.capabilities import EVERYTHING, parse_capability
+from fanout.auth.capabilities import EVERYTHING, canonical, parse_capability
 from fanout.errors import ClientError, ConfigError, error
 from fanout.types import Identity
 
-__all__ = ["CLIENT_ID_BYTES", "Key", "Keys", "app_of", "basic_credentials", "check_client_id", "generate_key"]
+__all__ = ["CLIENT_ID_BYTES", "Key", "Keys", "app_of", "check_client_id", "generate_key"]
 
 CLIENT_ID_BYTES: Final = 256
 """The longest client id: it travels in every message of that client."""
@@ -38,6 +36,11 @@ class Key:
     capability: dict[str, frozenset[str]] = field(default_factory=lambda: dict(EVERYTHING))
     revocable_tokens: bool = False
     """Whether tokens made with this key can be revoked. Such tokens live for an hour at most."""
+    capability_text: str = field(init=False)
+    """The capability, as everybody is told it."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "capability_text", canonical(self.capability))
 
     @property
     def app(self) -> str:
@@ -128,17 +131,6 @@ def check_client_id(client_id: object) -> str:
     if len(client_id.encode()) > CLIENT_ID_BYTES:
         raise ClientError(error(40012, f"longer than {CLIENT_ID_BYTES} bytes"))
     return client_id
-
-
-def basic_credentials(authorization: str) -> str:
-    """The key text in an `Authorization` header. Raises ClientError 40101 for any other scheme and what is broken."""
-    scheme, _, credentials = authorization.strip().partition(" ")
-    if scheme.lower() != "basic":
-        raise ClientError(error(40101, "only keys are accepted: Authorization: Basic, or the query parameter key"))
-    try:
-        return base64.b64decode(credentials.strip(), validate=True).decode()
-    except (binascii.Error, ValueError):
-        raise ClientError(error(40101, "the Authorization header does not hold the base64 of a key")) from None
 
 
 def generate_key(app: str = "fanout") -> str:

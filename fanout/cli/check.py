@@ -21,11 +21,12 @@ PRIVATE = re.compile(
 
 def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> int:
     """Prints the configuration that `serve` would run with, and where records go; masks secrets."""
-    from fanout.auth.keys import Key, Keys
+    from fanout.credentials import configured_keys
     from fanout.routing import routing
 
     config = config or Config()
-    Keys(map(Key.parse, config.key))
+    if config.key:
+        configured_keys(config.key, config.revocable)
     routes = routing(config.route, config.publish_topic, config.linger)
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
     lines += ["", *(f"# reads {rule.topic} and sends to {rule.template}" for rule in routes.rules)]

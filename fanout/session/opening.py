@@ -17,17 +17,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from fanout.auth.connection_key import ConnectionKey, ConnectionKeys, new_connection_id
-from fanout.auth.keys import Keys, app_of, basic_credentials
+from fanout.auth.credentials import Presented
+from fanout.auth.keys import app_of
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.connection import connected
 from fanout.session.limits import SessionSettings
-from fanout.session.params import ConnectParams, Presented
-from fanout.session.ports import Channels
+from fanout.session.params import ConnectParams
+from fanout.session.ports import Authenticator, Channels
 from fanout.session.resume import ConnectionState, ConnectionTable
 from fanout.session.session import Session
 from fanout.types import Identity
 
-__all__ = ["KEY_TTL_MS", "authenticate", "open_session"]
+__all__ = ["KEY_TTL_MS", "open_session"]
 
 KEY_TTL_MS: Final = 72 * 3_600_000
 """How long after it was given a connection key is honoured where its connection is unknown."""
@@ -37,7 +38,7 @@ def open_session(
     query: Mapping[str, str],
     *,
     authorization: str | None = None,
-    keys: Keys,
+    authenticator: Authenticator,
     table: ConnectionTable,
     connection_keys: ConnectionKeys,
     channels: Channels,
@@ -46,13 +47,13 @@ def open_session(
 ) -> Session:
     """Begins a conversation from a URL's query and, where a client can send one, its `Authorization` header.
 
-    Raises ClientError: 40017, 40003 for the query; 40101, 40012 for credentials. The driver answers such an error in
+    Raises ClientError: 40017, 40003 for the query; 401 and others for credentials. The driver answers such an error in
     band, with the effects of `fanout.session.connection.ended`, since browsers cannot read a failed handshake.
     """
     params = ConnectParams.parse(query)
-    shown = Presented.read(query)
-    identity = authenticate(shown.key, shown.access_token, authorization, shown.client_id, keys)
-    state, refused = _continued(shown.resume, identity, connection_keys, table, now_ms)
+    identity = authenticator.identify(Presented.read(query, authorization, query.get("clientId")), now_ms)
+    resumed = query.get("resume") or query.get("recover")  # they mean the same
+    state, refused = _continued(resumed, identity, connection_keys, table, now_ms)
     greeting = connected(
         connection_id=state.connection_id,
         connection_key=connection_keys.sign(
@@ -66,19 +67,6 @@ def open_session(
     return Session(
         identity=identity, params=params, channels=channels, state=state, greeting=greeting, limits=settings.limits
     )
-
-
-def authenticate(
-    key: str | None, access_token: str | None, authorization: str | None, client_id: str | None, keys: Keys
-) -> Identity:
-    """The identity behind a request's credentials, wherever they are written. Raises ClientError 40101, 40012."""
-    if key is not None:
-        return keys.authenticate(key, client_id)
-    if access_token is not None:
-        raise ClientError(error(40101, "tokens are not accepted here, only keys"))
-    if authorization is not None:
-        return keys.authenticate(basic_credentials(authorization), client_id)
-    raise ClientError(error(40101, "there are none; give a key"))
 
 
 def _continued(

@@ -10,7 +10,7 @@ import msgspec
 from fanout.errors import ClientError, error
 from fanout.wire import JSON, MSGPACK
 
-__all__ = ["VERSIONS", "ConnectParams", "Presented", "requested_wire"]
+__all__ = ["VERSIONS", "ConnectParams", "requested_wire"]
 
 VERSIONS: Final = range(2, 7)
 """Protocol versions that differ for a server. A later one counts as the last: the protocol grows compatibly."""
@@ -28,27 +28,6 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}")
 def requested_wire(query: Mapping[str, str]) -> int:
     """The wire a client reads, also where the rest of its query is refused: MSGPACK if it asks for that, else JSON."""
     return MSGPACK if query.get("format") == "msgpack" else JSON
-
-
-class Presented(msgspec.Struct, frozen=True):
-    """What a client shows when it connects, unchecked; nobody needs it after that."""
-
-    key: str | None = None
-    access_token: str | None = None
-    client_id: str | None = None
-    resume: str | None = None
-    """The connection key to continue with; `recover` means the same."""
-
-    @classmethod
-    def read(cls, query: Mapping[str, str]) -> "Presented":
-        """Takes it from the query."""
-        get = query.get
-        return cls(
-            get("key"),
-            get("access_token") or get("accessToken"),
-            get("clientId"),
-            get("resume") or get("recover"),
-        )
 
 
 class ConnectParams(msgspec.Struct, frozen=True):

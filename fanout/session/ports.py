@@ -3,7 +3,10 @@
 from enum import IntEnum
 from typing import Protocol
 
-__all__ = ["Channels", "Outcome", "PlanLike"]
+from fanout.auth.credentials import Presented
+from fanout.types import Identity
+
+__all__ = ["Authenticator", "Channels", "Outcome", "PlanLike"]
 
 
 class Outcome(IntEnum):
@@ -53,4 +56,12 @@ class Channels(Protocol):
 
         A rewind starts at the earliest held message that both limits admit.
         """
+        ...
+
+
+class Authenticator(Protocol):
+    """Who is let in; `fanout.auth.known.KnownCredentials` answers this, or a program's own rule."""
+
+    def identify(self, shown: Presented, now_ms: int, /) -> Identity:
+        """Who presents this credential. Raises ClientError for nobody that is let in."""
         ...

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fanout.auth.credentials import Presented
 from fanout.auth.keys import Key
 from fanout.config import Config
 from fanout.credentials import grant_access, load_or_create
@@ -80,10 +81,10 @@ def test_that_are_all_configured_touch_no_directory(tmp_path: Path) -> None:
 def test_rule_that_answers_no_identity_turns_away_and_says_so_once(
     tmp_path: Path, answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rule = grant_access(Config(data=tmp_path), lambda credential, client_id: answer).keys
+    rule = grant_access(Config(data=tmp_path), lambda credential, client_id: answer).authenticator
     for _ in range(2):
         with pytest.raises(ClientError) as refused:
-            rule.authenticate("a.b:c")
+            rule.identify(Presented("a.b:c", is_token=False, client_id=None), 0)
         assert refused.value.info.code == 50000
     assert caplog.text.count("authorize failed") == 1
     assert f"TypeError: authorize returns an Identity or None, not {type(answer).__name__}" in caplog.text

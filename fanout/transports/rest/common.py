@@ -12,13 +12,13 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from fanout.auth.capabilities import allows
-from fanout.auth.keys import Keys
+from fanout.auth.credentials import Presented
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, error
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
-from fanout.session.opening import authenticate
 from fanout.session.params import VERSIONS
+from fanout.session.ports import Authenticator
 from fanout.stats import Stats
 from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
@@ -36,7 +36,7 @@ _PAGE_MAX: Final = 1_000
 class Api:
     """What the routes need. `clock` reads the time in ms; `engine` is a `fanout._core.Engine`."""
 
-    keys: Keys
+    authenticator: Authenticator
     engine: Any
     publisher: Publisher
     stats: Stats
@@ -46,14 +46,8 @@ class Api:
     def identified(self, request: Request) -> Identity:
         """Who asks. Raises ClientError for the credentials or the protocol's version."""
         protocol_version(request)
-        query = request.query
-        return authenticate(
-            query.get("key"),
-            query.get("access_token") or query.get("accessToken"),
-            request.headers.get("authorization"),
-            _client_id(request),
-            self.keys,
-        )
+        shown = Presented.read(request.query, request.headers.get("authorization"), _client_id(request))
+        return self.authenticator.identify(shown, self.clock())
 
     def channel(self, spelling: str, identity: Identity) -> str:
         """The channel that this client's spelling leads to. Raises ClientError 40010."""

@@ -1,11 +1,9 @@
 """API keys: how they are configured, and who presents one."""
 
-import base64
-
 import pytest
 
 from fanout.auth.capabilities import EVERYTHING
-from fanout.auth.keys import CLIENT_ID_BYTES, Key, Keys, basic_credentials, check_client_id, generate_key
+from fanout.auth.keys import CLIENT_ID_BYTES, Key, Keys, check_client_id, generate_key
 from fanout.errors import ClientError, ConfigError
 
 KEYS = Keys([Key.parse("app.one:secret"), Key.parse('app.two:other={"news":["subscribe"]}')])
@@ -110,16 +108,3 @@ class TestAClientId:
         with pytest.raises(ClientError) as caught:
             check_client_id(given)
         assert caught.value.info.code == 40012
-
-
-class TestBasicCredentials:
-    def test_are_the_key_in_base64(self) -> None:
-        header = "Basic " + base64.b64encode(b"app.one:secret").decode()
-        assert basic_credentials(header) == "app.one:secret"
-        assert basic_credentials(header.replace("Basic", "bASIC")) == "app.one:secret"
-
-    @pytest.mark.parametrize("header", ["", "Bearer abc", "Basic !!!", "Basic /w==", "Basic ä"])
-    def test_of_any_other_kind_are_refused(self, header: str) -> None:
-        with pytest.raises(ClientError) as caught:
-            basic_credentials(header)
-        assert (caught.value.info.code, caught.value.info.status) == (40101, 401)

@@ -5,7 +5,6 @@ import base64
 import pytest
 
 from fanout.auth.connection_key import CONNECTION_ID, ConnectionKey, ConnectionKeys
-from fanout.auth.keys import Key, Keys
 from fanout.errors import ClientError, ErrorInfo
 from fanout.session.effects import Effect
 from fanout.session.limits import SessionSettings
@@ -13,8 +12,9 @@ from fanout.session.opening import KEY_TTL_MS, open_session
 from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from tests.support.conversation import FakeChannels, error_code, only_frame
+from tests.support.credentials import SECRET, accepting
 
-KEYS = Keys([Key.parse(text) for text in ("app.one:secret", "app.two:secret", "other.one:secret")])
+ACCEPTED = accepting("app.one:secret", "app.two:secret", "other.one:secret")
 
 
 class Client:
@@ -36,13 +36,13 @@ class Node:
     def __init__(self, now_ms: int = 1_000_000_000) -> None:
         self.now_ms = now_ms
         self.table = ConnectionTable(ttl_ms=120_000, now=lambda: self.now_ms)
-        self.connection_keys = ConnectionKeys(b"a secret of all nodes")
+        self.connection_keys = ConnectionKeys(SECRET)
 
     def open(self, authorization: str | None = None, **query: str) -> Client:
         session = open_session(
             {"v": "5"} | query,
             authorization=authorization,
-            keys=KEYS,
+            authenticator=ACCEPTED,
             table=self.table,
             connection_keys=self.connection_keys,
             channels=FakeChannels(),
@@ -102,11 +102,11 @@ class TestCredentials:
         [
             ({}, "there are none"),
             ({"key": "app.one:wrong"}, "no such key"),
-            ({"access_token": "x"}, "only keys"),
-            ({"accessToken": "x"}, "only keys"),
+            ({"access_token": "x"}, "no such token"),
+            ({"accessToken": "x"}, "no such token"),
         ],
     )
-    def test_that_are_missing_wrong_or_tokens_are_refused(self, node: Node, query: dict[str, str], text: str) -> None:
+    def test_that_are_missing_wrong_or_none_are_refused(self, node: Node, query: dict[str, str], text: str) -> None:
         info = node.refusal(**query)
         assert (info.code, info.status) == (40101, 401)
         assert text in info.message

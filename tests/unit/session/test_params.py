@@ -3,7 +3,7 @@
 import pytest
 
 from fanout.errors import ClientError
-from fanout.session.params import SHARED_MAX, ConnectParams, Presented, requested_wire
+from fanout.session.params import SHARED_MAX, ConnectParams, requested_wire
 from fanout.wire import JSON, MSGPACK
 
 
@@ -70,15 +70,3 @@ class TestTheRest:
             parsed(heartbeatInterval=str(number))
         assert parsed(heartbeatInterval="1") is not first
         assert parsed(heartbeatInterval="1") == first
-
-
-class TestWhatAClientPresents:
-    def test_is_nothing_by_default(self) -> None:
-        assert Presented.read({"v": "5"}) == Presented()
-
-    def test_is_its_credentials_under_either_spelling(self) -> None:
-        assert Presented.read({"key": "k", "clientId": "bob"}) == Presented(key="k", client_id="bob")
-        assert Presented.read({"access_token": "t"}) == Presented.read({"accessToken": "t"}) == Presented(None, "t")
-
-    def test_is_the_connection_to_resume_or_recover(self) -> None:
-        assert Presented.read({"resume": "r"}) == Presented.read({"recover": "r"}) == Presented(resume="r")

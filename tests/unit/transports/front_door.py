@@ -15,7 +15,6 @@ import orjson
 
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
-from fanout.auth.keys import Key, Keys
 from fanout.errors import ErrorInfo
 from fanout.session.limits import Limits, SessionSettings
 from fanout.session.opening import open_session
@@ -29,6 +28,7 @@ from fanout.transports.rest import Api, rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import websockets
 from fanout.types import Message, OutMessage
+from tests.support.credentials import accepting
 
 KEY = "app.key:secret"
 READER = "app.reader:secret"
@@ -183,7 +183,7 @@ class FrontDoor:
         self.stats = Stats()
         self.ready = asyncio.Event()
         self.ready.set()
-        keys = Keys([Key.parse(KEY), Key.parse(READER + '={"room":["subscribe"]}')])
+        authenticator = accepting(KEY, READER + '={"room":["subscribe"]}')
         settings = SessionSettings()
         table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=now_ms)
         connection_keys = ConnectionKeys(b"0123456789abcdef")
@@ -193,7 +193,7 @@ class FrontDoor:
             open_session=lambda query, authorization, now: open_session(
                 query,
                 authorization=authorization,
-                keys=keys,
+                authenticator=authenticator,
                 table=table,
                 connection_keys=connection_keys,
                 channels=engine,
@@ -203,7 +203,7 @@ class FrontDoor:
             ready=self.ready,
             clock=now_ms,
         )
-        api = Api(keys=keys, engine=engine, publisher=self.publisher, stats=self.stats, clock=now_ms, limits=Limits())
+        api = Api(authenticator, engine, self.publisher, self.stats, now_ms, Limits())
         self.handled: list[Request] = []
         self.router = Router(
             [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]

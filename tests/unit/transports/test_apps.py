@@ -7,6 +7,9 @@ import orjson
 import pytest
 
 from fanout.auth.keys import Key, Keys
+from fanout.auth.known import KnownCredentials
+from fanout.auth.revoked import Revoked
+from fanout.auth.tokens import Tokens
 from fanout.namespaces import Namespaces
 from fanout.sandbox import Sandbox
 from fanout.session.limits import Limits
@@ -15,6 +18,7 @@ from fanout.transports.http import Request, Response
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import INTERVALS_MAX, apps
 from fanout.transports.router import Router
+from tests.support.credentials import SECRET
 from tests.unit.transports.front_door import KEY, FakeEngine, FakePublisher
 
 
@@ -24,7 +28,7 @@ class Node:
         keys = Keys([Key.parse(KEY)])
         self.stats = Stats()
         api = Api(
-            keys=keys,
+            authenticator=KnownCredentials(keys, Tokens(SECRET), Revoked()),
             engine=FakeEngine(),
             publisher=self.publisher,
             stats=self.stats,

@@ -9,7 +9,6 @@ import msgspec
 import orjson
 import pytest
 
-from fanout.auth.keys import Key, Keys
 from fanout.errors import error
 from fanout.session.limits import Limits
 from fanout.stats import Stats
@@ -18,6 +17,7 @@ from fanout.transports.rest import Api as Needs
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.types import Message
+from tests.support.credentials import accepting
 from tests.unit.transports.front_door import KEY, PUBLISHER, READER, FakeEngine, FakePublisher
 
 MSGPACK = "application/x-msgpack"
@@ -29,9 +29,8 @@ class Api:
         self.publisher = FakePublisher()
         self.stats = Stats()
         limited = [READER + '={"room":["subscribe"]}', PUBLISHER + '={"room":["publish"]}']
-        keys = Keys(map(Key.parse, [KEY, *limited]))
         needs = Needs(
-            keys=keys,
+            authenticator=accepting(KEY, *limited),
             engine=self.engine,
             publisher=self.publisher,
             stats=self.stats,
