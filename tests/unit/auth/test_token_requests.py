@@ -21,7 +21,7 @@ REVOCABLE = Key("app.two", "secret", KEY.capability, revocable_tokens=True)
 
 def signed(key: Key = KEY, **fields: Any) -> TokenRequest:
     """A request as an SDK makes it; the six lines are written out, since they are what clients and server agree on."""
-    said = {"timestamp": NOW_MS, "nonce": "0123456789abcdef"} | fields
+    said: dict[str, Any] = {"timestamp": NOW_MS, "nonce": "0123456789abcdef"} | fields
     lines = [key.name, *(said.get(name, "") for name in ("ttl", "capability", "client_id", "timestamp", "nonce"))]
     text = "".join(f"{line}\n" for line in lines)
     mac = base64.b64encode(hmac.digest(key.secret.encode(), text.encode(), "sha256")).decode()
