@@ -1,5 +1,6 @@
 """The bridge to the engine: what goes in by batches comes out as messages, and what cannot is refused with words."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -185,6 +186,44 @@ class TestConnections:
         engine.unregister(new)
         server.close()
         client.close()
+
+    def test_a_sink_gives_the_loop_what_a_socket_would_be_written(self, engine: _core.Engine) -> None:
+        handle = engine.register_sink(_core.JSON, "conn", False)
+        engine.send(handle, b"first")
+        engine.attach(handle, 1, engine.locate("c", None, 0, 0, 0), "c", _core.KIND_MESSAGES, True, b"attached")
+        engine.records([record(0)])
+        engine.finish(handle, 1000)
+        engine.run_shards()
+        assert engine.events() == [("write", handle, 0)]
+        assert engine.take(handle, 7) == b"\x81\x05first"
+        text = engine.take(handle, 1 << 20)
+        assert text is not None
+        assert text.startswith(b"\x81\x08attached")
+        assert b'"data":"v"' not in text  # CLOSE was asked for before the frame's turn came
+        assert text.endswith(b"\x88\x02\x03\xe8")
+        assert engine.take(handle, 1 << 20) is None
+        engine.unregister(handle)
+        assert engine.take(handle, 1) is None
+
+    @pytest.mark.parametrize("io_threads", [0, 1])
+    def test_a_sink_that_nobody_takes_from_holds_little_and_loses_nothing(self, io_threads: int) -> None:
+        engine = _core.Engine(io_threads=io_threads, secret=SECRET)
+        engine.rules([("t", "#{key}")])
+        engine.partition("t", bytes(16), 0, 0)
+        handle = engine.register_sink(_core.JSON, "conn", False)
+        engine.attach(handle, 1, engine.locate("c", None, 0, 0, 0), "c", _core.KIND_MESSAGES, True, b"attached")
+        engine.records([record(offset, value=b"x" * 1000) for offset in range(1000)])
+        taken = b""
+        while b'"id":"t:0:999"' not in taken:
+            if engine.shard_fd >= 0:
+                engine.run_shards()
+            more = engine.take(handle, 1 << 30)
+            assert more is not None
+            assert len(more) <= 64 << 10
+            taken += more
+        ids = re.findall(rb'"id":"t:0:(\d+)"', taken)
+        assert ids == [b"%d" % offset for offset in range(1000)]
+        engine.close()
 
     def test_a_plan_is_used_once(self, engine: _core.Engine) -> None:
         plan = engine.locate("c", None, 0, 0, 0)

@@ -25,8 +25,19 @@ const TICK: u64 = 1;
 /// The token of the timer of channels whose news are held.
 const LINGER: u64 = 2;
 
-/// Told what happened in a shard: events, and handles that it has forgotten.
-pub type Report = Box<dyn FnMut(Vec<Event>, Vec<Handle>) + Send>;
+/// What happened in a shard.
+#[derive(Debug, Default)]
+pub struct Happened {
+    /// To connections.
+    pub events: Vec<Event>,
+    /// Sinks that have something to take, or have ended.
+    pub filled: Vec<Handle>,
+    /// Connections that it has forgotten.
+    pub gone: Vec<Handle>,
+}
+
+/// Told what happened.
+pub type Report = Box<dyn FnMut(Happened) + Send>;
 
 /// A shard with its sockets.
 pub struct Driver {
@@ -37,7 +48,7 @@ pub struct Driver {
     epoll: Epoll,
     sockets: Vec<Option<(Handle, Arc<Socket>)>>,
     report: Report,
-    gone: Vec<Handle>,
+    happened: Happened,
     tokens: Vec<u64>,
     timer: Timer,
     linger: Timer,
@@ -50,6 +61,12 @@ pub struct Driver {
     /// The last sweep left something for the next.
     unswept: bool,
     stopping: bool,
+}
+
+impl Happened {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.filled.is_empty() && self.gone.is_empty()
+    }
 }
 
 impl Driver {
@@ -73,7 +90,7 @@ impl Driver {
             epoll,
             sockets: Vec::new(),
             report,
-            gone: Vec::new(),
+            happened: Happened::default(),
             tokens: Vec::new(),
             timer,
             linger,
@@ -139,13 +156,14 @@ impl Driver {
             self.tick(monotonic_ms());
         }
         let events = self.shard.take_events();
-        if !events.is_empty() || !self.gone.is_empty() {
-            for event in &events {
-                if let Event::Evicted(handle, _) = event {
-                    self.shut(*handle, libc::SHUT_RDWR);
-                }
+        for event in &events {
+            if let Event::Evicted(handle, _) = event {
+                self.shut(*handle, libc::SHUT_RDWR);
             }
-            (self.report)(events, std::mem::take(&mut self.gone));
+        }
+        self.happened.events = events;
+        if !self.happened.is_empty() {
+            (self.report)(std::mem::take(&mut self.happened));
         }
         self.shard.has_more() || self.unswept
     }
@@ -170,8 +188,9 @@ impl Driver {
             Command::Unregister(handle) => {
                 self.shard.unregister(handle);
                 self.sockets[slot(handle)] = None;
-                self.gone.push(handle);
+                self.happened.gone.push(handle);
             }
+            Command::Writable(handle) => self.shard.writable(handle),
             Command::Send(handle, bytes) => self.shard.send(handle, bytes),
             Command::Finish(handle, code, reason) => self.shard.finish(handle, code, &reason, monotonic_ms()),
             Command::Abort(handle) => {
@@ -216,15 +235,22 @@ impl Driver {
     }
 
     fn write_batch(&mut self, batch: &[Handle], now: i64) {
-        let Self { shard, sockets, submit, hub, .. } = self;
+        let Self { shard, sockets, submit, hub, happened, .. } = self;
         let write = |&handle: &Handle| {
             let (_, socket) = sockets[slot(handle)].as_ref()?;
             let slices = shard.outbox(handle)?.slices(IOVECS_MAX).map(IoSlice::new).collect();
             Some(Write { handle, socket, slices })
         };
-        let writes: Vec<Write<'_>> =
+        let mut writes: Vec<Write<'_>> =
             batch.iter().map(|handle| write(handle).expect("who is in the shard has a socket here")).collect();
         let mut written = std::mem::take(&mut self.written);
+        writes.retain(|write| {
+            let Some(sink) = write.socket.sink() else { return true };
+            let (sent, tell) = sink.write(&write.slices);
+            written.push(write.came_to(sent));
+            happened.filled.extend(tell.then_some(write.handle));
+            false
+        });
         hub.stats.write_calls.add(submit.write(&writes, &mut written) as u64);
         hub.stats.writes.add(writes.len() as u64);
         drop(writes); // they borrow what their outcome changes
@@ -264,9 +290,15 @@ impl Driver {
         }
     }
 
-    fn shut(&self, handle: Handle, how: i32) {
+    fn shut(&mut self, handle: Handle, how: i32) {
         let Some(Some((owner, socket))) = self.sockets.get(slot(handle)) else { return };
-        if *owner == handle {
+        if *owner != handle {
+            return;
+        }
+        if let Some(sink) = socket.sink() {
+            let tell = sink.end(how == libc::SHUT_RDWR);
+            self.happened.filled.extend(tell.then_some(handle));
+        } else {
             // SAFETY: the socket is open and its owner cannot close it while its lock is held.
             socket.with(|fd| unsafe { sys::shutdown(fd, how) });
         }

@@ -16,6 +16,8 @@ pub enum Command {
     Register(NewConnection, Arc<Socket>),
     /// Its owner has taken the socket back.
     Unregister(Handle),
+    /// Its sink has room again.
+    Writable(Handle),
     /// Bytes to send.
     Send(Handle, Arc<[u8]>),
     /// CLOSE, code and reason, then no more.

@@ -1,4 +1,4 @@
-//! A borrowed socket, and the table of all of them.
+//! A borrowed socket, or a sink in the place of one, and the table of all of them.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use fanout_engine::wire::Wire;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::CONNECTIONS_MAX;
+use crate::sink::Sink;
 
-/// A socket whose descriptor belongs to somebody else. Lock order: while `open` is held, only a shard locks anything more,
-/// and that is the `open` of another of its sockets.
+/// Where a connection's bytes go. Lock order: while `open` is held, only a shard locks anything more, and that is the
+/// `open` of another of its sockets.
 #[derive(Debug)]
 pub struct Socket {
-    fd: RawFd,
-    open: Mutex<bool>,
+    outlet: Outlet,
     /// When the peer was last heard, in ms of the monotonic clock.
     heard_ms: AtomicI64,
     /// Which shard writes it.
@@ -24,11 +24,29 @@ pub struct Socket {
     pub wire: Wire,
 }
 
+#[derive(Debug)]
+enum Outlet {
+    /// A descriptor that belongs to somebody else, while `open`.
+    Borrowed { fd: RawFd, open: Mutex<bool> },
+    /// The loop writes.
+    Taken(Box<Sink>),
+}
+
 impl Socket {
-    /// Holds on to the descriptor, unless the owner has taken it back. The owner waits meanwhile: let it go soon.
+    /// Holds on to the descriptor, unless there is none or the owner has taken it back. The owner waits meanwhile: let it
+    /// go soon.
     pub fn hold(&self) -> Option<Held<'_>> {
-        let open = self.open.lock();
-        open.then_some(Held { fd: self.fd, _open: open })
+        let Outlet::Borrowed { fd, open } = &self.outlet else { return None };
+        let open = open.lock();
+        open.then_some(Held { fd: *fd, _open: open })
+    }
+
+    /// The sink, if it is one.
+    pub fn sink(&self) -> Option<&Sink> {
+        match &self.outlet {
+            Outlet::Borrowed { .. } => None,
+            Outlet::Taken(sink) => Some(sink),
+        }
     }
 
     /// Runs `f` with the descriptor, unless the owner has taken it back. The owner waits meanwhile: `f` is short.
@@ -84,6 +102,15 @@ impl Sockets {
 
     /// Borrows a descriptor until [`Self::unregister`]. None when there are too many.
     pub fn register(&mut self, fd: RawFd, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
+        self.add(Outlet::Borrowed { fd, open: Mutex::new(true) }, wire, now_ms)
+    }
+
+    /// Makes a sink, to be taken from until [`Self::unregister`]. None when there are too many.
+    pub fn register_sink(&mut self, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
+        self.add(Outlet::Taken(Box::default()), wire, now_ms)
+    }
+
+    fn add(&mut self, outlet: Outlet, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() < CONNECTIONS_MAX => {
@@ -93,13 +120,7 @@ impl Sockets {
             }
             None => return None,
         };
-        let socket = Arc::new(Socket {
-            fd,
-            open: Mutex::new(true),
-            heard_ms: AtomicI64::new(now_ms),
-            shard: self.next_shard,
-            wire,
-        });
+        let socket = Arc::new(Socket { outlet, heard_ms: AtomicI64::new(now_ms), shard: self.next_shard, wire });
         self.next_shard = (self.next_shard + 1) % self.shards;
         let place = &mut self.slots[slot as usize];
         place.socket = Some(Arc::clone(&socket));
@@ -118,7 +139,10 @@ impl Sockets {
         let slot = &mut self.slots[fanout_engine::shard::slot(handle)];
         let socket = slot.socket.take()?;
         slot.generation = slot.generation.wrapping_add(1).max(1);
-        *socket.open.lock() = false;
+        match &socket.outlet {
+            Outlet::Borrowed { open, .. } => *open.lock() = false,
+            Outlet::Taken(sink) => drop(sink.end(true)),
+        }
         Some(socket)
     }
 

@@ -81,7 +81,8 @@ impl Submit {
 }
 
 impl Write<'_> {
-    fn came_to(&self, sent: io::Result<usize>) -> Written {
+    /// Its outcome.
+    pub(crate) fn came_to(&self, sent: io::Result<usize>) -> Written {
         Written { handle: self.handle, offered: self.slices.iter().map(|slice| slice.len()).sum(), sent }
     }
 }

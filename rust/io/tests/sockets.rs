@@ -1,110 +1,17 @@
 //! Shards over real sockets, written by system calls and through `io_uring` where the kernel has it: slow readers, resets,
 //! and descriptors that are closed and used again under load.
 
+mod support;
+
 use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use fanout_engine::channel::Start;
-use fanout_engine::hub::{Hub, Routing, Settings};
-use fanout_engine::kind::Kinds;
-use fanout_engine::record::Record;
-use fanout_engine::route::Rules;
-use fanout_engine::shard::{Handle, NewAttachment, NewConnection};
-use fanout_engine::wire::Wire;
-use fanout_io::sys::monotonic_ms;
-use fanout_io::{Command, Driver, Port, Sockets, Submit};
-
-/// One shard on a thread of its own.
-struct Node {
-    hub: Arc<Hub>,
-    port: Arc<Port>,
-    sockets: Sockets,
-    gone: mpsc::Receiver<Handle>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    next: i64,
-}
-
-impl Node {
-    fn start(submit: Submit) -> Self {
-        let hub = Arc::new(Hub::new(Settings { key: [1; 16], history_ms: 60_000, history_bytes: 64 << 20 }));
-        hub.set_rules(Rules::new([("t", "#{key}")]).unwrap());
-        hub.assign("t", [1; 16], 0, 0).unwrap();
-        let port = Arc::new(Port::new(true).unwrap());
-        let (tell, gone) = mpsc::channel();
-        let report = Box::new(move |_, handles: Vec<Handle>| {
-            for handle in handles {
-                let _ = tell.send(handle); // nobody listens any more at the end of a test
-            }
-        });
-        let driver = Driver::new(Arc::clone(&hub), Arc::clone(&port), submit, 15_000, report).unwrap();
-        let thread = Some(std::thread::spawn(move || driver.run()));
-        Self { hub, port, sockets: Sockets::new(1), gone, thread, next: 0 }
-    }
-
-    fn connect(&mut self, server: &impl AsRawFd) -> Handle {
-        for handle in self.gone.try_iter() {
-            self.sockets.release(handle);
-        }
-        let (handle, socket) = self.sockets.register(server.as_raw_fd(), Wire::Json, monotonic_ms()).unwrap();
-        let new = NewConnection { handle, wire: Wire::Json, connection_id: "c".into(), heartbeat_frames: false };
-        self.port.push(Command::Register(new, socket));
-        let plan = self.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true };
-        self.port.push(Command::Attach(handle, new, b""[..].into()));
-        handle
-    }
-
-    fn disconnect(&mut self, handle: Handle) {
-        self.sockets.unregister(handle).unwrap();
-        self.port.push(Command::Unregister(handle));
-    }
-
-    fn publish(&mut self, value: &[u8]) {
-        let record = Record {
-            topic: "t",
-            partition: 0,
-            offset: self.next,
-            epoch: 0,
-            timestamp: 0,
-            key: Some(b"c"),
-            value: Some(value),
-            headers: &[],
-        };
-        self.next += 1;
-        self.hub.ingest([(record, Routing::Rules)].into_iter(), monotonic_ms());
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.port.push(Command::Stop);
-        self.thread.take().unwrap().join().unwrap();
-    }
-}
-
-/// The offsets of the messages in a stream of frames, which must be whole and of nothing else.
-fn offsets(mut stream: &[u8]) -> Vec<i64> {
-    let mut found = Vec::new();
-    while !stream.is_empty() {
-        assert_eq!(stream[0], 0x81, "a frame begins where the last one ended");
-        let (length, header) = match stream[1] {
-            126 => (usize::from(u16::from_be_bytes([stream[2], stream[3]])), 4),
-            127 => (u64::from_be_bytes(stream[2..10].try_into().unwrap()) as usize, 10),
-            short => (usize::from(short), 2),
-        };
-        let text = std::str::from_utf8(&stream[header..header + length]).unwrap();
-        found.extend(
-            text.split("\"id\":\"t:0:").skip(1).map(|rest| rest.split('"').next().unwrap().parse::<i64>().unwrap()),
-        );
-        stream = &stream[header + length..];
-    }
-    found
-}
+use fanout_engine::shard::Handle;
+use fanout_io::Submit;
+use support::{Node, offsets};
 
 fn read_until(stream: &mut UnixStream, last: i64) -> Vec<u8> {
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -50,7 +50,7 @@ impl Core {
             let port = Arc::new(Port::new(io_threads > 0)?);
             core.ports.push(Arc::clone(&port));
             let reporter = Arc::clone(&events);
-            let report = Box::new(move |happened, gone| reporter.report(happened, gone));
+            let report = Box::new(move |happened| reporter.report(happened));
             let driver = Driver::new(Arc::clone(&hub), port, Submit::probe(), max_idle_ms, report)?;
             if io_threads == 0 {
                 core.inline = Some(Mutex::new(driver));
@@ -85,11 +85,13 @@ impl Core {
         }
     }
 
-    /// Takes over the outgoing side of a socket. 0 when there are too many.
+    /// Takes over the outgoing side of a socket, or makes a sink if there is none (`fd` -1). 0 when there are too many.
     pub fn register(&self, fd: i32, wire: Wire, connection_id: &str, heartbeat_frames: bool) -> Handle {
         let mut sockets = self.sockets.lock();
         self.events.take_gone().into_iter().for_each(|handle| sockets.release(handle));
-        let Some((handle, socket)) = sockets.register(fd, wire, monotonic_ms()) else { return 0 };
+        let now = monotonic_ms();
+        let registered = if fd < 0 { sockets.register_sink(wire, now) } else { sockets.register(fd, wire, now) };
+        let Some((handle, socket)) = registered else { return 0 };
         let port = &self.ports[socket.shard];
         let new = NewConnection { handle, wire, connection_id: connection_id.into(), heartbeat_frames };
         port.push(Command::Register(new, socket));
@@ -102,6 +104,16 @@ impl Core {
         if let Some(socket) = socket {
             self.ports[socket.shard].push(Command::Unregister(handle));
         }
+    }
+
+    /// What a sink has for the loop, at most `limit` bytes; none if it has ended, or is none.
+    pub fn take(&self, handle: Handle, limit: usize) -> Option<Vec<u8>> {
+        let socket = self.sockets.lock().get(handle).cloned()?;
+        let taken = socket.sink()?.take(limit);
+        if taken.has_room {
+            self.ports[socket.shard].push(Command::Writable(handle));
+        }
+        taken.bytes
     }
 
     /// The peer has sent something.

@@ -15,6 +15,7 @@ use fanout_io::sys::{monotonic_ms, wall_ms};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyOSError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 
 use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
@@ -152,6 +153,10 @@ impl Engine {
         self.core.command(connection, Command::Finish(connection, code, reason));
     }
 
+    fn take<'py>(&self, py: Python<'py>, connection: u64, limit: usize) -> Option<Bound<'py, PyBytes>> {
+        self.core.take(connection, limit).map(|bytes| PyBytes::new(py, &bytes))
+    }
+
     fn abort(&self, connection: u64) {
         self.core.command(connection, Command::Abort(connection));
     }
@@ -166,8 +171,9 @@ impl Engine {
             Event::Lost(connection, attachment) => ("lost", connection, attachment),
             Event::Evicted(connection, cause) => ("evicted", connection, cause as u32),
         });
-        let woken = self.core.woken();
-        happened.chain(woken.into_iter().map(|cursor| ("wake", u64::from(cursor), 0))).collect()
+        let filled = self.core.events.take_filled().into_iter().map(|connection| ("write", connection, 0));
+        let woken = self.core.woken().into_iter().map(|cursor| ("wake", u64::from(cursor), 0));
+        happened.chain(filled).chain(woken).collect()
     }
 
     #[getter]

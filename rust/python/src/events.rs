@@ -1,31 +1,35 @@
 //! What the shards tell the loop: a list, and a descriptor that is readable when it is not empty.
 //!
 //! Bounded by what it tells of: an attachment is lost once until it is attached again, a connection is evicted once
-//! and gone once.
+//! and gone once, and a sink is named once until it was found empty.
 
 use std::io;
 
 use fanout_engine::shard::{Event, Handle};
+use fanout_io::Happened;
 use fanout_io::sys::EventFd;
 use parking_lot::Mutex;
 
 /// See the module's text.
 pub struct Events {
     happened: Mutex<Vec<Event>>,
+    filled: Mutex<Vec<Handle>>,
     gone: Mutex<Vec<Handle>>,
     fd: EventFd,
 }
 
 impl Events {
     pub fn new() -> io::Result<Self> {
-        Ok(Self { happened: Mutex::default(), gone: Mutex::default(), fd: EventFd::new()? })
+        let fd = EventFd::new()?;
+        Ok(Self { happened: Mutex::default(), filled: Mutex::default(), gone: Mutex::default(), fd })
     }
 
     /// From a shard's thread.
-    pub fn report(&self, happened: Vec<Event>, gone: Vec<Handle>) {
-        self.gone.lock().extend(gone);
-        if !happened.is_empty() {
-            self.happened.lock().extend(happened);
+    pub fn report(&self, happened: Happened) {
+        self.gone.lock().extend(happened.gone);
+        if !happened.events.is_empty() || !happened.filled.is_empty() {
+            self.happened.lock().extend(happened.events);
+            self.filled.lock().extend(happened.filled);
             self.fd.signal();
         }
     }
@@ -39,6 +43,11 @@ impl Events {
     pub fn take(&self) -> Vec<Event> {
         self.fd.clear();
         std::mem::take(&mut *self.happened.lock())
+    }
+
+    /// Sinks that have something to take, or have ended, since the last time. To be asked after [`Self::take`].
+    pub fn take_filled(&self) -> Vec<Handle> {
+        std::mem::take(&mut *self.filled.lock())
     }
 
     /// Connections that their shards have forgotten.
