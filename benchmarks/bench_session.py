@@ -32,6 +32,7 @@ from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from fanout.sources.base import Appended, Done, Health, Sink
 from fanout.wire import JSON, MSGPACK, decode, encode
+from tests.support.sources import NeverReadBack
 
 ROUNDS = 15 if FULL else 3
 SESSIONS = 2_000 if FULL else 200
@@ -44,7 +45,7 @@ WIRES = pytest.mark.parametrize(("wire", "name"), [(JSON, "json"), (MSGPACK, "ms
 NOW_MS = 1_800_000_000_000
 
 
-class ConfirmingSource:
+class ConfirmingSource(NeverReadBack):
     """A `fanout.sources.base.Source` that has everything durably at once, and gives none of it back."""
 
     def __init__(self) -> None:

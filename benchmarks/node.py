@@ -39,6 +39,7 @@ from fanout.cli.foreground import tune_interpreter
 from fanout.errors import SourceError
 from fanout.sources.base import Done, Health, NewRecord, Sink
 from fanout.types import Record
+from tests.support.sources import NeverReadBack
 
 KEY = "bench.key:secret"
 TOPIC = "bench"
@@ -46,7 +47,7 @@ WATCH_S = 0.005  # between two looks at the event loop
 LOOK_S = 0.002  # between two looks at how much was read
 
 
-class MemorySource:
+class MemorySource(NeverReadBack):
     """A `fanout.sources.base.Source` that holds nothing and reads what it is told to make up."""
 
     def __init__(self, channels: int, payload: int) -> None:

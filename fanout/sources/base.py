@@ -16,10 +16,13 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Append.** `append` writes records next to each other and in the order of the calls, per partition. `done` hears of
   it once, on the loop: the coordinates, after the log has them durably; or the error. A record that was appended is
   read back like any other: there is no second path to the subscribers.
+- **Reading back.** `read` gives what the log holds of a range of offsets, below those that were delivered too; `bounds`
+  and `since` tell which there are. It takes nothing from what is delivered meanwhile. At most `LIMITS.reads` wait; past
+  that it raises SourceBusy. One that takes 10 s ends with SourceTimeout.
 - **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
   raises `SourceBusy` and takes nothing.
-- **Threads.** `start`, `append`, `health`, `lag`, `stop` belong to the loop. The sink is called from one thread of the
-  source's own, never from two at once, and must not raise.
+- **Threads.** `start`, `append`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the loop. The sink is
+  called from one thread of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
   once the log is back. A partition whose position is lost, or whose topic was made anew, is told to the sink by
   `Sink.partition` again, with the new start.
@@ -32,7 +35,7 @@ from typing import Any, NamedTuple, Protocol
 from fanout.errors import SourceError
 from fanout.types import Record
 
-__all__ = ["LIMITS", "Appended", "Done", "Health", "Limits", "NewRecord", "Record", "Sink", "Source"]
+__all__ = ["LIMITS", "Appended", "Done", "Health", "Limits", "NewRecord", "Record", "Sink", "Slice", "Source"]
 
 
 class NewRecord(NamedTuple):
@@ -56,6 +59,16 @@ class Appended(NamedTuple):
 Done = Callable[["list[Appended] | SourceError"], None]
 
 
+class Slice(NamedTuple):
+    """Records of one range of offsets, in their order: those, and no others, below `next` that the log still holds.
+
+    They are `Record`s or confluent-kafka `Message`s.
+    """
+
+    records: Sequence[Any]
+    next: int
+
+
 class Health(NamedTuple):
     """Whether the log answers; `reason` is one line for people, empty when it does."""
 
@@ -70,6 +83,9 @@ class Limits:
     append_records: int = 20_000  # waiting to be confirmed; a second's worth at the rate one node publishes
     append_bytes: int = 64 << 20  # of keys, values and headers waiting to be confirmed; 20,000 records of 3 KiB
     read_batch: int = 1_000  # records handed to the sink at once: 1 ms of the reading thread with 100 bytes each
+    slice_records: int = 1_000  # read back at once
+    slice_bytes: int = 4 << 20  # of values read back at once, that of the record which reaches it included
+    reads: int = 64  # waiting to be done: what is read back in seconds
 
 
 LIMITS = Limits()
@@ -107,6 +123,23 @@ class Source(Protocol):
         It gets one `Appended` a record, in order; or SourceTimeout, or another SourceError, after which some of the
         records may be in the log all the same. Raises SourceBusy, and SourceError when the source is not running: then
         nothing was taken and `done` is not called.
+        """
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """What the log holds from offset `start` on, below `stop`; of a topic that is read.
+
+        At most `LIMITS.slice_records` and `LIMITS.slice_bytes`, and one record if there is any: read on from
+        `Slice.next` until that is `stop`. It never is if `stop` lies behind the end. Raises SourceBusy, SourceTimeout
+        or another SourceError. May be cancelled.
+        """
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """By partition, the earliest offset there is, and the one behind the last. Raises as `read`."""
+
+    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+        """By partition, the first offset whose record is not older than `timestamp`, in ms; the end if there is none.
+
+        Everything before it is older; what comes behind it need not be younger. Raises as `read`.
         """
 
     def health(self) -> Health:

@@ -4,7 +4,8 @@ Rules:
 
 - One thread writes: it takes everything that waits, commits it in one transaction with one fsync, then confirms. While
   it commits, the next group gathers.
-- One thread reads committed records back and calls the sink; the writer wakes it, it never polls.
+- One thread reads committed records back and calls the sink; the writer wakes it, it never polls. Who looks further
+  back has threads of their own (`reads`).
 - One process owns the directory. A disk that is full or broken refuses appends, with the reason, and goes on being
   read; the writer tries it every second, and the log is well again as soon as the disk is.
 """
@@ -15,14 +16,15 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from fanout.errors import SourceError
-from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink
+from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.embedded_store import BadRecord, Reader, Writer
 from fanout.sources.pending import Pending, Ticket
+from fanout.sources.reads import Reads
 
 __all__ = ["EmbeddedSource"]
 
@@ -31,6 +33,8 @@ COMMIT_RECORDS: Final = 2_000  # in one transaction, unless one append has more
 EXPIRE_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0  # between two tries of a disk that refuses
 DRAIN_S: Final = 10.0  # what `stop` gives to what is being appended
+
+T = TypeVar("T")
 
 log = logging.getLogger("fanout.source.embedded")
 
@@ -45,6 +49,7 @@ class EmbeddedSource:
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._pending: Pending | None = None
+        self._reads = Reads("fanout-log-back", lambda: Reader(directory))
         self._threads: list[threading.Thread] = []
         self._stopped: asyncio.Task[None] | None = None
         self._changed = threading.Condition()  # guards the next three
@@ -91,6 +96,32 @@ class EmbeddedSource:
             self._waiting.append(ticket)
             self._changed.notify_all()
 
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """See `Source.read`."""
+        end = min(stop, self._end(topic))
+        return await self._read_back(lambda reader: reader.slice(topic, start, end))
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Source.bounds`."""
+        end = self._end(topic)
+        return {0: (await self._read_back(lambda reader: reader.first(topic, end)), end)}
+
+    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+        """See `Source.since`."""
+        end = self._end(topic)
+        return {0: await self._read_back(lambda reader: reader.since(topic, timestamp, end))}
+
+    def _end(self, topic: str) -> int:
+        if topic not in self._ends:
+            raise SourceError(f"topic {topic!r} is not read")
+        return self._ends[topic]
+
+    async def _read_back(self, job: Callable[[Reader], T]) -> T:
+        try:
+            return await self._reads.run(lambda reader, _: job(reader))
+        except sqlite3.Error as error:
+            raise SourceError(f"the log in {self._directory} cannot be read: {error}") from error
+
     def health(self) -> Health:
         """See `Source.health`."""
         if not self._threads:
@@ -114,6 +145,7 @@ class EmbeddedSource:
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
+        await self._reads.stop()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         if self._pending is not None:

@@ -27,7 +27,7 @@ from typing import Final, Self
 import msgspec
 
 from fanout.errors import SourceError
-from fanout.sources.base import Appended, NewRecord, Record
+from fanout.sources.base import LIMITS, Appended, NewRecord, Record, Slice
 
 __all__ = ["BadRecord", "Reader", "Writer"]
 
@@ -207,10 +207,32 @@ class Reader:
     def since(self, topic: str, timestamp: int, end: int) -> int:
         """The offset of the first record below `end` that is not older than `timestamp`; `end` if there is none.
 
-        Not while the writer may expire records.
+        Raises sqlite3.Error.
         """
         table = self._tables[topic]
-        return _since(self._database, table, _first(self._database, table, end), end, timestamp)
+        with _Transaction(self._database, "DEFERRED"):  # meanwhile, the writer's deletions are not seen
+            return _since(self._database, table, _first(self._database, table, end), end, timestamp)
+
+    def first(self, topic: str, end: int) -> int:
+        """The earliest offset there is; `end` if there is none. Raises sqlite3.Error."""
+        return _first(self._database, self._tables[topic], end)
+
+    def slice(self, topic: str, start: int, stop: int) -> Slice:
+        """See `Source.read`. Raises sqlite3.Error."""
+        rows = self._database.execute(
+            f"SELECT offset, timestamp, key, value, headers FROM {self._tables[topic]} WHERE offset >= ? AND offset < ?"
+            " ORDER BY offset LIMIT ?",
+            (start, stop, LIMITS.slice_records),
+        )
+        records, size = [], 0
+        for row in rows:
+            records.append(_record(topic, *row))
+            size += len(row[3] or b"")
+            if size >= LIMITS.slice_bytes:
+                break
+        rows.close()
+        is_all = len(records) < LIMITS.slice_records and size < LIMITS.slice_bytes
+        return Slice(records, max(start, stop) if is_all else records[-1].offset + 1)
 
     def read(self, topic: str, offset: int, limit: int) -> list[Record]:
         """The next records from `offset` on, at most `limit`. Raises sqlite3.Error."""
@@ -219,20 +241,18 @@ class Reader:
             " ORDER BY offset LIMIT ?",
             (offset, limit),
         )
-        return [
-            Record(topic, 0, at, -1, timestamp, key, value, _headers.decode(headers) if headers else None)
-            for at, timestamp, key, value, headers in rows.fetchall()
-        ]
+        return [_record(topic, *row) for row in rows.fetchall()]
 
 
 class _Transaction:
     """Commits, or takes everything back."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
+    def __init__(self, database: sqlite3.Connection, kind: str = "IMMEDIATE") -> None:
         self._database = database
+        self._kind = kind
 
     def __enter__(self) -> Self:
-        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute(f"BEGIN {self._kind}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -260,6 +280,12 @@ class _Timestamps(Sequence[int]):
         row = self._database.execute(self._query, (self._first + index,)).fetchone()
         timestamp: int = row[0] if row else sys.maxsize  # the last of all were compacted away
         return timestamp
+
+
+def _record(
+    topic: str, offset: int, timestamp: int, key: bytes | None, value: bytes | None, headers: bytes | None
+) -> Record:
+    return Record(topic, 0, offset, -1, timestamp, key, value, _headers.decode(headers) if headers else None)
 
 
 def _first(database: sqlite3.Connection, table: str, end: int) -> int:

@@ -7,8 +7,8 @@ Rules:
 - How far a partition is read is the client's own position, which also passes transaction markers; the last record's
   offset does not.
 - The consumer belongs to the reading thread: a call from another can wait for it for ever, with the interpreter's lock.
-- Looking up and writing have handles of their own (`kafka_topics`, `kafka_append`): on a handle that waits for records
-  every other request waits as well.
+- Looking up, looking back and writing have handles of their own (`kafka_topics`, `kafka_read`, `kafka_append`): on a
+  handle that waits for records every other request waits as well.
 """
 
 import asyncio
@@ -22,10 +22,12 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from fanout.errors import ConfigError, SourceError
-from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink
+from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import Appender
+from fanout.sources.kafka_read import READER, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
 from fanout.sources.pending import Pending
+from fanout.sources.reads import Reads
 from fanout.types import Creation
 
 __all__ = ["KafkaSource"]
@@ -94,6 +96,7 @@ class KafkaSource:
         self._stopping = False
         self._reading: dict[tuple[str, int], _Reading] = {}  # changed by the reading thread alone
         self._failure = ""
+        self._reads: Reads[Consumer] = Reads("fanout-kafka-back", self._reader)
 
     async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
         """See `Source.start`. Raises ConfigError for settings that the client library refuses."""
@@ -119,6 +122,32 @@ class KafkaSource:
         if self._appender is None or self._stopped is not None:
             raise SourceError("the source is not running")
         self._appender.append(records, done)
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """See `Source.read`."""
+        return await self._reads.run(
+            lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand)
+        )
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Source.bounds`."""
+        partitions = self._partitions_of(topic)
+        return await self._reads.run(lambda consumer, errand: find_bounds(consumer, topic, partitions, errand))
+
+    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+        """See `Source.since`."""
+        partitions = self._partitions_of(topic)
+        return await self._reads.run(
+            lambda consumer, errand: find_since(consumer, topic, partitions, timestamp, errand)
+        )
+
+    def _partitions_of(self, topic: str) -> list[int]:
+        if partitions := [partition for name, partition in list(self._reading) if name == topic]:
+            return partitions
+        raise SourceError(f"topic {topic!r} is not read, or not found yet")
+
+    def _reader(self) -> Consumer:
+        return Consumer({**READER, **self._settings, **FIXED, "error_cb": lambda _: None})
 
     def health(self) -> Health:
         """See `Source.health`."""
@@ -146,6 +175,7 @@ class KafkaSource:
         self._stopping = True
         self._watch.stop()
         self._appender.stop()
+        await self._reads.stop()
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
         await self._pending.drained(DRAIN_S)  # everything is settled by now, though not yet answered

@@ -32,6 +32,7 @@ from fanout import (
     Subscription,
 )
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
+from tests.support.sources import NeverReadBack
 
 pytestmark = pytest.mark.every_loop
 
@@ -335,7 +336,7 @@ class TestOwnRouting:
             assert server.stats()["records_unroutable"] == 1
 
 
-class EchoSource:
+class EchoSource(NeverReadBack):
     """A log in memory, of one partition, that reads back what is appended on a thread of its own."""
 
     def __init__(self) -> None:

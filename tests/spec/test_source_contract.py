@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import SourceBusy, SourceError
-from fanout.sources.base import LIMITS, NewRecord, Source
+from fanout.sources.base import LIMITS, NewRecord, Slice, Source
 from fanout.sources.embedded import EmbeddedSource
 from fanout.sources.kafka import KafkaSource
 from fanout.types import Creation
-from tests.support.sources import RecordingSink, append, begin_append, eventually, record
+from tests.support.sources import RecordingSink, append, begin_append, eventually, read_all, record
 
 HOUR_MS = 3_600_000
 
@@ -236,6 +236,86 @@ async def test_past_the_bound_append_raises_busy_and_takes_nothing(log: Log, siz
     await append(source, record(topic, b"later"))
     await eventually(lambda: sink.delivered and sink.delivered[-1].value == b"later")
     assert len(sink.delivered) == fits + 1
+
+
+# -- reading back --
+
+
+async def test_what_was_written_is_read_back_by_any_range(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    count = 2 * LIMITS.slice_records + 500
+    await asyncio.gather(*(append(source, record(topic, b"%d" % i)) for i in range(count)))
+    await eventually(lambda: len(sink.delivered) == count)
+    for start, stop in [(0, count), (0, 1), (count - 1, count), (7, 1500), (LIMITS.slice_records, 2000), (5, 5)]:
+        assert await read_all(source, topic, start, stop) == sink.delivered[start:stop]
+    first = await source.read(topic, 0, 0, count)
+    assert (len(first.records), first.next) == (LIMITS.slice_records, LIMITS.slice_records)
+
+
+async def test_a_range_behind_the_end_is_read_up_to_it(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    await append(source, record(topic, b"0"), record(topic, b"1"))
+    await eventually(lambda: len(sink.delivered) == 2)
+    behind = await source.read(topic, 0, 1, 100)
+    assert (len(behind.records), behind.next) == (1, 2)
+    nothing = await source.read(topic, 0, 90, 100)
+    assert (len(nothing.records), nothing.next) == (0, 90)
+
+
+async def test_a_slice_is_bounded_in_bytes_and_has_a_record_all_the_same(log: Log) -> None:
+    topic = log.topic()
+    source, sink = await log.reading(topic)
+    values = [bytes([i]) * 900_000 for i in range(8)]
+    for value in values:
+        await append(source, record(topic, value))
+    await eventually(lambda: len(sink.delivered) == 8)
+    first = await source.read(topic, 0, 0, 8)
+    assert first.next == len(first.records) == LIMITS.slice_bytes // 900_000 + 1
+    assert [r.value for r in await read_all(source, topic, 0, 8)] == values
+
+
+async def test_bounds_and_times_tell_where_to_read(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    assert await source.bounds(topic) == {0: (0, 0)}
+    assert await source.since(topic, 0) == {0: 0}
+    places = []
+    for value in (b"0", b"1", b"2"):
+        places += await append(source, record(topic, value))
+        await asyncio.sleep(0.02)
+    assert await source.bounds(topic) == {0: (0, 3)}
+    for place in places:
+        assert await source.since(topic, place.timestamp) == {0: place.offset}
+        assert await source.since(topic, place.timestamp + 1) == {0: place.offset + 1}
+
+
+async def test_reads_are_bounded_and_those_given_up_leave_room(log: Log) -> None:
+    topic = log.topic()
+    source, _ = await log.reading(topic)
+    await append(source, record(topic, b"x"))
+    reads = [asyncio.create_task(source.read(topic, 0, 0, 1)) for _ in range(LIMITS.reads)]
+    await asyncio.sleep(0)
+    with pytest.raises(SourceBusy):
+        await source.read(topic, 0, 0, 1)
+    for read in reads[: LIMITS.reads // 2]:
+        read.cancel()
+    outcomes = await asyncio.gather(*reads, return_exceptions=True)
+    assert [len(done.records) for done in outcomes[LIMITS.reads // 2 :] if isinstance(done, Slice)] == [1] * (
+        LIMITS.reads // 2
+    )
+    await asyncio.sleep(0.2)  # until those that were given up have noticed
+    assert len((await source.read(topic, 0, 0, 1)).records) == 1
+
+
+async def test_what_is_not_read_cannot_be_read_back(log: Log) -> None:
+    source, _ = await log.reading(log.topic())
+    with pytest.raises(SourceError):
+        await source.bounds(log.topic())
+    await source.stop()
+    with pytest.raises(SourceError):
+        await source.since(log.topic(), 0)
 
 
 # -- threads, health, stop --

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fanout.errors import SourceError
-from fanout.sources.base import Appended, NewRecord, Record, Source
+from fanout.sources.base import Appended, NewRecord, Record, Slice, Source
 
 
 class RecordingSink:
@@ -62,6 +62,30 @@ def _plain(record: Any) -> Record:
     assert record.error() is None
     place = (record.topic(), record.partition(), record.offset(), record.leader_epoch())
     return Record(*place, record.timestamp()[1], record.key(), record.value(), record.headers())
+
+
+class NeverReadBack:
+    """The half of a source that looks back, for one that is never asked to."""
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        raise SourceError("this log is not read back")
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        raise SourceError("this log is not read back")
+
+    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+        raise SourceError("this log is not read back")
+
+
+async def read_all(source: Source, topic: str, start: int, stop: int, partition: int = 0) -> list[Record]:
+    """What the log holds of a range, slice by slice."""
+    records: list[Record] = []
+    while start < stop:
+        part = await source.read(topic, partition, start, stop)
+        records.extend(_plain(record) for record in part.records)
+        assert start < part.next <= stop
+        start = part.next
+    return records
 
 
 async def eventually(condition: Callable[[], object], seconds: float = 20) -> None:

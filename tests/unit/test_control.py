@@ -8,9 +8,10 @@ import pytest
 from fanout.control import Control, Fact
 from fanout.errors import SourceBusy, SourceError
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
+from tests.support.sources import NeverReadBack
 
 
-class Log:
+class Log(NeverReadBack):
     """A source that answers each append with what the test put there."""
 
     def __init__(self) -> None:

@@ -9,11 +9,12 @@ from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout
 from fanout.publish import RECENT_MAX, WINDOW_S, Publisher
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 from fanout.types import OutMessage
+from tests.support.sources import NeverReadBack
 
 Result = list[str] | ErrorInfo
 
 
-class Log:
+class Log(NeverReadBack):
     """A source that confirms when the test says so. Every record goes to partition 3."""
 
     def __init__(self) -> None:
