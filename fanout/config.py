@@ -58,8 +58,8 @@ class Config:
     together."""
 
     mutable: tuple[str, ...] = ()
-    """NAMESPACE, the part of a channel's name before its first colon: messages there can be updated, deleted, appended to
-    and annotated. Repeatable."""
+    """NAMESPACE, the part of a channel's name before its first colon: messages there can be updated, deleted, appended
+    to and annotated. Repeatable."""
 
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 lets other machines in."""

@@ -87,7 +87,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::message::{FIELDS, Kind};
+    use crate::kind::Kind;
+    use crate::message::{FIELDS, Form};
     use crate::partition::Partitions;
 
     fn message(name: Option<&str>, extras: Option<&str>) -> Message {
@@ -95,7 +96,7 @@ mod tests {
         let mut fields = [None; FIELDS];
         fields[Field::Name as usize] = name;
         fields[Field::Extras as usize] = extras;
-        Message::new(Arc::clone(&partition), (0, 0), Kind::None, b"", Some(&fields))
+        Message::new(Arc::clone(&partition), (0, 0), (Kind::Message, 0), Form::None, b"", Some(&fields))
     }
 
     fn admits(expression: &str, name: Option<&str>, extras: Option<&str>) -> bool {

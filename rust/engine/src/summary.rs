@@ -233,7 +233,9 @@ mod tests {
 
     fn of(list: &[(&str, &str, &str, bool)]) -> Value {
         let mut summary = Summary::default();
-        list.iter().for_each(|&(kind, name, client, deletes)| summary.count(&counted(kind, name, client, deletes)));
+        for &(kind, name, client, deletes) in list {
+            summary.count(&counted(kind, name, client, deletes));
+        }
         summary.shown(None)
     }
 
@@ -298,7 +300,7 @@ mod tests {
     #[test]
     fn of_many_clients_the_first_are_shown_or_the_one_asked_for() {
         let mut summary = Summary::default();
-        for number in 0..SUMMARY_CLIENTS_SHOWN + 1 {
+        for number in 0..=SUMMARY_CLIENTS_SHOWN {
             summary.count(&counted("seen:flag.v1", "", &format!("c{number:04}"), false));
         }
         let shown = summary.shown(None);
