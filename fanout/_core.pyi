@@ -201,6 +201,10 @@ class Engine:
         """Where the channel stands now."""
     def occupancy(self, channel: str) -> dict[str, int]:
         """`subscribers`: attachments on this node; `messages`: held in memory."""
+    def names(self, prefix: str, after: str, limit: int) -> list[str]:
+        """The channels in use on this node whose names begin with `prefix` and stand behind `after`, in order, the first
+        `limit`. Any thread; 5 ms with 100,000 channels.
+        """
     def stats(self) -> dict[str, int]:
         """Counters and gauges, by name."""
     def close(self) -> None:

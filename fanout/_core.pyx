@@ -301,6 +301,9 @@ cdef class Engine:
         attachments, messages = (0, 0) if counts is None else counts
         return {"subscribers": attachments, "messages": messages}
 
+    def names(self, prefix, after, limit):
+        return self._native.names(prefix, after, limit)
+
     def stats(self):
         return dict(self._native.stats())
 

@@ -1,27 +1,81 @@
-"""The node's time, and the state of channels."""
+"""The node's time, and the state of channels as this node sees it."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fanout.auth.realms import bare
+from fanout.auth.capabilities import allows
+from fanout.auth.realms import bare, realm_of
+from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api
+from fanout.transports.rest.common import Api, link, page_limit, protocol_version
 from fanout.transports.router import Route
 
 __all__ = ["channels"]
 
+_FORMS = ("id", "value")
+
 
 def channels(api: Api) -> Sequence[Route]:
     """The routes: method, path, handler."""
+    offered = _Channels(api)
+    return [
+        ("GET", "/time", offered.time),
+        ("GET", "/channels", offered.listed),
+        ("GET", "/channels/{channel}", offered.status),
+    ]
 
-    async def time(request: Request) -> Response:
+
+class _Channels:
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self._listing = False
+
+    async def time(self, request: Request) -> Response:
         """The node's time."""
-        return reply(request, [api.clock()])
+        return reply(request, [self._api.clock()])
 
-    async def status(request: Request) -> Response:
+    async def status(self, request: Request) -> Response:
         """Whether a channel is in use on this node, and by how many."""
-        channel, _ = api.authorized(request, "channel-metadata")
-        count = api.engine.occupancy(channel)
+        channel, _ = self._api.authorized(request, "channel-metadata")
+        return reply(request, self._details(channel))
+
+    async def listed(self, request: Request) -> Response:
+        """A page of the channels in use on this node, by name. One list is made at a time: it looks at all of them."""
+        identity = self._api.identified(request)
+        if not allows(identity.capability, "*", "channel-metadata"):
+            raise ClientError(error(40160, "this credential does not allow channel-metadata on every channel"))
+        query = request.query
+        form = query.get("by") or ("id" if protocol_version(request) > 2 else "value")
+        if form not in _FORMS:
+            raise ClientError(error(40003, f"by is one of {', '.join(_FORMS)}"))
+        limit, prefix, cursor = page_limit(query), query.get("prefix", ""), query.get("cursor", "")
+        realm = realm_of(identity.key_name)
+        found = await self._names(realm + prefix, realm + cursor, limit + 1)
+        page, more = found[:limit], len(found) > limit
+        items = [bare(name) if form == "id" else self._details(name) for name in page]
+        asked: dict[str, str | int] = {"limit": limit, "by": form} | ({"prefix": prefix} if prefix else {})
+        links = [
+            link("channels", "first", asked),
+            link("channels", "current", asked | ({"cursor": cursor} if cursor else {})),
+        ]
+        if more:
+            links.append(link("channels", "next", asked | {"cursor": bare(page[-1])}))
+        return reply(request, items, 200, *links)
+
+    async def _names(self, prefix: str, after: str, limit: int) -> list[str]:
+        if self._listing:
+            raise ClientError(error(42912))
+        self._listing = True
+        try:
+            names: list[str] = await asyncio.to_thread(self._api.engine.names, prefix, after, limit)
+        finally:
+            self._listing = False
+        return names
+
+    def _details(self, channel: str) -> Mapping[str, Any]:
+        count = self._api.engine.occupancy(channel)
         metrics = {
             "connections": count["subscribers"],
             "publishers": count["subscribers"],  # who of them will publish nobody knows
@@ -33,8 +87,4 @@ def channels(api: Api) -> Sequence[Route]:
             "objectSubscribers": 0,
         }
         active = count["subscribers"] > 0 or count["messages"] > 0
-        return reply(
-            request, {"channelId": bare(channel), "status": {"isActive": active, "occupancy": {"metrics": metrics}}}
-        )
-
-    return [("GET", "/time", time), ("GET", "/channels/{channel}", status)]
+        return {"channelId": bare(channel), "status": {"isActive": active, "occupancy": {"metrics": metrics}}}

@@ -200,6 +200,11 @@ impl Channel {
         self.attachments.load(Ordering::Relaxed)
     }
 
+    /// Whether somebody is attached, or it holds something.
+    pub fn is_used(&self) -> bool {
+        self.attachments() > 0 || self.held().0 > 0
+    }
+
     /// Entries held, and their bytes.
     pub fn held(&self) -> (usize, usize) {
         let ring = self.ring.lock();

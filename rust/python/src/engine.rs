@@ -226,6 +226,10 @@ impl Engine {
         self.core.hub.occupancy(channel)
     }
 
+    fn names(&self, py: Python<'_>, prefix: &str, after: &str, limit: usize) -> Vec<String> {
+        py.detach(|| self.core.hub.names(prefix, after, limit)).iter().map(ToString::to_string).collect()
+    }
+
     fn stats(&self) -> Vec<(&'static str, u64)> {
         let mut all = self.core.hub.stats.all();
         all.extend(self.core.hub.gauges());

@@ -120,6 +120,9 @@ class FakeEngine:
         following = first + limit
         return held[first:following], str(following) if following < len(held) else None
 
+    def names(self, prefix: str, after: str, limit: int) -> list[str]:
+        return sorted(name for name in self.pages if name.startswith(prefix) and name > after)[:limit]
+
     def occupancy(self, channel: str) -> dict[str, int]:
         return {"subscribers": 1, "messages": len(self.pages.get(channel, []))}
 

@@ -3,7 +3,7 @@
 //! Looking for those goes round in steps of a bounded number of channels, so that no call takes longer the more there
 //! are.
 
-use std::collections::HashMap;
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use crate::channel::Channel;
@@ -46,6 +46,23 @@ impl Directory {
         if let Some(moved) = self.round.get(at) {
             self.by_name.get_mut(&*moved.name).expect("what is in the round has its entry").at = at;
         }
+    }
+
+    /// The names of channels in use that begin with `prefix` and stand behind `after`, in order, the first `limit`.
+    /// Looks at all channels.
+    pub(super) fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
+        let mut first = BinaryHeap::new();
+        for channel in &self.round {
+            let name = &channel.name;
+            let fits = first.len() < limit || first.peek().is_some_and(|last| name < last);
+            if fits && &**name > after && name.starts_with(prefix) && channel.is_used() {
+                first.push(Arc::clone(name));
+                if first.len() > limit {
+                    first.pop();
+                }
+            }
+        }
+        first.into_sorted_vec()
     }
 
     /// The next `count` channels of the round from `hand` on; none twice in one call.

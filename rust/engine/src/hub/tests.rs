@@ -52,6 +52,23 @@ fn records_go_to_their_channels_in_order() {
 }
 
 #[test]
+fn channels_in_use_are_listed_in_order_page_by_page() {
+    let hub = node(1, 1 << 20);
+    for (offset, name) in ["b:2", "a", "b:1", "b:3", "c"].into_iter().enumerate() {
+        put(&hub, 0, offset as i64, name, 0);
+    }
+    hub.channel("b:0", 0); // looked at, and not in use
+    let names = |prefix: &str, after: &str, limit| hub.names(prefix, after, limit).join(" ");
+    assert_eq!(names("", "", 100), "a b:1 b:2 b:3 c");
+    assert_eq!(names("b:", "", 2), "b:1 b:2");
+    assert_eq!(names("b:", "b:2", 2), "b:3");
+    assert_eq!(names("", "c", 2), "");
+    assert_eq!(names("", "", 0), "");
+    hub.channel("b:0", 0).attached(1);
+    assert_eq!(names("b:", "", 1), "b:0");
+}
+
+#[test]
 fn a_record_that_is_read_twice_is_delivered_once() {
     let hub = node(1, 1 << 20);
     for offset in [0, 1, 0, 1, 2] {
