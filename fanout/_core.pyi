@@ -124,12 +124,12 @@ class Engine:
         The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone.
         """
     def register_sink(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
-        """Makes a connection whose outgoing bytes the loop writes itself; returns its handle. What it would be written as
-        a socket, WebSocket frames, waits for `take`, 64 KiB at most; meanwhile its attachments stay where they are.
+        """Makes a connection whose outgoing bytes the loop writes itself; returns its handle. What it would be written
+        as a socket, WebSocket frames, waits for `take`, 64 KiB at most; its attachments stay where they are meanwhile.
         """
     def take(self, connection: int, limit: int) -> bytes | None:
-        """The oldest bytes of a sink, at most `limit`; empty when none wait; None when nothing will come any more. To be
-        called after a "write" event until it returns no bytes: only then is there another event.
+        """The oldest bytes of a sink, at most `limit`; empty when none wait; None when nothing will come any more. To
+        be called after a "write" event until it returns no bytes: only then is there another event.
         """
     def unregister(self, connection: int) -> None:
         """The socket is about to be closed. After this returns `fd` is never touched again. Unknown is ignored."""
@@ -202,8 +202,8 @@ class Engine:
     def occupancy(self, channel: str) -> dict[str, int]:
         """`subscribers`: attachments on this node; `messages`: held in memory."""
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        """The channels in use on this node whose names begin with `prefix` and stand behind `after`, in order, the first
-        `limit`. Any thread; 5 ms with 100,000 channels.
+        """The channels in use on this node whose names begin with `prefix` and stand behind `after`, in order, the
+        first `limit`. Any thread; 5 ms with 100,000 channels.
         """
     def stats(self) -> dict[str, int]:
         """Counters and gauges, by name."""

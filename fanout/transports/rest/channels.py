@@ -55,7 +55,7 @@ class _Channels:
         found = await self._names(realm + prefix, realm + cursor, limit + 1)
         page, more = found[:limit], len(found) > limit
         items = [bare(name) if form == "id" else self._details(name) for name in page]
-        asked: dict[str, str | int] = {"limit": limit, "by": form} | ({"prefix": prefix} if prefix else {})
+        asked = {"limit": str(limit), "by": form} | ({"prefix": prefix} if prefix else {})
         links = [
             link("channels", "first", asked),
             link("channels", "current", asked | ({"cursor": cursor} if cursor else {})),
