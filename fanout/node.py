@@ -27,6 +27,7 @@ from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.routing import CONTROL_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.sandbox import Sandbox
+from fanout.session.behalf import Behalf
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
@@ -87,6 +88,8 @@ class Node:
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
+        self._table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
+        self._connection_keys = ConnectionKeys(access.secret)
         self.connections = self._connections()
         self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
@@ -153,16 +156,14 @@ class Node:
 
     def _connections(self) -> Connections:
         settings, authenticator = self.settings, self.access.authenticator
-        table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
-        connection_keys = ConnectionKeys(self.access.secret)
 
         def opener(query: Mapping[str, str], authorization: str | None, now_ms: int) -> Session:
             return open_session(
                 query,
                 authorization=authorization,
                 authenticator=authenticator,
-                table=table,
-                connection_keys=connection_keys,
+                table=self._table,
+                connection_keys=self._connection_keys,
                 channels=self.engine,
                 settings=settings,
                 now_ms=now_ms,
@@ -178,7 +179,15 @@ class Node:
 
     def _routes(self) -> Sequence[router.Route]:
         access = self.access
-        api = Api(access.authenticator, self.engine, self.publisher, self.stats, _now_ms, self.settings.limits)
+        api = Api(
+            authenticator=access.authenticator,
+            engine=self.engine,
+            publisher=self.publisher,
+            behalf=Behalf(self._connection_keys, self._table),
+            stats=self.stats,
+            clock=_now_ms,
+            limits=self.settings.limits,
+        )
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
         return [

@@ -186,6 +186,11 @@ class ConnectionTable:
         """Whether this connection is kept here, open or lost."""
         return connection_id in self._open or connection_id in self._lost
 
+    def may_live(self, connection_id: str, elsewhere: bool) -> bool:
+        """Whether a connection can be continued: as known here, else as `elsewhere` says of those on other nodes."""
+        self._expire()
+        return connection_id in self or (elsewhere and connection_id not in self._ended)
+
     def open(self, connection_id: str) -> ConnectionState:
         """The state of a new connection, or of one that this node never saw."""
         self._expire()

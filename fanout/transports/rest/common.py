@@ -15,6 +15,7 @@ from fanout.auth.capabilities import allows
 from fanout.auth.credentials import Presented
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, error
+from fanout.session.behalf import Behalf
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
 from fanout.session.params import VERSIONS
@@ -39,6 +40,7 @@ class Api:
     authenticator: Authenticator
     engine: Any
     publisher: Publisher
+    behalf: Behalf
     stats: Stats
     clock: Callable[[], int]
     limits: Limits

@@ -1,69 +1,30 @@
-"""Publishing to a channel, and looking back.
+"""Looking back at a channel's messages: what the node holds in memory."""
 
-A publish is answered once the log has it. History is what the node holds in memory.
-"""
-
-import asyncio
 import base64
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-import msgspec
-
-from fanout.auth.realms import bare
-from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.messages import check_messages
+from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, body_wire, decoded_body, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, link, page_limit, whole_number
 from fanout.transports.router import Route
 from fanout.types import Message
-from fanout.wire import JSON, MSGPACK, ClientMessage
+from fanout.wire import JSON
 
 __all__ = ["message_to_wire", "messages"]
 
 _END_OF_TIME: Final = (1 << 53) - 1  # the largest number that JSON readers keep
 
-_Body = ClientMessage | list[ClientMessage]
-_DECODERS: Final[Mapping[int, Any]] = {JSON: msgspec.json.Decoder(_Body), MSGPACK: msgspec.msgpack.Decoder(_Body)}
-
 
 def messages(api: Api) -> Sequence[Route]:
     """The routes: method, path, handler."""
-    offered = _Messages(api)
-    path = "/channels/{channel}/messages"
-    return [("GET", path, offered.history), ("POST", path, offered.publish)]
+    return [("GET", "/channels/{channel}/messages", _Messages(api).history)]
 
 
 class _Messages:
     def __init__(self, api: Api) -> None:
         self._api = api
-
-    async def publish(self, request: Request) -> Response:
-        """Writes one message, or an array of them next to each other."""
-        channel, identity = self._api.authorized(request, "publish")
-        if request.query.get("_forceNack") == "true":
-            raise ClientError(error(40099))
-        body = decoded_body(request, _DECODERS)
-        checked = check_messages(
-            body if isinstance(body, list) else [body],
-            wire=body_wire(request),
-            identity=identity,
-            connection_id=None,
-            id_base=secrets.token_urlsafe(12),
-            limits=self._api.limits,
-        )
-        written: asyncio.Future[list[str] | ErrorInfo] = asyncio.get_running_loop().create_future()
-        self._api.publisher.publish(
-            channel, checked.messages, lambda result: None if written.done() else written.set_result(result)
-        )
-        result = await written
-        if isinstance(result, ErrorInfo):
-            raise ClientError(result)
-        first = checked.messages[0].id
-        message_id = first.removesuffix(":0")  # of several the ids' common base
-        return reply(request, {"channel": bare(channel), "messageId": message_id, "serials": result}, 201)
 
     async def history(self, request: Request) -> Response:
         """A page of the messages that are held."""

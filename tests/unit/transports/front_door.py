@@ -16,19 +16,19 @@ import orjson
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.errors import ErrorInfo
-from fanout.session.limits import Limits, SessionSettings
+from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
-from fanout.stats import Stats
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.http import Request, Response
 from fanout.transports.listener import Listener
-from fanout.transports.rest import Api, rest
+from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import websockets
 from fanout.types import Message, OutMessage
 from tests.support.credentials import accepting
+from tests.support.rest import rest_api
 
 KEY = "app.key:secret"
 READER = "app.reader:secret"
@@ -183,7 +183,6 @@ class FrontDoor:
     def __init__(self, engine: Any, *, limit: int | None = None) -> None:
         self.engine = engine
         self.publisher = FakePublisher()
-        self.stats = Stats()
         self.ready = asyncio.Event()
         self.ready.set()
         authenticator = accepting(KEY, READER + '={"room":["subscribe"]}')
@@ -206,7 +205,7 @@ class FrontDoor:
             ready=self.ready,
             clock=now_ms,
         )
-        api = Api(authenticator, engine, self.publisher, self.stats, now_ms, Limits())
+        api = rest_api(authenticator=authenticator, engine=engine, publisher=self.publisher, clock=now_ms)
         self.handled: list[Request] = []
         self.router = Router(
             [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]

@@ -12,13 +12,13 @@ from fanout.auth.revoked import Revoked
 from fanout.auth.tokens import Tokens
 from fanout.namespaces import Namespaces
 from fanout.sandbox import Sandbox
-from fanout.session.limits import Limits
 from fanout.stats import Stats
 from fanout.transports.http import Request, Response
-from fanout.transports.rest import Api, rest
+from fanout.transports.rest import rest
 from fanout.transports.rest.apps import INTERVALS_MAX, apps
 from fanout.transports.router import Router
 from tests.support.credentials import SECRET
+from tests.support.rest import rest_api
 from tests.unit.transports.front_door import KEY, FakeEngine, FakePublisher
 
 
@@ -27,13 +27,11 @@ class Node:
         self.publisher = FakePublisher()
         keys = Keys([Key.parse(KEY)])
         self.stats = Stats()
-        api = Api(
+        api = rest_api(
             authenticator=KnownCredentials(keys, Tokens(SECRET), Revoked()),
             engine=FakeEngine(),
             publisher=self.publisher,
             stats=self.stats,
-            clock=lambda: 1_000,
-            limits=Limits(),
         )
         self.router = Router(rest(api, apps(api, Sandbox(keys, Namespaces()), "127.0.0.1", lambda: 4_711)))
 

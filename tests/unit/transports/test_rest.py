@@ -9,15 +9,18 @@ import msgspec
 import orjson
 import pytest
 
+from fanout.auth.connection_key import ConnectionKeys
 from fanout.errors import error
+from fanout.session.behalf import Behalf
 from fanout.session.limits import Limits
+from fanout.session.resume import ConnectionTable
 from fanout.stats import Stats
 from fanout.transports.http import Request, Response
-from fanout.transports.rest import Api as Needs
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.types import Message
-from tests.support.credentials import accepting
+from tests.support.credentials import SECRET, accepting
+from tests.support.rest import rest_api
 from tests.unit.transports.front_door import KEY, PUBLISHER, READER, FakeEngine, FakePublisher
 
 MSGPACK = "application/x-msgpack"
@@ -29,13 +32,14 @@ class Api:
         self.publisher = FakePublisher()
         self.stats = Stats()
         limited = [READER + '={"room":["subscribe"]}', PUBLISHER + '={"room":["publish"]}']
-        needs = Needs(
+        self.table = ConnectionTable(ttl_ms=120_000, now=lambda: 1_000)
+        self.connection_keys = ConnectionKeys(SECRET)
+        needs = rest_api(
             authenticator=accepting(KEY, *limited),
             engine=self.engine,
             publisher=self.publisher,
+            behalf=Behalf(self.connection_keys, self.table),
             stats=self.stats,
-            clock=lambda: 1_000,
-            limits=Limits(),
         )
         self.router = Router(rest(needs))
 
