@@ -8,12 +8,13 @@ to be cut speak through a proxy, because the Python SDK raises from a publish th
 import json
 import uuid
 from collections.abc import AsyncIterator
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 import pytest_asyncio
 
 from tests.support.agents import AgentError, AgentHost, Kind, agents, digest
+from tests.support.broker import Kafka
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import Proxy, proxy_to
 
@@ -28,12 +29,19 @@ class SdkPromises:
     """Collected only as the base of a class that is named `Test…`."""
 
     kind: ClassVar[Kind]
+    log: ClassVar[Literal["embedded", "kafka"]] = "embedded"
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
-    async def node(cls, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[NodeProcess]:
+    async def node(
+        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> AsyncIterator[NodeProcess]:
         limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
-        async with node_process(tmp_path_factory.mktemp("node"), keys=(KEY, limited)) as node:
+        options = ["--sandbox"]
+        if cls.log == "kafka":
+            kafka: Kafka = request.getfixturevalue("kafka")
+            options += ["--kafka", kafka.bootstrap]
+        async with node_process(tmp_path_factory.mktemp("node"), *options, keys=(KEY, limited)) as node:
             yield node
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")

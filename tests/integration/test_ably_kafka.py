@@ -1,0 +1,28 @@
+"""The published SDKs against a node that reads and writes a real Kafka: the same promises as over the embedded log."""
+
+import pytest
+
+from tests.support.sdk_promises import SdkPromises
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("wire", ["json", "msgpack"])
+class TestNodeSdkOverKafka(SdkPromises):
+    kind = "node"
+    log = "kafka"
+
+
+@pytest.mark.node
+@pytest.mark.browser
+@pytest.mark.parametrize("wire", ["msgpack"])
+class TestBrowserSdkOverKafka(SdkPromises):
+    kind = "browser"
+    log = "kafka"
+
+
+@pytest.mark.parametrize("wire", ["json"])
+class TestPythonSdkOverKafka(SdkPromises):
+    kind = "python"
+    log = "kafka"
