@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-__all__ = ["Creation", "Identity", "Message", "OutMessage", "Record"]
+__all__ = ["Creation", "Identity", "Message", "OutMessage", "PresenceEvent", "Record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,21 @@ class OutMessage(msgspec.Struct, frozen=True, gc=False):
     client_id: str | None = None
     connection_id: str | None = None
     extras: dict[str, Any] | None = None
+
+
+class PresenceEvent(msgspec.Struct, frozen=True, gc=False):
+    """A step of one member of a channel's presence set, on its way to the log.
+
+    `action` is `enter`, `update` or `leave`. `size` is that of the member by the protocol's rule for messages, in bytes.
+    """
+
+    action: str
+    id: str
+    client_id: str
+    data: str | bytes | None = None
+    encoding: str | None = None
+    extras: dict[str, Any] | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import orjson
 from fanout.errors import ClientError, error
 
 __all__ = [
-    "FRAME_BYTES", "JSON", "MSGPACK", "Action", "ClientFrame", "ClientMessage", "Flag",
+    "FRAME_BYTES", "JSON", "MSGPACK", "Action", "ClientFrame", "ClientMessage", "ClientPresence", "Flag",
     "decode", "decode_data", "encode",
 ]  # fmt: skip
 
@@ -85,6 +85,17 @@ class ClientMessage(msgspec.Struct, rename="camel", frozen=True, gc=False):
     action: Any = None
 
 
+class ClientPresence(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One event of a client's PRESENCE frame, with every field still unchecked."""
+
+    id: Any = None
+    action: Any = None
+    client_id: Any = None
+    data: Any = None
+    encoding: Any = None
+    extras: Any = None
+
+
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -99,6 +110,7 @@ class ClientFrame(msgspec.Struct, rename="camel", frozen=True, gc=False):
     msg_serial: Natural | None = None
     id: str | None = None
     messages: list[ClientMessage] | None = None
+    presence: list[ClientPresence] | None = None
 
 
 _JSON = msgspec.json.Decoder(ClientFrame)

@@ -21,7 +21,7 @@ import msgspec
 
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Detach, Effect, Reply, Retry
+from fanout.session.effects import Attach, Detach, Effect, Leave, Reply, Retry
 from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
@@ -76,6 +76,17 @@ class Attachments:
         self._waiting.pop(spelling, None)
         return self._attach(WaitingAttach(spelling, frame, now_ms), now_ms)
 
+    def ensure(self, spelling: str, now_ms: int) -> list[Effect]:
+        """Attaches as an ATTACH without wishes does, unless that is done or under way.
+
+        Raises ClientError where that would be refused.
+        """
+        if spelling in self._attached or spelling in self._waiting:
+            return []
+        frame = ClientFrame(Action.ATTACH)
+        self._requested(spelling, frame)
+        return self.attach(spelling, frame, now_ms)
+
     def retry(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
         """Goes on with an ATTACH that waited, unless something else has taken its place."""
         if self._waiting.get(waiting.spelling) is not waiting:
@@ -86,9 +97,7 @@ class Attachments:
     def detach(self, spelling: str) -> list[Effect]:
         """Answers DETACH with DETACHED, whether attached or not."""
         self._waiting.pop(spelling, None)
-        attached = self._attached.pop(spelling, None)
-        frame = {"action": Action.DETACHED, "channel": spelling}
-        return [Detach(attached.number, frame) if attached else Reply(frame)]
+        return self._leave(spelling, {"action": Action.DETACHED, "channel": spelling})
 
     def lost(self, number: int, now_ms: int) -> list[Effect]:
         """The engine dropped messages of an attachment: the client is told, and is live again."""
@@ -103,7 +112,8 @@ class Attachments:
         try:
             attachment = self._requested(spelling, waiting.frame)
         except ClientError as refused:
-            return [self._failed(spelling, refused.info)]
+            # A channel that the client now takes for failed must not go on being delivered.
+            return self._leave(spelling, _failed(spelling, refused.info))
         plan, reason = self._locate(attachment, waiting.frame, now_ms)
         if plan.outcome == Outcome.AHEAD:
             if now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
@@ -184,11 +194,20 @@ class Attachments:
             frame=frame,
         )
 
-    def _failed(self, spelling: str, reason: ErrorInfo) -> Effect:
-        frame = {"action": Action.ERROR, "channel": spelling, "error": reason.to_wire()}
+    def _leave(self, spelling: str, frame: dict[str, Any]) -> list[Effect]:
+        """Ends an attachment, if there is one, and says so; the last of its channel takes the members with it."""
         attached = self._attached.pop(spelling, None)
-        # A channel that the client now takes for failed must not go on being delivered.
-        return Detach(attached.number, frame) if attached else Reply(frame)
+        if attached is None:
+            return [Reply(frame)]
+        detached = Detach(attached.number, frame)
+        if any(other.channel == attached.channel for other in self._attached.values()):
+            return [detached]
+        return [Leave(attached.channel), detached]
+
+
+def _failed(spelling: str, reason: ErrorInfo) -> dict[str, Any]:
+    """The ERROR that fails one channel."""
+    return {"action": Action.ERROR, "channel": spelling, "error": reason.to_wire()}
 
 
 def _texts(params: Mapping[str, str | int | float | bool | None]) -> dict[str, str]:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from fanout.errors import ErrorInfo
-from fanout.types import OutMessage
+from fanout.types import OutMessage, PresenceEvent
 
-__all__ = ["Attach", "Close", "Detach", "Effect", "Publish", "Reply", "Retry"]
+__all__ = ["Attach", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Reply", "Retry"]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -49,6 +49,20 @@ class Publish(msgspec.Struct, frozen=True):
     messages: Sequence[OutMessage]
 
 
+class Present(msgspec.Struct, frozen=True):
+    """Write the events to the log, next to each other; answer with `Session.published`, None for each, or `refused`."""
+
+    msg_serial: int
+    channel: str
+    events: Sequence[PresenceEvent]
+
+
+class Leave(msgspec.Struct, frozen=True):
+    """Let the connection's members leave the channel."""
+
+    channel: str
+
+
 class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
@@ -67,4 +81,4 @@ class Close(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
 
 
-Effect = Reply | Attach | Detach | Publish | Retry | Close
+Effect = Reply | Attach | Detach | Publish | Present | Leave | Retry | Close

@@ -18,6 +18,12 @@ VERSIONS: Final = range(2, 7)
 IDLE_LONGEST_MS: Final = 1_800_000
 """The longest `heartbeatInterval` that the protocol lets a client choose."""
 
+REMAIN_MS: Final = 15_000
+"""How long presence members of a lost connection stay, unless the client says: the protocol's number."""
+
+REMAIN_LONGEST_MS: Final = 120_000
+"""The longest that a client can say: after it the connection could not be continued anyway."""
+
 SHARED_MAX: Final = 256
 """Ways of being spoken to that are kept to be shared, each a few hundred bytes. Few are in use at once."""
 
@@ -39,6 +45,8 @@ class ConnectParams(msgspec.Struct, frozen=True):
     heartbeats: bool = True
     """Whether idle time must be filled with frames. Only a client that says `false` can see WebSocket pings."""
     heartbeat_interval_ms: int | None = None
+    remain_present_ms: int = REMAIN_MS
+    """How long the connection's presence members stay when its transport is lost."""
 
     @classmethod
     def parse(cls, query: Mapping[str, str]) -> "ConnectParams":
@@ -50,12 +58,22 @@ class ConnectParams(msgspec.Struct, frozen=True):
             get("echo") != "false",
             get("heartbeats") != "false",
             get("heartbeatInterval"),
+            get("remainPresentFor"),
         )
 
 
 @lru_cache(SHARED_MAX)
-def _parsed(version: str | None, wire: str, echo: bool, heartbeats: bool, interval: str | None) -> ConnectParams:
-    return ConnectParams(_version(version), _wire(wire), echo, heartbeats, _interval(interval))
+def _parsed(
+    version: str | None, wire: str, echo: bool, heartbeats: bool, interval: str | None, remain: str | None
+) -> ConnectParams:
+    return ConnectParams(
+        _version(version),
+        _wire(wire),
+        echo,
+        heartbeats,
+        _milliseconds("heartbeatInterval", interval, IDLE_LONGEST_MS),
+        REMAIN_MS if (given := _milliseconds("remainPresentFor", remain, REMAIN_LONGEST_MS)) is None else given,
+    )
 
 
 def _version(text: str | None) -> int:
@@ -72,9 +90,9 @@ def _wire(name: str) -> int:
     return requested_wire({"format": name})
 
 
-def _interval(text: str | None) -> int | None:
+def _milliseconds(name: str, text: str | None, longest: int) -> int | None:
     if text is None:
         return None
     if not _NUMBER.fullmatch(text):
-        raise ClientError(error(40003, "heartbeatInterval is a number of ms"))
-    return min(int(text), IDLE_LONGEST_MS)
+        raise ClientError(error(40003, f"{name} is a number of ms"))
+    return min(int(text), longest)

@@ -6,7 +6,7 @@ from typing import Protocol
 from fanout.auth.credentials import Presented
 from fanout.types import Identity
 
-__all__ = ["Authenticator", "Channels", "Outcome", "PlanLike"]
+__all__ = ["Authenticator", "Channels", "Members", "Outcome", "PlanLike"]
 
 
 class Outcome(IntEnum):
@@ -65,3 +65,19 @@ class Authenticator(Protocol):
     def identify(self, shown: Presented, now_ms: int, /) -> Identity:
         """Who presents this credential. Raises ClientError for nobody that is let in."""
         ...
+
+
+class Members(Protocol):
+    """The presence members of this node's connections; `fanout.presence.service.Presence` answers this.
+
+    A connection that has none may be named too.
+    """
+
+    def lost(self, connection_id: str, remain_ms: int, /) -> None:
+        """The transport is gone: its members leave after so long, unless the connection is continued."""
+
+    def resumed(self, connection_id: str, /) -> None:
+        """A lost connection is continued: its members stay."""
+
+    def ended(self, connection_id: str, /) -> None:
+        """The connection is over: its members leave now."""

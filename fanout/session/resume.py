@@ -19,6 +19,8 @@ from typing import Final, NamedTuple, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import Limits
+from fanout.session.params import REMAIN_MS
+from fanout.session.ports import Members
 
 __all__ = ["Answer", "ConnectionState", "ConnectionTable", "Holder", "Publishes"]
 
@@ -116,7 +118,7 @@ class Publishes:
 class ConnectionState:
     """One connection, over all its transports. Most clients only listen: those have no `Publishes`."""
 
-    __slots__ = ("_limits", "_on_release", "_publishes", "connection_id", "holder")
+    __slots__ = ("_limits", "_on_release", "_publishes", "connection_id", "holder", "remain_present_ms")
 
     def __init__(
         self,
@@ -127,6 +129,7 @@ class ConnectionState:
         """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
         self.connection_id = connection_id
         self.holder: Holder | None = None
+        self.remain_present_ms = REMAIN_MS  # as the newest transport said
         self._limits = limits
         self._on_release = on_release
         self._publishes: Publishes | None = None
@@ -167,11 +170,16 @@ class _Lost(NamedTuple):
 class ConnectionTable:
     """The connections of a node, open and lost."""
 
-    def __init__(self, *, ttl_ms: int, now: Callable[[], int], limits: Limits | None = None) -> None:
-        """`ttl_ms` counts from the loss of the transport; `now` reads the time in ms."""
+    def __init__(
+        self, *, ttl_ms: int, now: Callable[[], int], limits: Limits | None = None, members: Members | None = None
+    ) -> None:
+        """`ttl_ms` counts from the loss of the transport; `now` reads the time in ms. `members` hears of each loss,
+        return and end.
+        """
         self._ttl_ms = ttl_ms
         self._now = now
         self._limits = limits or Limits()
+        self._members = members
         self._open: dict[str, ConnectionState] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
         self._lost_answers = 0
@@ -207,6 +215,8 @@ class ConnectionTable:
         if connection_id in self._lost:
             state = self._take_lost(connection_id)
             self._open[connection_id] = state
+            if self._members is not None:
+                self._members.resumed(connection_id)
             return state
         return self.open(connection_id)
 
@@ -216,6 +226,8 @@ class ConnectionTable:
         if not resumable:
             self._end(connection_id)
             return
+        if self._members is not None:
+            self._members.lost(connection_id, state.remain_present_ms)
         self._lost[connection_id] = lost = _Lost(self._now(), state.answers, state)
         self._lost_answers += lost.answers
         while len(self._lost) > LOST_CONNECTIONS or self._lost_answers > LOST_ANSWERS:
@@ -237,6 +249,8 @@ class ConnectionTable:
             self._end(connection_id)
 
     def _end(self, connection_id: str) -> None:
+        if self._members is not None:
+            self._members.ended(connection_id)
         self._ended[connection_id] = None
         if len(self._ended) > ENDED_CONNECTIONS:
             self._ended.popitem(last=False)

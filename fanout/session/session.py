@@ -20,7 +20,8 @@ from fanout.session.effects import Close, Effect, Reply
 from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Channels
-from fanout.session.publish import Publisher
+from fanout.session.presence import accept_presence
+from fanout.session.publish import Accepted, Publisher
 from fanout.session.resume import ConnectionState
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame
@@ -28,7 +29,6 @@ from fanout.wire import Action, ClientFrame
 __all__ = ["Session"]
 
 _NOT_OFFERED = {
-    Action.PRESENCE: error(40160, "presence is not offered"),
     Action.ANNOTATION: error(93002),
     Action.OBJECT: error(40160, "objects are not offered"),
 }
@@ -65,6 +65,7 @@ class Session:
         self._limits = limits
         self._greeting: dict[str, Any] | None = greeting
         self._state = state
+        state.remain_present_ms = params.remain_present_ms
         self._over = False
         self._attachments = Attachments(identity, channels, limits, echo=params.echo)
         self._publisher: Publisher | None = None
@@ -130,7 +131,9 @@ class Session:
                 return self._attachments.attach(_channel(frame), frame, now_ms)
             case Action.DETACH:
                 return self._attachments.detach(_channel(frame))
-            case Action.PRESENCE | Action.ANNOTATION | Action.OBJECT as action:
+            case Action.PRESENCE:
+                return self._present(_channel(frame), frame, now_ms)
+            case Action.ANNOTATION | Action.OBJECT as action:
                 return self._publishing().refuse(frame, _NOT_OFFERED[Action(action)])
             case Action.CLOSE:
                 return self._end(connection.closed())
@@ -140,6 +143,22 @@ class Session:
                 raise ClientError(error(40101, "only keys are accepted, and a key does not expire"))
             case _:
                 return []  # the protocol's rule: what is not known is ignored
+
+    def _present(self, spelling: str, frame: ClientFrame, now_ms: int) -> list[Effect]:
+        def accept(serial: int) -> Accepted:
+            return accept_presence(
+                serial,
+                spelling,
+                frame,
+                attachments=self._attachments,
+                identity=self.identity,
+                connection_id=self.connection_id,
+                wire=self.params.wire,
+                limits=self._limits,
+                now_ms=now_ms,
+            )
+
+        return self._publishing().take(frame, accept)
 
     def _settled(self, msg_serial: int, result: tuple[str | None, ...] | ErrorInfo) -> list[Effect]:
         self._state.publishes.finish(msg_serial, result)

@@ -230,7 +230,7 @@ class TestAttachingAgain:
     def test_in_vain_fails_the_channel_and_stops_delivery(self) -> None:
         client = Conversation()
         client.attach()
-        (effect,) = client.attach(params={"rewind": "nonsense"})
+        _, effect = client.attach(params={"rewind": "nonsense"})
         assert isinstance(effect, Detach)
         assert effect.attachment == 1
         assert (effect.frame["action"], effect.frame["channel"], error_code(effect.frame)) == (9, "news", (40000, 400))
@@ -273,7 +273,7 @@ class TestDetach:
     def test_stops_delivery_then_says_detached(self) -> None:
         client = Conversation()
         client.attach()
-        (effect,) = client.say(action=DETACH, channel="news")
+        _, effect = client.say(action=DETACH, channel="news")
         assert isinstance(effect, Detach)
         assert effect.attachment == 1
         assert effect.frame == {"action": 13, "channel": "news"}

@@ -57,8 +57,14 @@ class TestTheRest:
         assert parsed(heartbeatInterval="999999999").heartbeat_interval_ms == 1_800_000
 
     @pytest.mark.parametrize("text", ["", "-1", "soon", "1e9", "9" * 5000])
-    def test_refuses_an_interval_that_is_none(self, text: str) -> None:
-        assert refused({"v": "5", "heartbeatInterval": text}) == 40003
+    @pytest.mark.parametrize("name", ["heartbeatInterval", "remainPresentFor"])
+    def test_refuses_a_time_that_is_none(self, name: str, text: str) -> None:
+        assert refused({"v": "5", name: text}) == 40003
+
+    def test_bounds_how_long_members_stay_without_their_connection(self) -> None:
+        assert parsed().remain_present_ms == 15_000
+        assert parsed(remainPresentFor="0").remain_present_ms == 0
+        assert parsed(remainPresentFor="999999999").remain_present_ms == 120_000
 
     def test_ignores_what_it_does_not_know(self) -> None:
         assert parsed(agent="x", lib="y", timestamp="z") == parsed()

@@ -238,6 +238,51 @@ class TestTheTable:
         assert table.resume("connection 19") is not None, "as if it had never been here"
 
 
+class Told:
+    """Writes down what it hears of connections."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, str, int]] = []
+
+    def lost(self, connection_id: str, remain_ms: int) -> None:
+        self.heard.append(("lost", connection_id, remain_ms))
+
+    def resumed(self, connection_id: str) -> None:
+        self.heard.append(("resumed", connection_id, 0))
+
+    def ended(self, connection_id: str) -> None:
+        self.heard.append(("ended", connection_id, 0))
+
+
+class TestWhoLooksAfterMembers:
+    def test_hears_of_each_loss_return_and_end(self, clock: Clock) -> None:
+        told = Told()
+        table = ConnectionTable(ttl_ms=120_000, now=clock, members=told)
+        state = table.open("a")
+        state.remain_present_ms = 3_000
+        lose(state)
+        lose(table.resume("a"))
+        clock.ms += 120_001
+        table.open("b")
+        lose(table.resume("b"), resumable=False)
+        assert told.heard == [
+            ("lost", "a", 3_000),
+            ("resumed", "a", 0),
+            ("lost", "a", 3_000),
+            ("ended", "a", 0),
+            ("ended", "b", 0),
+        ]
+
+    def test_is_not_troubled_where_a_newer_transport_takes_over(self, clock: Clock) -> None:
+        told = Told()
+        table = ConnectionTable(ttl_ms=120_000, now=clock, members=told)
+        table.open("a").claim(Nobody())
+        state = table.resume("a")
+        assert state is not None
+        state.claim(Nobody())
+        assert told.heard == []
+
+
 class TestHowAConversationEnds:
     @pytest.mark.parametrize(
         ("end", "kept"),

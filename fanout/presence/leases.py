@@ -1,0 +1,139 @@
+"""Leases: a node that answers for presence members says again and again that it is alive; who falls silent has died.
+
+- A lease is a fact of the log, `node:<name>`, told anew every few seconds while the node has members. Each node judges
+  the others by its own clock, from when it heard them last: no clock of another's is trusted.
+- When a lease has run out the other nodes let the dead node's members leave, a bounded group at a time. Each begins a
+  little later than another, so that most find nothing left to do; a leave that is written twice changes nothing.
+- Silence counts only while this node hears: not while the log is away or read back, nor while this node stood still.
+- A node that stops hands its members over by the same rule: its clients come back elsewhere and enter again within the
+  time, and who does not come back leaves. So does what a former life of this node has left behind.
+"""
+
+import asyncio
+import logging
+import time
+import zlib
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from fanout.control import Control, Fact
+from fanout.errors import SourceError
+from fanout.presence.records import Key, leave_record
+from fanout.presence.service import SLICE
+from fanout.sources.base import Appended, Source
+
+__all__ = ["LEASE_S", "Leases", "Nodes"]
+
+LEASE_S: Final = 15.0
+"""As long as the members of a lost connection stay: a dead node's connections are nothing else."""
+
+RENEW_S: Final = 3.0
+SPREAD_S: Final = 3.0  # between the first and the last node that lets a dead node's members leave
+TICK_S: Final = 1.0
+STOOD_STILL_S: Final = 3.0  # between two ticks: this node was frozen, and heard nothing
+
+log = logging.getLogger(__name__)
+
+
+class Nodes(Protocol):
+    """The presence set by the nodes that answer for it; `fanout._core.Engine` answers this."""
+
+    def presence_nodes(self) -> dict[str, int]:
+        """How many members each node has."""
+
+    def members_of(self, node: str, limit: int, /) -> list[tuple[str, str, str]]:
+        """Some of a node's members: channel, connection id and client id of each."""
+
+
+class Leases:
+    """This node's lease, and its view of the others'. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        control: Control,
+        source: Source,
+        topics: tuple[str, str],
+        node: str,
+        members: Callable[[], int],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`topics` are those of presence and of control. `members` counts those that this node, `node`, answers for;
+        `clock` reads seconds that never go back.
+        """
+        self._nodes = nodes
+        self._control = control
+        self._source = source
+        self._topics = topics
+        self._node = node
+        self._members = members
+        self._clock = clock
+        self._heard: dict[str, float] = {}  # one for each node that tells, or has members
+        self._renewed_at = -RENEW_S
+        self._ticked_at = self._listening_since = clock()
+        self._writing = False
+        control.listen("node", self._hear)
+
+    def _hear(self, node: str, fact: Fact) -> None:
+        if fact is None:
+            self._heard.pop(node, None)
+        elif node != self._node:
+            self._heard[node] = self._clock()
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Renews and judges until cancelled, from when the node is `ready`."""
+        await ready.wait()
+        self._listening_since = self._ticked_at = self._clock()
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                self.tick()
+            except Exception:  # the lease must be renewed all the same
+                log.exception("leases could not be looked after")
+
+    def tick(self) -> None:
+        """Renews this node's lease if it is time, and lets members of dead nodes leave."""
+        now = self._clock()
+        if self._members() and now - self._renewed_at >= RENEW_S:
+            self._renewed_at = now
+            self._control.tell("node", self._node, {"members": self._members()})
+        if now - self._ticked_at > STOOD_STILL_S or not self._hears():
+            self._listening_since = now
+        self._ticked_at = now
+        nodes = self._nodes.presence_nodes()
+        for node in nodes:
+            if node != self._node and self._silent(node, now) > LEASE_S + self._turn(node):
+                self._remove(node)
+        for node in [node for node in self._heard if node not in nodes and self._silent(node, now) > 2 * LEASE_S]:
+            del self._heard[node]
+            self._control.tell("node", node, None)
+
+    def _hears(self) -> bool:
+        behind = any(lag for (topic, _), lag in self._source.lag().items() if topic in self._topics)
+        return self._source.health().ok and not behind
+
+    def _silent(self, node: str, now: float) -> float:
+        return now - max(self._heard.setdefault(node, now), self._listening_since)
+
+    def _turn(self, node: str) -> float:
+        """How much later than the first this node removes the members of that one."""
+        return zlib.crc32(f"{self._node} {node}".encode()) / 2**32 * SPREAD_S
+
+    def _remove(self, node: str) -> None:
+        """Writes the leaves of some of a dead node's members; the next tick goes on."""
+        if self._writing:
+            return
+        keys = [Key(*key) for key in self._nodes.members_of(node, SLICE)]
+        if not keys:
+            return
+        log.info("node %s is gone: %d of its presence members leave", node, len(keys))
+        self._writing = True
+
+        def appended(result: list[Appended] | SourceError) -> None:
+            self._writing = False
+
+        try:
+            self._source.append([leave_record(self._topics[0], key, self._node) for key in keys], appended)
+        except SourceError:
+            self._writing = False  # the next tick tries again

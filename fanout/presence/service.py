@@ -1,0 +1,304 @@
+"""Presence members on their way to the log: those of this node's connections, from entering to leaving.
+
+The set itself is the engine's, made of what is read back; this module decides what is written.
+
+- One event, one record; the record's node answers for the member. An event that changes nothing is answered and not
+  written: a re-entry under the same id, a leave of somebody absent.
+- A channel that is full refuses who is new (91003, 91006). Nodes that let members in at the same moment do not know of
+  each other's, so a set may exceed its bound by what they have under way.
+- Members of a connection that has ended or left the channel leave at once. Those of one that was lost leave when its
+  time is up, unless it is continued: here, or on another node, which then answers for them, as the set shows. Such
+  leaves are written in bounded groups, one after another, and again until the log has them.
+- What the set lacks of this node's members is written again: another node may have taken this one for gone.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
+from fanout.presence.members import Group, Member, Members
+from fanout.presence.records import LEAVE, Key, event_record, leave_record
+from fanout.sources.base import Appended, NewRecord, Source
+from fanout.types import PresenceEvent
+
+__all__ = ["DATA_BYTES", "Presence", "PresenceSet"]
+
+DATA_BYTES: Final = 16 << 20
+"""Client ids, data and extras of all members of one channel: every new subscriber is sent them. 800 bytes for each of
+20,000 members."""
+
+SLICE: Final = 500  # members looked at, or leaves written, in one go: under 5 ms of the loop
+TICK_S: Final = 0.25
+REPAIR_S: Final = 5.0  # between two comparisons with the set, and until what was written must have been read back
+
+log = logging.getLogger(__name__)
+
+Done = Callable[[list[None] | ErrorInfo], None]
+
+
+class PresenceSet(Protocol):
+    """The presence set as this node has read it; `fanout._core.Engine` answers this."""
+
+    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str] | None:
+        """Id and node of a member; None if it is not there."""
+
+    def presence_size(self, channel: str, /) -> tuple[int, int]:
+        """Members of a channel, and the bytes of their client ids, data and extras."""
+
+
+class Presence:
+    """The members of one node's connections. Belongs to the event loop; nothing blocks."""
+
+    def __init__(
+        self,
+        present: PresenceSet,
+        source: Source,
+        topic: str,
+        node: str,
+        *,
+        members_max: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`node` is this node's name for as long as it runs. A channel has `members_max` members at most; `clock` reads
+        seconds that never go back.
+        """
+        self.members = Members()
+        self._present = present
+        self._source = source
+        self._topic = topic
+        self._node = node
+        self._members_max = members_max
+        self._clock = clock
+        self._lost: dict[str, float] = {}  # connections with members, and when those leave; bounded by the members
+        self._leaving: deque[Group] = deque()
+        self._writing_leaves = False
+        self._repaired_at = clock()
+        self.counts = {"entered": 0, "left": 0, "removed": 0, "repaired": 0, "failed": 0}  # for the metrics
+
+    # -- what clients say --
+
+    def write(self, connection_id: str, channel: str, events: Sequence[PresenceEvent], done: Done) -> None:
+        """Writes the events next to each other.
+
+        `done` is called once, on the loop, perhaps before this returns: with None for each event when the log has all
+        of them durably; or with the numbered error: 91003 too many members, 91006 too much data, or the log's.
+        """
+        changes: dict[Key, Member | None] = {}  # the newest of each member
+        records: list[NewRecord] = []
+        try:
+            for event in events:
+                self._plan(Key(channel, connection_id, event.client_id), event, changes, records)
+        except ClientError as refused:
+            done(refused.info)
+            return
+        before = {key: self.members.find(key) for key in changes}
+        self._apply(changes)
+
+        def appended(result: list[Appended] | SourceError) -> None:
+            if isinstance(result, SourceError):
+                self.counts["failed"] += len(records)
+                self._undo(changes, before)
+                done(_numbered(result))
+                return
+            now = self._clock()
+            for key, member in changes.items():
+                self.counts["left" if member is None else "entered"] += (member is None) != (before[key] is None)
+                if member is not None:
+                    member.written_at = now
+            done([None] * len(events))
+
+        try:
+            if records:
+                self._source.append(records, appended)
+            else:
+                appended([])
+        except SourceError as problem:
+            self.counts["failed"] += len(records)
+            self._apply(before)
+            done(_numbered(problem))
+
+    def _apply(self, changes: Mapping[Key, Member | None]) -> None:
+        for key, member in changes.items():
+            if member is None:
+                self.members.drop(key)
+            else:
+                self.members.put(member)
+
+    def _plan(
+        self, key: Key, event: PresenceEvent, changes: dict[Key, Member | None], records: list[NewRecord]
+    ) -> None:
+        """Adds one event to what is about to be changed and written. Raises ClientError."""
+        mine = changes[key] if key in changes else self.members.find(key)
+        seen = None if key in changes else self._present.member(*key)
+        if event.action == LEAVE:
+            if mine is not None or seen is not None:
+                changes[key] = None
+                records.append(event_record(self._topic, key, event, self._node))
+            return
+        if mine is None and seen is None:
+            self._check_room(key.channel, event.size, changes)
+        record = event_record(self._topic, key, event, self._node)
+        changes[key] = Member(key, event.id, record, event.size)
+        if seen != (event.id, self._node) or mine is None or mine.id != event.id:
+            records.append(record)
+
+    def _check_room(self, channel: str, size: int, changes: dict[Key, Member | None]) -> None:
+        entering = [member for member in changes.values() if member is not None]
+        counted = zip(self._present.presence_size(channel), self.members.size(channel), strict=True)
+        members, data = (max(seen, mine) for seen, mine in counted)
+        if members + len(entering) >= self._members_max:
+            raise ClientError(error(91003, f"{self._members_max} is the limit"))
+        if data + sum(member.size for member in entering) + size > DATA_BYTES:
+            raise ClientError(error(91006, f"{DATA_BYTES} bytes are the limit"))
+
+    def _undo(self, changes: dict[Key, Member | None], before: dict[Key, Member | None]) -> None:
+        """The log failed, and may have the records or not: what was there before counts, what was not has to leave."""
+        undone = Group()
+        for key, member in changes.items():
+            if self.members.find(key) is not member:
+                continue  # it has moved on since
+            earlier = before[key]
+            if earlier is not None and member is not None:
+                self.members.put(earlier)
+            else:
+                self.members.drop(key)
+                if (gone := member or earlier) is not None:
+                    undone[key.client_id] = gone
+        self._leave([undone])
+
+    # -- what becomes of connections: see `fanout.session.ports.Members` --
+
+    def lost(self, connection_id: str, remain_ms: int) -> None:
+        """The transport is gone: the members leave after so long, unless the connection is continued."""
+        if self.members.has_connection(connection_id):
+            self._lost[connection_id] = self._clock() + remain_ms / 1000
+
+    def resumed(self, connection_id: str) -> None:
+        """A lost connection is continued: its members stay."""
+        self._lost.pop(connection_id, None)
+
+    def ended(self, connection_id: str) -> None:
+        """The connection is over: its members leave now."""
+        self._lost.pop(connection_id, None)
+        self._leave(self.members.drop_connection(connection_id))
+
+    def leave(self, connection_id: str, channel: str) -> None:
+        """The connection leaves the channel, and its members with it."""
+        self._leave(self.members.drop_channel(connection_id, channel))
+
+    # -- leaves that nobody said --
+
+    def _leave(self, groups: Sequence[Group]) -> None:
+        self._leaving.extend(group for group in groups if group)
+        self._write_leaves()
+
+    def _write_leaves(self) -> None:
+        """Writes the next leaves, unless some are under way."""
+        if self._writing_leaves:
+            return
+        taken: list[Member] = []
+        while self._leaving and len(taken) < SLICE:
+            group = self._leaving[0]
+            while group and len(taken) < SLICE:
+                taken.append(group.popitem()[1])
+            if not group:
+                self._leaving.popleft()
+        leaving = [member for member in taken if self._must_leave(member.key)]
+        if not leaving:
+            if self._leaving:
+                asyncio.get_running_loop().call_soon(self._write_leaves)
+            return
+        self._writing_leaves = True
+
+        def appended(result: list[Appended] | SourceError) -> None:
+            self._writing_leaves = False
+            if isinstance(result, SourceError):
+                self._retry(leaving)  # with the next tick
+                return
+            self.counts["removed"] += len(leaving)
+            self._write_leaves()
+
+        try:
+            self._source.append([leave_record(self._topic, member.key, self._node) for member in leaving], appended)
+        except SourceError:
+            self._writing_leaves = False
+            self._retry(leaving)
+
+    def _must_leave(self, key: Key) -> bool:
+        """Not if it has entered again since, nor if another node answers for it. One not read back yet does."""
+        if self.members.find(key) is not None:
+            return False
+        seen = self._present.member(*key)
+        return seen is None or seen[1] == self._node
+
+    def _retry(self, leaving: Sequence[Member]) -> None:
+        self.counts["failed"] += len(leaving)
+        again: dict[tuple[str, str], Group] = {}
+        for member in leaving:
+            again.setdefault(member.key[:2], Group())[member.key.client_id] = member
+        self._leaving.extend(again.values())
+
+    # -- time --
+
+    async def run(self) -> None:
+        """Lets members leave whose time is up, and repairs what the set lacks, until cancelled."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                while self.expire():
+                    await asyncio.sleep(0)
+                if self._clock() - self._repaired_at >= REPAIR_S:
+                    await self.repair()
+            except Exception:  # whatever it was, the members of the next connection must leave in time
+                log.exception("presence could not be brought up to date")
+
+    def expire(self) -> bool:
+        """Lets the members of lost connections leave whose time is up; whether there are more of them."""
+        now = self._clock()
+        due = [connection_id for connection_id, at in self._lost.items() if at <= now]
+        groups: list[Group] = []
+        for connection_id in due[:SLICE]:
+            del self._lost[connection_id]
+            groups += self.members.drop_connection(connection_id)
+        self._leave(groups)
+        return len(due) > SLICE
+
+    async def repair(self) -> None:
+        """Compares this node's members with the set, a slice at a time."""
+        self._repaired_at = self._clock()
+        if any(lag for (topic, _), lag in self._source.lag().items() if topic == self._topic):
+            return  # the set is behind: what it lacks may be under way
+        missing: list[Member] = []
+        for index, member in enumerate(self.members):
+            if index % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if member.written_at is None or self._repaired_at - member.written_at < REPAIR_S:
+                continue
+            if self.members.find(member.key) is not member:
+                continue
+            seen = self._present.member(*member.key)
+            if seen is None and len(missing) < SLICE:
+                missing.append(member)
+            elif seen is not None and seen[1] != self._node:
+                self.members.drop(member.key)  # its connection is another node's now
+        if missing:
+            self.counts["repaired"] += len(missing)
+            log.warning("%d presence members were taken for gone and enter again", len(missing))
+            for member in missing:
+                member.written_at = self._repaired_at
+            with contextlib.suppress(SourceError):  # what fails is missing still, and found again
+                self._source.append([member.record for member in missing], lambda result: None)
+
+
+def _numbered(problem: SourceError) -> ErrorInfo:
+    """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
+    if isinstance(problem, SourceBusy):
+        return error(42910, "the log takes no more right now; try again")
+    if isinstance(problem, SourceTimeout):
+        return error(50003, "say it again")
+    return error(50000, "the log refused the presence event")
