@@ -87,6 +87,9 @@ class Config:
     history_mib: int = 512
     """Memory for that history, in MiB. When it is used up the oldest messages go first, whatever their age."""
 
+    presence_members: int = 1_000
+    """Presence members that one channel can have; the next one is refused. Every subscriber is sent them all."""
+
     io_threads: int = 1
     """Threads that write to sockets. 0: the event loop does it, which suits a host with one core."""
 
@@ -132,6 +135,7 @@ class Config:
             )
         _check_duration("history", self.history, HISTORY_MIN_MS, HISTORY_MAX_MS, "from 1s to 72h")
         _check_range("history-mib", self.history_mib, 1, 1 << 20)
+        _check_range("presence-members", self.presence_members, 1, 100_000)
         _check_range("io-threads", self.io_threads, 0, 16)
         if self.max_connections is not None:
             _check_range("max-connections", self.max_connections, 1, 1_000_000)

@@ -23,6 +23,8 @@ from fanout.errors import ConfigError
 from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
+from fanout.presence.leases import Leases
+from fanout.presence.service import Presence
 from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.routing import CONTROL_TOPIC, STATE_TOPICS, Route, Routing, guarded
@@ -88,7 +90,11 @@ class Node:
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
-        self._table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits)
+        self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
+        self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
+        self._table = ConnectionTable(
+            ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
+        )
         self._connection_keys = ConnectionKeys(access.secret)
         self.connections = self._connections()
         self.front = Front(router.Router(self._routes()), websockets(self.connections))
@@ -106,7 +112,12 @@ class Node:
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
         sink = _Sink(engine, loop, self.subscriptions.caught_up)
         await self.source.start(sink, self._topics, read_back_ms, STATE_TOPICS)
-        for watching in (self.metrics.watch_loop(), watch_minutes(self.stats, self._readings(), _now_ms)):
+        for watching in (
+            self.metrics.watch_loop(),
+            watch_minutes(self.stats, self._readings(), _now_ms),
+            self.presence.run(),
+            self.leases.run(self.subscriptions.ready),
+        ):
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.connections.abort_all)
 
@@ -172,6 +183,7 @@ class Node:
         return Connections(
             engine=self.engine,
             publisher=self.publisher,
+            presence=self.presence,
             open_session=opener,
             ready=self.subscriptions.ready,
             clock=_now_ms,

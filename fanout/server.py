@@ -87,7 +87,7 @@ class Server:
         self._entered = False
         self._is_running = False
         self._draining: asyncio.Task[None] | None = None
-        self._session_settings = SessionSettings()
+        self._session_settings = SessionSettings(server_id=secrets.token_urlsafe(9))
         # Made when entered, since it belongs to a loop:
         self._node: Node
 

@@ -13,13 +13,14 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Final, Protocol
 
 from fanout.control import Control, Fact
 from fanout.errors import SourceError
 from fanout.presence.records import Key, leave_record
 from fanout.presence.service import SLICE
+from fanout.routing import STATE_TOPICS
 from fanout.sources.base import Appended, Source
 
 __all__ = ["LEASE_S", "Leases", "Nodes"]
@@ -53,19 +54,15 @@ class Leases:
         nodes: Nodes,
         control: Control,
         source: Source,
-        topics: tuple[str, str],
         node: str,
-        members: Callable[[], int],
+        members: Sized,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`topics` are those of presence and of control. `members` counts those that this node, `node`, answers for;
-        `clock` reads seconds that never go back.
-        """
+        """`members` are those that this node, `node`, answers for; `clock` reads seconds that never go back."""
         self._nodes = nodes
         self._control = control
         self._source = source
-        self._topics = topics
         self._node = node
         self._members = members
         self._clock = clock
@@ -95,9 +92,9 @@ class Leases:
     def tick(self) -> None:
         """Renews this node's lease if it is time, and lets members of dead nodes leave."""
         now = self._clock()
-        if self._members() and now - self._renewed_at >= RENEW_S:
+        if len(self._members) and now - self._renewed_at >= RENEW_S:
             self._renewed_at = now
-            self._control.tell("node", self._node, {"members": self._members()})
+            self._control.tell("node", self._node, {"members": len(self._members)})
         if now - self._ticked_at > STOOD_STILL_S or not self._hears():
             self._listening_since = now
         self._ticked_at = now
@@ -110,7 +107,7 @@ class Leases:
             self._control.tell("node", node, None)
 
     def _hears(self) -> bool:
-        behind = any(lag for (topic, _), lag in self._source.lag().items() if topic in self._topics)
+        behind = any(lag for (topic, _), lag in self._source.lag().items() if topic in STATE_TOPICS)
         return self._source.health().ok and not behind
 
     def _silent(self, node: str, now: float) -> float:
@@ -134,6 +131,6 @@ class Leases:
             self._writing = False
 
         try:
-            self._source.append([leave_record(self._topics[0], key, self._node) for key in keys], appended)
+            self._source.append([leave_record(key, self._node) for key in keys], appended)
         except SourceError:
             self._writing = False  # the next tick tries again

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import orjson
 
+from fanout.routing import PRESENCE_TOPIC
 from fanout.sources.base import NewRecord
 from fanout.types import PresenceEvent
 
@@ -28,7 +29,7 @@ class Key(NamedTuple):
     client_id: str
 
 
-def event_record(topic: str, key: Key, event: PresenceEvent, node: str) -> NewRecord:
+def event_record(key: Key, event: PresenceEvent, node: str) -> NewRecord:
     """What a client said of one of its members."""
     data, kind = event.data, b"binary"
     if data is None:
@@ -46,13 +47,13 @@ def event_record(topic: str, key: Key, event: PresenceEvent, node: str) -> NewRe
     if event.extras is not None:
         headers.append(("fanout.extras", orjson.dumps(event.extras)))
     if event.action != LEAVE:
-        return NewRecord(topic, orjson.dumps(key), data, headers)
+        return NewRecord(PRESENCE_TOPIC, orjson.dumps(tuple(key)), data, headers)
     if kind != b"none":
         headers.append(("fanout.data", data))
-    return NewRecord(topic, orjson.dumps(key), None, headers)
+    return NewRecord(PRESENCE_TOPIC, orjson.dumps(tuple(key)), None, headers)
 
 
-def leave_record(topic: str, key: Key, node: str) -> NewRecord:
+def leave_record(key: Key, node: str) -> NewRecord:
     """The leave of a member that could not say it itself: it leaves with what it showed last.
 
     Its id does not begin with the connection's, by which clients know such a leave, and judge by time whether it is
@@ -64,4 +65,4 @@ def leave_record(topic: str, key: Key, node: str) -> NewRecord:
         ("fanout.node", node.encode()),
         ("fanout.type", b"none"),
     ]
-    return NewRecord(topic, orjson.dumps(key), None, headers)
+    return NewRecord(PRESENCE_TOPIC, orjson.dumps(tuple(key)), None, headers)

@@ -23,6 +23,7 @@ from typing import Final, Protocol
 from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
 from fanout.presence.members import Group, Member, Members
 from fanout.presence.records import LEAVE, Key, event_record, leave_record
+from fanout.routing import PRESENCE_TOPIC
 from fanout.sources.base import Appended, NewRecord, Source
 from fanout.types import PresenceEvent
 
@@ -58,7 +59,6 @@ class Presence:
         self,
         present: PresenceSet,
         source: Source,
-        topic: str,
         node: str,
         *,
         members_max: int,
@@ -70,7 +70,6 @@ class Presence:
         self.members = Members()
         self._present = present
         self._source = source
-        self._topic = topic
         self._node = node
         self._members_max = members_max
         self._clock = clock
@@ -138,11 +137,11 @@ class Presence:
         if event.action == LEAVE:
             if mine is not None or seen is not None:
                 changes[key] = None
-                records.append(event_record(self._topic, key, event, self._node))
+                records.append(event_record(key, event, self._node))
             return
         if mine is None and seen is None:
             self._check_room(key.channel, event.size, changes)
-        record = event_record(self._topic, key, event, self._node)
+        record = event_record(key, event, self._node)
         changes[key] = Member(key, event.id, record, event.size)
         if seen != (event.id, self._node) or mine is None or mine.id != event.id:
             records.append(record)
@@ -224,7 +223,7 @@ class Presence:
             self._write_leaves()
 
         try:
-            self._source.append([leave_record(self._topic, member.key, self._node) for member in leaving], appended)
+            self._source.append([leave_record(member.key, self._node) for member in leaving], appended)
         except SourceError:
             self._writing_leaves = False
             self._retry(leaving)
@@ -271,7 +270,7 @@ class Presence:
     async def repair(self) -> None:
         """Compares this node's members with the set, a slice at a time."""
         self._repaired_at = self._clock()
-        if any(lag for (topic, _), lag in self._source.lag().items() if topic == self._topic):
+        if any(lag for (topic, _), lag in self._source.lag().items() if topic == PRESENCE_TOPIC):
             return  # the set is behind: what it lacks may be under way
         missing: list[Member] = []
         for index, member in enumerate(self.members):

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from fanout.auth.capabilities import allows
 from fanout.auth.keys import check_client_id
+from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, error
 from fanout.session.attach import Attachments
 from fanout.session.effects import Present
@@ -50,7 +51,7 @@ def accept_presence(
     client id, 91000 none, 40013 data or encoding, 40031 id, 40032 extras, 40160 not permitted, 40165 not asked for at
     the attach; and what refuses an ATTACH.
     """
-    channel = parse_name(spelling, limits.channel_bytes).channel
+    channel = parse_name(spelling, limits.channel_bytes, realm_of(identity.key_name)).channel
     attached = attachments.find(spelling)
     if attached is not None and not attached.requested & Flag.PRESENCE:
         raise ClientError(error(40165, "PRESENCE was not among the modes asked for"))

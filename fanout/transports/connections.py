@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from fanout.transports.driver import Driver, Opener, Publisher
+from fanout.transports.driver import Driver, Opener, Presence, Publisher
 from fanout.transports.turns import Turns
 
 __all__ = ["Connections"]
@@ -28,6 +28,7 @@ class Connections:
         *,
         engine: Any,
         publisher: Publisher,
+        presence: Presence,
         open_session: Opener,
         ready: asyncio.Event,
         clock: Callable[[], int],
@@ -35,6 +36,7 @@ class Connections:
         """`ready` is set once the node has caught up with its log; `clock` reads the time in ms."""
         self.engine = engine
         self.publisher = publisher
+        self.presence = presence
         self.open_session = open_session
         self.ready = ready
         self.clock = clock

@@ -21,14 +21,14 @@ from typing import Any, Final, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import connection
-from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
+from fanout.session.effects import Attach, Close, Detach, Effect, Leave, Present, Publish, Reply, Retry
 from fanout.session.session import Session
 from fanout.transports.http import Request
 from fanout.transports.turns import Turns
-from fanout.types import OutMessage
+from fanout.types import OutMessage, PresenceEvent
 from fanout.wire import JSON, ClientFrame, encode
 
-__all__ = ["Driver", "Link", "Node", "Opener", "Publisher"]
+__all__ = ["Driver", "Link", "Node", "Opener", "Presence", "Publisher"]
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,22 @@ class Publisher(Protocol):
         self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
     ) -> None:
         """Writes the messages next to each other. `done` is called once, on the loop, perhaps before this returns."""
+
+
+class Presence(Protocol):
+    """Writes who is present to the log; `fanout.presence.service.Presence` answers this."""
+
+    def write(
+        self,
+        connection_id: str,
+        channel: str,
+        events: Sequence[PresenceEvent],
+        done: Callable[[list[None] | ErrorInfo], None],
+    ) -> None:
+        """Writes the events next to each other. `done` is called once, on the loop, perhaps before this returns."""
+
+    def leave(self, connection_id: str, channel: str) -> None:
+        """Lets the connection's members leave the channel."""
 
 
 class Opener(Protocol):
@@ -76,6 +92,7 @@ class Node(Protocol):
 
     engine: Any
     publisher: Publisher
+    presence: Presence
     open_session: Opener
     ready: asyncio.Event
     clock: Callable[[], int]
@@ -225,6 +242,17 @@ class Driver:
                 self._node.publisher.publish(
                     effect.channel, effect.messages, partial(self._answered, effect.msg_serial, count)
                 )
+            case Present():
+                count = len(effect.events)
+                self._begin(count)
+                self._node.presence.write(
+                    self._connection_id(),
+                    effect.channel,
+                    effect.events,
+                    partial(self._answered, effect.msg_serial, count),
+                )
+            case Leave():
+                self._node.presence.leave(self._connection_id(), effect.channel)
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
@@ -233,7 +261,11 @@ class Driver:
                     log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
                 self.link.finish(effect.code)
 
-    def _answered(self, msg_serial: int, count: int, result: list[str] | ErrorInfo) -> None:
+    def _connection_id(self) -> str:
+        assert self._session is not None
+        return self._session.connection_id
+
+    def _answered(self, msg_serial: int, count: int, result: Sequence[str | None] | ErrorInfo) -> None:
         session = self._session
         assert session is not None
         self._end(count)
