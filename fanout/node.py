@@ -90,8 +90,8 @@ class Node:
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
-        self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
-        self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
+        self.presence = Presence(_Nobody(), self.source, settings.server_id, members_max=config.presence_members)
+        self.leases = Leases(_Nobody(), self.control, self.source, settings.server_id, self.presence.members)
         self._table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
         )
@@ -222,6 +222,22 @@ class Node:
                 self.subscriptions.wake(number)
             else:
                 self.connections.event(kind, number, argument)
+
+
+class _Nobody:
+    """The presence set as long as the engine keeps none."""
+
+    def member(self, channel: str, connection_id: str, client_id: str) -> tuple[str, str] | None:
+        return None
+
+    def presence_size(self, channel: str) -> tuple[int, int]:
+        return 0, 0
+
+    def presence_nodes(self) -> dict[str, int]:
+        return {}
+
+    def members_of(self, node: str, limit: int) -> list[tuple[str, str, str]]:
+        return []
 
 
 class _Sink:

@@ -53,7 +53,8 @@ class OutMessage(msgspec.Struct, frozen=True, gc=False):
 class PresenceEvent(msgspec.Struct, frozen=True, gc=False):
     """A step of one member of a channel's presence set, on its way to the log.
 
-    `action` is `enter`, `update` or `leave`. `size` is that of the member by the protocol's rule for messages, in bytes.
+    `action` is `enter`, `update` or `leave`. `size` is that of the member, in bytes, by the protocol's
+    rule for messages.
     """
 
     action: str

@@ -47,7 +47,7 @@ class Nodes(Protocol):
 
 
 class Leases:
-    """This node's lease, and its view of the others'. Belongs to the event loop."""
+    """The lease of a node, and its view of the others'. Belongs to the event loop."""
 
     def __init__(
         self,

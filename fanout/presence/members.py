@@ -13,16 +13,20 @@ __all__ = ["Group", "Member", "Members"]
 
 
 class Member:
-    """One member. `record` is what it was written with; `written_at` when the log had it, in s, None until then."""
+    """One member as it was said last. `record` is what it is written with; `written_at` when the log had that, in s, None
+    until then. `entered`: the log has it, be it as it was before. `failed`: the log may not have it as it is now.
+    """
 
-    __slots__ = ("id", "key", "record", "size", "written_at")
+    __slots__ = ("entered", "failed", "id", "key", "record", "size", "written_at")
 
-    def __init__(self, key: Key, event_id: str, record: NewRecord, size: int) -> None:
+    def __init__(self, key: Key, event_id: str, record: NewRecord, size: int, *, entered: bool) -> None:
         self.key = key
         self.id = event_id
         self.record = record
         self.size = size
         self.written_at: float | None = None
+        self.entered = entered
+        self.failed = False
 
 
 class Group(dict[str, Member]):

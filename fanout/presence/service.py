@@ -27,7 +27,7 @@ from fanout.routing import PRESENCE_TOPIC
 from fanout.sources.base import Appended, NewRecord, Source
 from fanout.types import PresenceEvent
 
-__all__ = ["DATA_BYTES", "Presence", "PresenceSet"]
+__all__ = ["DATA_BYTES", "SLICE", "Presence", "PresenceSet"]
 
 DATA_BYTES: Final = 16 << 20
 """Client ids, data and extras of all members of one channel: every new subscriber is sent them. 800 bytes for each of
@@ -108,7 +108,7 @@ class Presence:
             for key, member in changes.items():
                 self.counts["left" if member is None else "entered"] += (member is None) != (before[key] is None)
                 if member is not None:
-                    member.written_at = now
+                    member.written_at, member.entered = now, True
             done([None] * len(events))
 
         try:
@@ -142,7 +142,8 @@ class Presence:
         if mine is None and seen is None:
             self._check_room(key.channel, event.size, changes)
         record = event_record(key, event, self._node)
-        changes[key] = Member(key, event.id, record, event.size)
+        entered = seen is not None or (mine is not None and mine.entered)
+        changes[key] = Member(key, event.id, record, event.size, entered=entered)
         if seen != (event.id, self._node) or mine is None or mine.id != event.id:
             records.append(record)
 
@@ -156,18 +157,21 @@ class Presence:
             raise ClientError(error(91006, f"{DATA_BYTES} bytes are the limit"))
 
     def _undo(self, changes: dict[Key, Member | None], before: dict[Key, Member | None]) -> None:
-        """The log failed, and may have the records or not: what was there before counts, what was not has to leave."""
+        """The log failed, and may have the records or not: who was there before stays, who was not has to leave."""
         undone = Group()
         for key, member in changes.items():
+            earlier = before[key]
+            if member is not None:
+                member.failed = True
+                member.entered |= earlier is not None and earlier.entered
             if self.members.find(key) is not member:
                 continue  # it has moved on since
-            earlier = before[key]
-            if earlier is not None and member is not None:
-                self.members.put(earlier)
-            else:
-                self.members.drop(key)
-                if (gone := member or earlier) is not None:
-                    undone[key.client_id] = gone
+            if member is not None and member.entered:
+                self.members.put(member if earlier is None or earlier.failed else earlier)
+                continue
+            self.members.drop(key)
+            if (gone := member or earlier) is not None:
+                undone[key.client_id] = gone
         self._leave([undone])
 
     # -- what becomes of connections: see `fanout.session.ports.Members` --
@@ -249,8 +253,8 @@ class Presence:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                while self.expire():
-                    await asyncio.sleep(0)
+                if self.expire():
+                    continue  # the rest comes with the next tick
                 if self._clock() - self._repaired_at >= REPAIR_S:
                     await self.repair()
             except Exception:  # whatever it was, the members of the next connection must leave in time

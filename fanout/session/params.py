@@ -10,7 +10,7 @@ import msgspec
 from fanout.errors import ClientError, error
 from fanout.wire import JSON, MSGPACK
 
-__all__ = ["VERSIONS", "ConnectParams", "requested_wire"]
+__all__ = ["REMAIN_MS", "VERSIONS", "ConnectParams", "requested_wire"]
 
 VERSIONS: Final = range(2, 7)
 """Protocol versions that differ for a server. A later one counts as the last: the protocol grows compatibly."""

@@ -1,6 +1,7 @@
 """A log and a presence set in the test's hands."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -10,12 +11,13 @@ from fanout.presence.records import Key
 from fanout.presence.service import Presence
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 from fanout.types import PresenceEvent
+from tests.support.sources import NeverReadBack
 
 NODE = "this"
 CONNECTION = "abcdefghijklmnop"
 
 
-class Log:
+class Log(NeverReadBack):
     """A source that confirms when the test says so."""
 
     def __init__(self) -> None:
@@ -82,7 +84,7 @@ class Set:
         return {node: nodes.count(node) for node in nodes}
 
     def members_of(self, node: str, limit: int) -> list[tuple[str, str, str]]:
-        return [key for key, (_, whose, _) in self.members.items() if whose == node][:limit]
+        return [(*key,) for key, (_, whose, _) in self.members.items() if whose == node][:limit]
 
 
 class Bed:
@@ -101,7 +103,7 @@ class Bed:
         return answers
 
     def settle(self) -> list[tuple[str, str, str]]:
-        """The log confirms what waits and what follows from that, and the node reads it; action, client id, id of each."""
+        """The log confirms what waits and what follows, and the node reads it: action, client id and id of each."""
         happened: list[tuple[str, str, str]] = []
         while self.log.waiting:
             records = self.log.confirm()
@@ -128,3 +130,9 @@ def said(record: NewRecord) -> tuple[str, dict[str, str]]:
     """What a record says: its action, and its headers and value as text."""
     headers = {name: (value or b"").decode() for name, value in record.headers}
     return headers.pop("fanout.action"), headers | {"data": (record.value or b"").decode()}
+
+
+async def eventually(holds: Callable[[], object]) -> None:
+    """Returns once it holds; whoever waits in vain is ended by the test's own limit."""
+    while not holds():  # noqa: ASYNC110  what is waited for says nothing when it happens
+        await asyncio.sleep(0.001)

@@ -11,7 +11,7 @@ from fanout.presence import leases
 from fanout.presence.leases import LEASE_S, RENEW_S, SPREAD_S, Leases
 from fanout.presence.records import Key
 from fanout.presence.service import SLICE
-from tests.unit.presence.bed import NODE, Log, Set, said
+from tests.unit.presence.bed import NODE, Log, Set, eventually, said
 
 
 class Bed:
@@ -163,10 +163,8 @@ async def test_time_passes_by_itself_once_the_node_is_ready(
     await asyncio.sleep(0.01)
     assert bed.log.waiting == []
     ready.set()
-    while not bed.log.waiting:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: bed.log.waiting)
     monkeypatch.setattr(bed.log, "health", lambda: 1 / 0)
-    while not caplog.records:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: caplog.records)
     running.cancel()
     assert "leases could not be looked after" in caplog.text

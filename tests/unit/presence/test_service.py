@@ -12,7 +12,7 @@ from fanout.presence import service
 from fanout.presence.records import Key
 from fanout.presence.service import REPAIR_S, SLICE
 from fanout.sources.base import NewRecord
-from tests.unit.presence.bed import CONNECTION, NODE, Bed, event, said
+from tests.unit.presence.bed import CONNECTION, NODE, Bed, event, eventually, said
 from tests.unit.session.test_any_frames import UNHURRIED
 
 
@@ -112,6 +112,23 @@ class TestWhatAClientSays:
         assert code(answers) == 50000
         bed.settle()
         assert bed.present() == []
+
+    def test_leaves_the_member_there_when_one_update_after_another_fails(self) -> None:
+        bed = Bed()
+        bed.enter("bob")
+        bed.say(event("update", "bob", 1))
+        bed.say(event("update", "bob", 2))
+        bed.log.refuse(SourceTimeout("late"))
+        assert bed.settle() == []
+        assert len(bed.presence.members) == 1
+
+    def test_is_undone_when_one_enter_after_another_fails(self) -> None:
+        bed = Bed()
+        bed.say(event("enter", "bob"))
+        bed.say(event("enter", "bob", 1))
+        bed.log.refuse(SourceTimeout("late"))
+        assert [action for action, _, _ in bed.settle()] == ["leave"]
+        assert len(bed.presence.members) == 0
 
 
 class TestAFullChannel:
@@ -336,8 +353,7 @@ async def test_time_passes_by_itself(monkeypatch: pytest.MonkeyPatch, caplog: py
     bed.presence.lost(CONNECTION, 0)
     monkeypatch.setattr(bed.log, "append", lambda *_: 1 / 0)
     running = asyncio.create_task(bed.presence.run())
-    while not caplog.records:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: caplog.records)
     monkeypatch.undo()
     running.cancel()
     assert "could not be brought up to date" in caplog.text
@@ -376,8 +392,10 @@ def test_whatever_happens_the_set_ends_up_as_the_members_are(steps: list[tuple[s
     for _ in range(3):
         bed.settle()
         bed.presence.expire()
-    mine = {member.key: member.id for member in bed.presence.members}
-    assert mine == {key: event_id for key, (event_id, _, _) in bed.set.members.items()}
+    mine = {member.key for member in bed.presence.members}
+    assert mine == bed.set.members.keys()
+    for member in bed.presence.members:
+        assert member.failed or bed.set.member(*member.key) == (member.id, NODE)
     for channel in ("one", "two"):
         keys = [key for key in mine if key.channel == channel]
         assert bed.presence.members.size(channel) == (len(keys), sum(len(key.client_id) for key in keys))

@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.errors import error
-from fanout.session.effects import Close, Effect, Publish, Reply, Retry
+from fanout.session.effects import Close, Effect, Leave, Present, Publish, Reply, Retry
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.session.resume import ConnectionState
-from fanout.wire import JSON, MSGPACK, ClientFrame, ClientMessage, encode
+from fanout.wire import JSON, MSGPACK, ClientFrame, ClientMessage, ClientPresence, encode
 from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines that test are busy
@@ -34,6 +34,10 @@ MESSAGES = st.builds(
     ClientMessage, id=ANYTHING, name=ANYTHING, data=ANYTHING, encoding=ANYTHING, client_id=ANYTHING, extras=ANYTHING,
     action=ANYTHING,
 )  # fmt: skip
+EVENTS = st.builds(
+    ClientPresence, id=ANYTHING, action=st.integers(0, 6) | ANYTHING, client_id=ANYTHING, data=ANYTHING,
+    encoding=ANYTHING, extras=ANYTHING,
+)  # fmt: skip
 FRAMES = st.builds(
     ClientFrame,
     action=st.integers(0, 25),
@@ -44,6 +48,7 @@ FRAMES = st.builds(
     msg_serial=st.none() | st.integers(0, 5),
     id=st.none() | st.text(max_size=5),
     messages=st.none() | st.lists(MESSAGES, max_size=3),
+    presence=st.none() | st.lists(EVENTS, max_size=3),
 )
 PLANS = st.builds(FakePlan, st.sampled_from(Outcome), st.text(max_size=3), st.integers(0, 200))
 
@@ -51,7 +56,7 @@ PLANS = st.builds(FakePlan, st.sampled_from(Outcome), st.text(max_size=3), st.in
 def printable(effects: list[Effect], wire: int) -> None:
     """Every frame among effects can be sent."""
     for effect in effects:
-        if not isinstance(effect, Publish | Retry | Close):
+        if not isinstance(effect, Publish | Present | Leave | Retry | Close):
             assert encode(effect.frame, wire)
             assert effect.frame.get("channel", "") is not None
 
@@ -71,6 +76,8 @@ def test_no_sequence_of_frames_raises_and_every_answer_can_be_sent(
                 printable(client.hand(effect.frame), wire)
             elif isinstance(effect, Publish):
                 assert 0 < len(effect.messages) <= 3
+            elif isinstance(effect, Present):
+                assert 0 < len(effect.events) <= 3
 
 
 def answered(effects: list[Effect]) -> list[int]:

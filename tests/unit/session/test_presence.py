@@ -13,7 +13,7 @@ from fanout.session.ports import Outcome
 from fanout.types import PresenceEvent
 from fanout.wire import MSGPACK, ClientFrame, ClientPresence, Flag
 from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan, error_code, frames, only_frame
-from tests.unit.session.test_any_frames import ANYTHING, UNHURRIED
+from tests.unit.session.test_any_frames import EVENTS, UNHURRIED
 
 ENTER, LEAVE, UPDATE = 2, 3, 4
 
@@ -209,10 +209,6 @@ class TestLeaving:
         assert only_frame(effects)["action"] == 9
 
 
-EVENTS = st.builds(
-    ClientPresence, id=ANYTHING, action=st.integers(0, 6) | ANYTHING, client_id=ANYTHING, data=ANYTHING,
-    encoding=ANYTHING, extras=ANYTHING,
-)  # fmt: skip
 CODES = {40000, 40012, 40013, 40031, 40032, 91000}
 
 

@@ -26,7 +26,7 @@ from fanout.transports.listener import Listener
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import websockets
-from fanout.types import Message, OutMessage
+from fanout.types import Message, OutMessage, PresenceEvent
 from tests.support.credentials import accepting
 from tests.support.rest import rest_api
 
@@ -177,12 +177,34 @@ class FakePublisher:
             done(result)
 
 
+class FakePresence:
+    """Writes down who is said to be present, and confirms it."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, str, list[str]]] = []  # connection, channel, actions
+        self.left: list[tuple[str, str]] = []
+
+    def write(
+        self,
+        connection_id: str,
+        channel: str,
+        events: Sequence[PresenceEvent],
+        done: Callable[[list[None] | ErrorInfo], None],
+    ) -> None:
+        self.said.append((connection_id, channel, [event.action for event in events]))
+        done([None] * len(events))
+
+    def leave(self, connection_id: str, channel: str) -> None:
+        self.left.append((connection_id, channel))
+
+
 class FrontDoor:
     """Everything on one port, as a server puts it together."""
 
     def __init__(self, engine: Any, *, limit: int | None = None) -> None:
         self.engine = engine
         self.publisher = FakePublisher()
+        self.presence = FakePresence()
         self.ready = asyncio.Event()
         self.ready.set()
         authenticator = accepting(KEY, READER + '={"room":["subscribe"]}')
@@ -192,6 +214,7 @@ class FrontDoor:
         self.connections = Connections(
             engine=engine,
             publisher=self.publisher,
+            presence=self.presence,
             open_session=lambda query, authorization, now: open_session(
                 query,
                 authorization=authorization,

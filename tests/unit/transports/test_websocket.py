@@ -576,3 +576,19 @@ async def test_a_reused_descriptor_is_never_written_to() -> None:
                 end.recv(1)
         for end in ends:
             end.close()
+
+
+async def test_who_is_present_is_written_and_leaves_with_the_channel() -> None:
+    async with front_door() as door:
+        wire = await connected(door)
+        await wire.tell(
+            {"action": 14, "channel": "room", "msgSerial": 0, "presence": [{"action": 2, "clientId": "bob"}]}
+        )
+        await wire.tell({"action": 12, "channel": "room"})
+        attached, ack, detached = [await wire.message() for _ in range(3)]
+        assert (attached["action"], detached["action"]) == (11, 13)
+        assert ack["res"] == [{"serials": [None]}]
+        ((connection_id, channel, actions),) = door.presence.said
+        assert (channel, actions) == ("room", ["enter"])
+        assert door.presence.left == [(connection_id, "room")]
+        await wire.close()
