@@ -213,7 +213,8 @@ class Node:
         """The routes by which test suites make apps; none unless asked for."""
         if not self.config.sandbox:
             return ()
-        return apps(api, Sandbox(self.access.keys, self.namespaces), self.config.host, lambda: self.port)
+        sandbox = Sandbox(self.access.keys, self.namespaces, self.presence, self.settings.limits)
+        return apps(api, sandbox, self.config.host, lambda: self.port)
 
     def _on_events(self) -> None:
         """Hands the engine's events to those they are about."""

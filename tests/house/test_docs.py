@@ -50,9 +50,10 @@ def test_readme_lists_every_option_with_its_default() -> None:
         ("publishes of one connection that wait for the log", Limits().bytes_in_flight >> 20),
         ("publishes of a node that wait for the log", base.LIMITS.append_records),
         ("`rewind`", Limits().rewind_messages),
-        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.APPS_MAX),
-        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.KEYS_MAX),
-        ("with `--sandbox`: apps, keys and namespaces of one", sandbox.NAMESPACES_MAX),
+        ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.APPS_MAX),
+        ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.KEYS_MAX),
+        ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.NAMESPACES_MAX),
+        ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.MEMBERS_MAX),
     ],
 )
 def test_operating_states_the_limits_of_the_code(what: str, number: int) -> None:

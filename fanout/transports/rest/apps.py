@@ -38,7 +38,7 @@ class Apps(Protocol):
 
     def __contains__(self, app: str) -> bool: ...
 
-    def provision(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    async def provision(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Makes an app. Raises ClientError."""
         ...
 
@@ -52,7 +52,7 @@ def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int]) -> Seq
 
     async def provision(request: Request) -> Response:
         """Makes an app and tells its keys."""
-        app = provisioned.provision(decoded_body(request, _APP))
+        app = await provisioned.provision(decoded_body(request, _APP))
         return reply(request, {**app, "endpoint": host, "port": port(), "tls": False}, 201)
 
     async def remove(request: Request) -> Response:

@@ -12,6 +12,7 @@ from fanout.auth.revoked import Revoked
 from fanout.auth.tokens import Tokens
 from fanout.namespaces import Namespaces
 from fanout.sandbox import Sandbox
+from fanout.session.limits import Limits
 from fanout.stats import Stats
 from fanout.transports.http import Request, Response
 from fanout.transports.rest import rest
@@ -19,6 +20,7 @@ from fanout.transports.rest.apps import INTERVALS_MAX, apps
 from fanout.transports.router import Router
 from tests.support.credentials import SECRET
 from tests.support.rest import rest_api
+from tests.unit.test_sandbox import FakePresence
 from tests.unit.transports.front_door import KEY, FakeEngine, FakePublisher
 
 
@@ -33,7 +35,9 @@ class Node:
             publisher=self.publisher,
             stats=self.stats,
         )
-        self.router = Router(rest(api, apps(api, Sandbox(keys, Namespaces()), "127.0.0.1", lambda: 4_711)))
+        self.router = Router(
+            rest(api, apps(api, Sandbox(keys, Namespaces(), FakePresence(), Limits()), "127.0.0.1", lambda: 4_711))
+        )
 
     async def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Response:
         headers = {"authorization": "Basic " + base64.b64encode(key.encode()).decode()} if key else {}
