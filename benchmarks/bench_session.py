@@ -7,93 +7,26 @@ stand the socket, the handshake and the engine's writing, which `bench_connectio
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
 from typing import Any
 
-import msgspec
-import orjson
 import pytest
 
 from benchmarks.conftest import FULL, Record
-from fanout._core import Engine
-from fanout.auth.connection_key import ConnectionKeys
-from fanout.auth.keys import Key, Keys
-from fanout.auth.known import KnownCredentials
-from fanout.auth.revoked import Revoked
-from fanout.auth.tokens import Tokens
+from benchmarks.conversation import NOW_MS, WIRES, Node, converse, frame, queries, replies
 from fanout.errors import ErrorInfo
-from fanout.publish import Publisher
-from fanout.session.effects import Attach, Effect, Publish, Reply
-from fanout.session.limits import SessionSettings
-from fanout.session.opening import open_session
-from fanout.session.resume import ConnectionTable
+from fanout.session.effects import Publish
 from fanout.session.session import Session
-from fanout.sources.base import Appended, Done, Health, Sink
-from fanout.wire import JSON, MSGPACK, decode, encode
-from tests.support.sources import NeverReadBack
+from fanout.wire import decode
 
 ROUNDS = 15 if FULL else 3
 SESSIONS = 2_000 if FULL else 200
 HELD = 20_000 if FULL else 1_000
 FRAMES = {1: 2_000, 1_000: 20} if FULL else {1: 100, 1_000: 2}  # publishes a round, by messages in each
 
-SECRET = b"sixteen bytes or more"
-QUERY = {"key": "bench.key:secret", "v": "6", "heartbeats": "false"}
-WIRES = pytest.mark.parametrize(("wire", "name"), [(JSON, "json"), (MSGPACK, "msgpack")])
-NOW_MS = 1_800_000_000_000
-
-
-class ConfirmingSource(NeverReadBack):
-    """A `fanout.sources.base.Source` that has everything durably at once, and gives none of it back."""
-
-    def __init__(self) -> None:
-        self.written = 0
-
-    async def start(self, sink: Sink, topics: Any, history_ms: int, state_topics: Any = ()) -> None:
-        pass
-
-    def append(self, records: Any, done: Done) -> None:
-        placed = [Appended("bench", 0, self.written + index, NOW_MS) for index in range(len(records))]
-        self.written += len(records)
-        done(placed)
-
-    def health(self) -> Health:
-        return Health(True, "")
-
-    def lag(self) -> dict[tuple[str, int], int]:
-        return {}
-
-    async def stop(self) -> None:
-        pass
-
-
-class Node:
-    """As much of a node as conversations need."""
-
-    def __init__(self) -> None:
-        self.engine = Engine(io_threads=0, secret=SECRET)
-        self.engine.rules([("bench", "{key}")])
-        self.engine.partition("bench", bytes(16), 0, 0)
-        self.settings = SessionSettings()
-        keys = Keys([Key.parse('bench.key:secret={"*":["publish","subscribe","history"]}')])
-        self.authenticator = KnownCredentials(keys, Tokens(SECRET), Revoked())
-        self.table = ConnectionTable(ttl_ms=120_000, now=lambda: NOW_MS, limits=self.settings.limits)
-        self.connection_keys = ConnectionKeys(SECRET)
-        self.source = ConfirmingSource()
-        self.publisher = Publisher(self.engine, self.source, "bench")
-
-    def open(self, query: Mapping[str, str]) -> Session:
-        return open_session(
-            query,
-            authenticator=self.authenticator,
-            table=self.table,
-            connection_keys=self.connection_keys,
-            channels=self.engine,
-            settings=self.settings,
-            now_ms=NOW_MS,
-        )
+BOTH_WIRES = pytest.mark.parametrize(("wire", "name"), [(wire, name) for name, wire in WIRES.items()])
 
 
 @pytest.fixture
@@ -101,20 +34,6 @@ def node() -> Iterator[Node]:
     made = Node()
     yield made
     made.engine.close()
-
-
-def queries(count: int, name: str) -> list[dict[str, str]]:
-    """What as many clients ask for: equal texts, but no two clients share the memory of one."""
-    return [{key: (value + " ")[:-1] for key, value in QUERY.items()} | {"format": name} for _ in range(count)]
-
-
-def frame(name: str, **fields: Any) -> bytes:
-    """A frame as a client sends it."""
-    return orjson.dumps(fields) if name == "json" else msgspec.msgpack.encode(fields)
-
-
-def replies(effects: list[Effect], wire: int) -> list[bytes]:
-    return [encode(effect.frame, wire) for effect in effects if isinstance(effect, Attach | Reply)]
 
 
 def cpu_us(benchmark: Any, count: int, setup: Callable[[], Any], act: Callable[[Any], None]) -> float:
@@ -131,7 +50,7 @@ def cpu_us(benchmark: Any, count: int, setup: Callable[[], Any], act: Callable[[
     return median(rounds[1:]) / count / 1_000
 
 
-@WIRES
+@BOTH_WIRES
 def bench_session__open(benchmark: Any, record: Record, node: Node, wire: int, name: str) -> None:
     """From the query of the URL to the bytes of CONNECTED."""
     begun: list[Session] = []
@@ -151,7 +70,7 @@ def bench_session__open(benchmark: Any, record: Record, node: Node, wire: int, n
     assert len({session.connection_id for session in begun}) == SESSIONS
 
 
-@WIRES
+@BOTH_WIRES
 def bench_session__attach(benchmark: Any, record: Record, node: Node, wire: int, name: str) -> None:
     """From the bytes of ATTACH to those of ATTACHED; each client its own of 100 channels."""
     asked = [frame(name, action=10, channel=f"channel-{number}") for number in range(100)]
@@ -167,7 +86,30 @@ def bench_session__attach(benchmark: Any, record: Record, node: Node, wire: int,
     record(wire=name, cpu_us=cpu_us(benchmark, SESSIONS, setup, act))
 
 
-@WIRES
+@BOTH_WIRES
+def bench_session__conversation(benchmark: Any, record: Record, node: Node, wire: int, name: str) -> None:
+    """A client connects, attaches, publishes and is answered: how many of these one core does in a second."""
+    frames = (
+        frame(name, action=10, channel="channel-1"),
+        frame(name, action=15, channel="channel-1", msgSerial=0, messages=[{"name": "greeting", "data": "hello"}]),
+    )
+    written = node.source.written
+    sent: list[list[bytes]] = []
+
+    def act(asked: list[dict[str, str]]) -> None:
+        sent.extend(converse(node, query, name, frames) for query in asked)
+
+    def setup() -> list[dict[str, str]]:
+        sent.clear()
+        return queries(SESSIONS, name)
+
+    per_conversation = cpu_us(benchmark, SESSIONS, setup, act)
+    assert [len(answers) for answers in sent] == [3] * SESSIONS  # CONNECTED, ATTACHED, ACK
+    assert node.source.written - written == SESSIONS * (ROUNDS + 1)
+    record(wire=name, cpu_us=per_conversation, per_second_and_core=1e6 / per_conversation)
+
+
+@BOTH_WIRES
 @pytest.mark.parametrize("messages", FRAMES)
 def bench_session__publish(benchmark: Any, record: Record, node: Node, messages: int, wire: int, name: str) -> None:
     """From the bytes of MESSAGE to the records, and from their places in the log to the bytes of ACK."""
@@ -209,7 +151,7 @@ def bench_session__publish(benchmark: Any, record: Record, node: Node, messages:
     )
 
 
-@WIRES
+@BOTH_WIRES
 def bench_session__memory(benchmark: Any, record: Record, node: Node, wire: int, name: str) -> None:
     """Bytes of a conversation with one attachment, and what the node keeps to find it; not the engine's own."""
     asked = frame(name, action=10, channel="channel-1")
