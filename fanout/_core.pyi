@@ -196,6 +196,29 @@ class Engine:
         until: str | None,
     ) -> tuple[list[Message], str | None]:
         """A page of the messages that are held, and the cursor of the next page. ValueError for a foreign cursor."""
+    def places(self, channel: str, position: str | None) -> list[tuple[str, int, int]]:
+        """Topic, partition and next offset of a position; without one, of how far this node has read. ValueError for
+        what is no position of this channel in this log.
+        """
+    def position_at(self, channel: str, places: Sequence[tuple[str, int, int]]) -> str:
+        """The position of these places. ValueError for partitions that are not read."""
+    def held(
+        self,
+        channel: str,
+        places: Sequence[tuple[str, int, int]],
+        start_ms: int,
+        end_ms: int,
+        forwards: bool,
+        limit: int,
+    ) -> tuple[list[Message], list[int], list[int], bool]:
+        """The messages in memory from these places on or, backwards, before them, which lie within the times; for each
+        place, the one to go on from; for each, its floor, from which on memory holds all of the channel; whether it
+        holds more than `limit`. Forwards, there are none while a place lies below its floor.
+        """
+    def decode(self, channel: str, records: Sequence[Any]) -> list[Message | None]:
+        """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is
+        nothing if its first is among them.
+        """
     def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
     def position(self, channel: str) -> str:
         """Where the channel stands now."""

@@ -290,6 +290,25 @@ cdef class Engine:
     def history(self, channel, start_ms, end_ms, forwards, limit, cursor, until):
         return self._native.history(channel, start_ms, end_ms, forwards, limit, cursor, until)
 
+    def places(self, channel, position):
+        return self._native.places(channel, position)
+
+    def position_at(self, channel, places):
+        return self._native.position_at(channel, places)
+
+    def held(self, channel, places, start_ms, end_ms, forwards, limit):
+        return self._native.held(channel, places, start_ms, end_ms, forwards, limit)
+
+    def decode(self, channel, records):
+        cdef _Batch view = _Batch(None)
+        router = self._router
+        for item in records:
+            view.add(item)
+            if router is not None:
+                view.route(router(item))
+        view.join()
+        return self._native.decode(channel, <size_t> view.records, view.count)
+
     def cursor(self, channel, since, cursor_id):
         return self._native.cursor(channel, since, cursor_id)
 

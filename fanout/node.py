@@ -20,6 +20,7 @@ from fanout.config import Config, is_loopback
 from fanout.control import Control
 from fanout.credentials import Access
 from fanout.errors import ConfigError
+from fanout.history import History
 from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
@@ -90,6 +91,8 @@ class Node:
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
+        topics_of = routing.topics_of if route is None else lambda _: routing.topics
+        self.history = History(self.engine, self.source, topics_of, self.publisher.ends)
         self.presence = Presence(_Nobody(), self.source, settings.server_id, members_max=config.presence_members)
         self.leases = Leases(_Nobody(), self.control, self.source, settings.server_id, self.presence.members)
         self._table = ConnectionTable(
@@ -195,6 +198,7 @@ class Node:
             authenticator=access.authenticator,
             engine=self.engine,
             publisher=self.publisher,
+            history=self.history,
             behalf=Behalf(self._connection_keys, self._table),
             stats=self.stats,
             clock=_now_ms,

@@ -82,6 +82,8 @@ class Publisher:
         self._clock = clock
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the source takes
         self._recent: OrderedDict[Key, tuple[str, float]] = OrderedDict()  # serial, and when it was handed over
+        self.ends: dict[tuple[str, int], int] = {}
+        """By topic and partition, the offset behind the last confirmed message: what is read may lag behind it."""
         self.counts = {"published": 0, "repeated": 0, "failed": 0}  # messages, for the metrics
 
     def publish(
@@ -151,6 +153,7 @@ class Publisher:
         recent = self._recent
         for key, waiters, (topic, partition, offset, _) in zip(keys, waiting, result, strict=True):
             serial = message_serial(topic, partition, offset)
+            self.ends[topic, partition] = offset + 1
             if key in recent:  # an expired one that a slower first still kept from being dropped
                 del recent[key]
             recent[key] = serial, began

@@ -26,6 +26,7 @@ Messages of a topic may be held for a time, so that more of them leave in one wr
 import logging
 import re
 from collections.abc import Callable, Container, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from fanout._core import headers_of
@@ -74,6 +75,10 @@ class Rule(NamedTuple):
     topic: str
     template: str
 
+    def may_make(self, channel: str) -> bool:
+        """Whether there may be a record that this rule makes the channel of."""
+        return _pattern(self.topic, self.template).fullmatch(channel) is not None
+
 
 class Routing(NamedTuple):
     """What a node reads, and where it writes what clients publish."""
@@ -82,6 +87,10 @@ class Routing(NamedTuple):
     publish_topic: str
     linger_ms: dict[str, int]
     """By topic, for those that are held: how long at most."""
+
+    def topics_of(self, channel: str) -> tuple[str, ...]:
+        """The topics that may have messages of the channel."""
+        return tuple(rule.topic for rule in self.rules if rule.may_make(channel))
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -102,6 +111,13 @@ class Routing(NamedTuple):
             PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
             CONTROL_TOPIC: Creation(settings, partitions=1),
         }
+
+
+@cache
+def _pattern(topic: str, template: str) -> re.Pattern[str]:
+    """What the names of a rule's channels match: any text stands for a field."""
+    texts = PLACEHOLDER.split(template.replace("#{topic}", topic))[::2]
+    return re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
 
 
 def parse_rule(text: str) -> Rule:

@@ -6,11 +6,24 @@ A leaf: nothing of ours is imported here. Times are milliseconds since 1970, UTC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-__all__ = ["Creation", "Identity", "Message", "OutMessage", "PresenceEvent", "Record"]
+__all__ = [
+    "END_OF_TIME",
+    "Creation",
+    "HistoryPage",
+    "HistoryQuery",
+    "Identity",
+    "Message",
+    "OutMessage",
+    "PresenceEvent",
+    "Record",
+]
+
+END_OF_TIME: Final = (1 << 53) - 1
+"""The largest number that JSON readers keep: as the end of a range of times, none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,29 @@ class Message:
     connection_id: str | None = None
     extras: dict[str, Any] | None = None
     position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuery:
+    """What of a channel's past is asked for: at most `limit` messages of these times, both included.
+
+    `cursor` is that of the page before; `until` a position that nothing lies behind, which goes with backwards.
+    """
+
+    start_ms: int
+    end_ms: int
+    forwards: bool
+    limit: int
+    cursor: str | None = None
+    until: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Messages in the order asked for, and the cursor of the next page; None: there is no more."""
+
+    messages: list[Message]
+    cursor: str | None
 
 
 class OutMessage(msgspec.Struct, frozen=True, gc=False):

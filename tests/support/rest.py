@@ -19,6 +19,7 @@ def rest_api(**needs: Any) -> Api:
     """The needs given, by their names in `Api`; at least the authenticator, the engine and the publisher."""
     keys, table = ConnectionKeys(SECRET), ConnectionTable(ttl_ms=120_000, now=lambda: NOW_MS)
     usual: dict[str, Any] = {
+        "history": needs["engine"],  # the stand-in of the engine answers for both
         "behalf": Behalf(keys, table),
         "stats": Stats(),
         "clock": lambda: NOW_MS,

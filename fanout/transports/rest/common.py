@@ -8,7 +8,7 @@ import binascii
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
 from fanout.auth.capabilities import allows
@@ -24,13 +24,23 @@ from fanout.stats import Stats
 from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
-from fanout.types import Identity
+from fanout.types import HistoryPage, HistoryQuery, Identity, Message
 from fanout.wire import JSON, MSGPACK
 
 __all__ = ["Api", "body_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
 
 _PAGE: Final = 100
 _PAGE_MAX: Final = 1_000
+
+
+class Past(Protocol):
+    """A node's channels as they were; `fanout.history.History` answers this."""
+
+    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
+        """A page of a channel's messages. Raises ClientError."""
+
+    async def message_at(self, channel: str, serial: str) -> Message | None:
+        """The message of this serial as it was published. Raises ClientError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +50,7 @@ class Api:
     authenticator: Authenticator
     engine: Any
     publisher: Publisher
+    history: Past
     behalf: Behalf
     stats: Stats
     clock: Callable[[], int]

@@ -1,20 +1,18 @@
-"""Looking back at a channel's messages: what the node holds in memory."""
+"""Looking back at a channel's messages, as far as the log does."""
 
 import base64
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
 from fanout.transports.rest.common import Api, link, page_limit, whole_number
 from fanout.transports.router import Route
-from fanout.types import Message
+from fanout.types import END_OF_TIME, HistoryQuery, Message
 from fanout.wire import JSON
 
 __all__ = ["message_to_wire", "messages"]
-
-_END_OF_TIME: Final = (1 << 53) - 1  # the largest number that JSON readers keep
 
 
 def messages(api: Api) -> Sequence[Route]:
@@ -27,7 +25,7 @@ class _Messages:
         self._api = api
 
     async def history(self, request: Request) -> Response:
-        """A page of the messages that are held."""
+        """A page of the channel's messages."""
         channel, _ = self._api.authorized(request, "history")
         query = request.query
         until = query.get("from_serial") or query.get("fromSerial")
@@ -35,25 +33,21 @@ class _Messages:
         if direction not in ("backwards", "forwards") or (until and direction == "forwards"):
             raise ClientError(error(40003, "direction is backwards or forwards, and backwards from a serial"))
         limit = page_limit(query)
-        start, end = whole_number(query, "start", 0), whole_number(query, "end", _END_OF_TIME)
+        start, end = whole_number(query, "start", 0), whole_number(query, "end", END_OF_TIME)
         if start > end:
             raise ClientError(error(40003, "start is after end"))
         cursor = query.get("cursor")
-        try:
-            held, following = self._api.engine.history(
-                channel, start, end, direction == "forwards", limit, cursor, until
-            )
-        except ValueError:
-            raise ClientError(error(90008 if until and not cursor else 40011)) from None
+        asked = HistoryQuery(start, end, direction == "forwards", limit, cursor, until)
+        found = await self._api.history.page(channel, asked)
         wire = accepted_wire(request)
         page = {"start": start, "end": end, "direction": direction, "limit": limit}
         if until:
             page["fromSerial"] = until
         current = page | ({"cursor": cursor} if cursor else {})
         links = [link("messages", "first", page), link("messages", "current", current)]
-        if following is not None:
-            links.append(link("messages", "next", page | {"cursor": following}))
-        return reply(request, [message_to_wire(message, wire) for message in held], 200, *links)
+        if found.cursor is not None:
+            links.append(link("messages", "next", page | {"cursor": found.cursor}))
+        return reply(request, [message_to_wire(message, wire) for message in found.messages], 200, *links)
 
 
 def message_to_wire(message: Message, wire: int) -> dict[str, Any]:

@@ -16,6 +16,7 @@
 //!   exact also in the middle of the ring, and as fresh as what the node has read, so that a quiet channel's clients do
 //!   not carry old positions about.
 //! - Lock order: a channel's state is locked last and nothing is called under it that locks.
+mod held;
 mod place;
 mod ring;
 

@@ -5,6 +5,7 @@
 //! time is up, and sooner when all channels together hold too much.
 
 mod directory;
+mod held;
 mod history;
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::{Mutex, RwLock};
 
 use directory::{Directory, OWN_REFERENCES};
+pub use held::{Held, HeldQuery, Place};
 pub use history::{Page, PageQuery};
 
 use crate::channel::{Channel, Context, Located, Outcome, Start};
@@ -108,7 +110,8 @@ pub struct Hub {
 
 #[derive(Debug, Default)]
 struct Intake {
-    rules: Rules,
+    /// Shared with those who read the log back.
+    rules: Arc<Rules>,
     /// By topic: how long its messages may be held, in ms.
     linger_ms: HashMap<String, u32>,
     scratch: Scratch,
@@ -178,7 +181,7 @@ impl Hub {
 
     /// Sets the routing rules.
     pub fn set_rules(&self, rules: Rules) {
-        self.intake.lock().rules = rules;
+        self.intake.lock().rules = Arc::new(rules);
     }
 
     /// Has shards hold the messages of these topics so long, in ms, for more to gather. Not above [`LINGER_MS_MAX`].

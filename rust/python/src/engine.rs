@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanout_engine::channel::Start;
-use fanout_engine::hub::{PageQuery, Settings};
+use fanout_engine::hub::{HeldQuery, PageQuery, Place, Settings};
 use fanout_engine::kind::Kinds;
 use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
@@ -20,6 +20,10 @@ use pyo3::types::PyBytes;
 use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
 use crate::messages::to_python;
+use crate::table::{Borrowed, CRecord};
+
+/// Topic, partition, offset.
+type Where = (String, i32, i64);
 
 /// Where an attachment will start. Used once.
 #[pyclass(module = "fanout._engine", frozen)]
@@ -209,6 +213,65 @@ impl Engine {
         Ok((messages.collect::<PyResult<_>>()?, page.cursor))
     }
 
+    /// The places of a position, or how far the node has read.
+    #[pyo3(signature = (channel, position))]
+    fn places(&self, channel: &str, position: Option<&str>) -> PyResult<Vec<Where>> {
+        let places = guarded(|| self.core.hub.places(channel, position));
+        let places = places.ok_or_else(|| PyValueError::new_err("the position is not of this channel"))?;
+        Ok(places
+            .iter()
+            .map(|Place { partition, offset }| (partition.topic.to_string(), partition.number, *offset))
+            .collect())
+    }
+
+    /// The position of places.
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call out of Python's list")]
+    fn position_at(&self, channel: &str, places: Vec<Where>) -> PyResult<String> {
+        let mut places = self.found(&places)?;
+        Ok(guarded(|| self.core.hub.print_places(channel, &mut places)))
+    }
+
+    /// What memory holds behind some places: messages, where to go on, from where on memory holds all, whether it holds more.
+    #[expect(clippy::too_many_arguments, reason = "one question, crossed in one call")]
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call out of Python's list")]
+    fn held<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        places: Vec<Where>,
+        start_ms: i64,
+        end_ms: i64,
+        forwards: bool,
+        limit: usize,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Vec<i64>, Vec<i64>, bool)> {
+        let places = self.found(&places)?;
+        let query = HeldQuery { start_ms, end_ms, forwards, limit };
+        let held = py.detach(|| guarded(|| self.core.hub.held(channel, &places, &query)));
+        let messages = held.messages.iter().map(|message| to_python(py, channel, message, ""));
+        Ok((messages.collect::<PyResult<_>>()?, held.next, held.floors, held.more))
+    }
+
+    /// The channel's messages among records, None in the place of others; `records` is the address of so many `CRecord`.
+    fn decode<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        records: usize,
+        count: usize,
+    ) -> PyResult<Vec<Option<Bound<'py, PyAny>>>> {
+        let decoded = py.detach(|| {
+            guarded(|| {
+                // SAFETY: `_core.pyx` keeps them alive for as long as this call lasts.
+                let borrowed = unsafe { Borrowed::new(records as *const CRecord, count) };
+                self.core.hub.decode(channel, borrowed.iter())
+            })
+        });
+        decoded
+            .iter()
+            .map(|message| message.as_ref().map(|message| to_python(py, channel, message, "")).transpose())
+            .collect()
+    }
+
     #[pyo3(signature = (channel, since, cursor_id))]
     fn cursor(&self, channel: &str, since: Option<&str>, cursor_id: u32) -> PyResult<Cursor> {
         check_name(channel)?;
@@ -238,6 +301,16 @@ impl Engine {
 
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.core.stop());
+    }
+}
+
+impl Engine {
+    fn found(&self, places: &[Where]) -> PyResult<Vec<Place>> {
+        let find = |(topic, number, offset): &Where| {
+            let partition = self.core.hub.partitions().find(topic, *number)?;
+            Some(Place { partition, offset: *offset })
+        };
+        places.iter().map(find).collect::<Option<_>>().ok_or_else(|| PyValueError::new_err("a partition is not read"))
     }
 }
 

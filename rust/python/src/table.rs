@@ -98,8 +98,27 @@ unsafe fn array<'a, T>(ptr: *const T, count: usize) -> &'a [T] {
 /// `core` comes from `Engine.address` of a living engine; the records are as `CRecord` says. No GIL is needed.
 unsafe extern "C" fn ingest(core: *const Core, records: *const CRecord, count: usize) -> usize {
     guarded(|| {
+        // SAFETY: as promised by the caller.
+        let core = unsafe { &*core };
+        // SAFETY: likewise.
+        let borrowed = unsafe { Borrowed::new(records, count) };
+        core.hub.ingest(borrowed.iter(), monotonic_ms())
+    })
+}
+
+/// Records as the engine takes them, in the place where they lie.
+pub struct Borrowed<'a> {
+    records: &'a [CRecord],
+    headers: Vec<Header<'a>>,
+    channels: Vec<&'a str>,
+}
+
+impl<'a> Borrowed<'a> {
+    /// # Safety
+    /// The records are as `CRecord` says, and stay so for `'a`.
+    pub unsafe fn new(records: *const CRecord, count: usize) -> Self {
         // SAFETY: as promised by the caller, for all borrows below.
-        let (core, records) = unsafe { (&*core, array(records, count)) };
+        let records = unsafe { array(records, count) };
         let mut headers: Vec<Header<'_>> = Vec::new();
         let mut channels: Vec<&str> = Vec::new();
         for record in records {
@@ -113,13 +132,18 @@ unsafe extern "C" fn ingest(core: *const Core, records: *const CRecord, count: u
                 channels.extend(array(record.channels, record.channel_count).iter().map(|name| name.text()));
             }
         }
-        let (mut headers, mut channels) = (&headers[..], &channels[..]);
-        let borrowed = records.iter().map(|record| {
+        Self { records, headers, channels }
+    }
+
+    /// One after the other, each with its own channels if it was routed.
+    pub fn iter(&self) -> impl Iterator<Item = (Record<'_>, Routing<'_>)> {
+        let (mut headers, mut channels) = (&self.headers[..], &self.channels[..]);
+        self.records.iter().map(move |record| {
             let (own_headers, rest) = headers.split_at(record.header_count);
             headers = rest;
             let (own_channels, rest) = channels.split_at(record.channel_count);
             channels = rest;
-            // SAFETY: likewise.
+            // SAFETY: as promised to `new`.
             let (topic, key, value) = unsafe { (record.topic.text(), record.key.bytes(), record.value.bytes()) };
             let routing = if record.routed { Routing::Given(own_channels) } else { Routing::Rules };
             let record = Record {
@@ -133,9 +157,8 @@ unsafe extern "C" fn ingest(core: *const Core, records: *const CRecord, count: u
                 headers: own_headers,
             };
             (record, routing)
-        });
-        core.hub.ingest(borrowed, monotonic_ms())
-    })
+        })
+    }
 }
 
 /// # Safety

@@ -15,7 +15,7 @@ import orjson
 
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
-from fanout.errors import ErrorInfo
+from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
@@ -26,7 +26,7 @@ from fanout.transports.listener import Listener
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.transports.websocket import websockets
-from fanout.types import Message, OutMessage, PresenceEvent
+from fanout.types import HistoryPage, HistoryQuery, Message, OutMessage, PresenceEvent
 from tests.support.credentials import accepting
 from tests.support.rest import rest_api
 
@@ -102,23 +102,17 @@ class FakeEngine:
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int) -> Plan:
         return self.plans.pop(0) if self.plans else Plan()
 
-    def history(
-        self,
-        channel: str,
-        start_ms: int,
-        end_ms: int,
-        forwards: bool,
-        limit: int,
-        cursor: str | None,
-        until: str | None,
-    ) -> tuple[list[Message], str | None]:
-        if cursor == "foreign" or until == "foreign":
-            raise ValueError("foreign")
-        held = [m for m in self.pages.get(channel, []) if start_ms <= m.timestamp <= end_ms]
-        held = held if forwards else held[::-1]
-        first = int(cursor or 0)
-        following = first + limit
-        return held[first:following], str(following) if following < len(held) else None
+    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
+        if "foreign" in (query.cursor, query.until):
+            raise ClientError(error(40011 if query.cursor else 90008))
+        held = [m for m in self.pages.get(channel, []) if query.start_ms <= m.timestamp <= query.end_ms]
+        held = held if query.forwards else held[::-1]
+        first = int(query.cursor or 0)
+        following = first + query.limit
+        return HistoryPage(held[first:following], str(following) if following < len(held) else None)
+
+    async def message_at(self, channel: str, serial: str) -> Message | None:
+        return next((message for message in self.pages.get(channel, []) if message.serial == serial), None)
 
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         return sorted(name for name in self.pages if name.startswith(prefix) and name > after)[:limit]

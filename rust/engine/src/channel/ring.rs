@@ -205,7 +205,7 @@ impl Ring {
     }
 
     /// Everything of this channel in this partition from here on is in the ring.
-    fn floor(&self, partition: usize, start: i64) -> i64 {
+    pub(super) fn floor(&self, partition: usize, start: i64) -> i64 {
         let feed = self.feeds.iter().find(|feed| usize::from(feed.partition) == partition);
         let born = self.born.as_ref().and_then(|born| born.get(partition)).copied();
         start.max(feed.map_or(0, |feed| feed.dropped)).max(born.unwrap_or(0))

@@ -1,3 +1,5 @@
+mod held;
+
 use super::*;
 use crate::channel::Ask;
 use crate::kind::{Kind, Kinds};

@@ -1,0 +1,217 @@
+"""Pages of a channel's past (Ably protocol, "REST", and `untilAttach`): what memory holds, and beyond it the log.
+
+Rules:
+
+- In every partition memory holds all of a channel from some offset on, its floor, and the log has what lies below. A
+  page is cut there, so that nothing is lost or doubled at the seam, wherever it lies and whenever it moves.
+- A cursor is a position of the channel: the place in each partition where the next page begins. It names nothing of
+  this node, so any node goes on from it. Where a client attached is a position too.
+- Within a partition messages come in the log's order. Between partitions, in memory as this node read them, in the log
+  by their timestamps.
+- `start_ms` and `end_ms` are included, by the records' timestamps. Where producers' clocks disagree: the log is read
+  from the first record that is not older than the one, up to the first that is younger than the other.
+- One page reads at most `PAGE_RECORDS` offsets of the log, and then it ends with a cursor, even if it is empty.
+- Topics of which no rule makes this channel are not read.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Final, Protocol
+
+from fanout.errors import ClientError, SourceBusy, SourceError, error
+from fanout.history.streams import Budget, Decoder, Stream, merge
+from fanout.sources.base import Source
+from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery, Message
+
+__all__ = ["History"]
+
+log = logging.getLogger(__name__)
+
+PAGE_RECORDS: Final = 20_000  # some 0.3 s of reading
+ASKING_MAX: Final = 64  # pages under way at the same time, each with as much of the log as it has read last
+BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one where the client was
+BEHIND_LOOKS: Final = 100
+
+Where = tuple[str, int]
+Place = tuple[str, int, int]
+
+
+class Memory(Decoder, Protocol):
+    """What a node holds of its channels; `fanout._core.Engine` answers this."""
+
+    def places(self, channel: str, position: str | None) -> list[Place]:
+        """The places of a position, or of how far the node has read. Raises ValueError for a foreign one."""
+
+    def position_at(self, channel: str, places: Sequence[Place]) -> str:
+        """The position of places."""
+
+    def held(
+        self, channel: str, places: Sequence[Place], start_ms: int, end_ms: int, forwards: bool, limit: int
+    ) -> tuple[list[Message], list[int], list[int], bool]:
+        """Messages, where to go on, floors, whether more are held."""
+
+
+class History:
+    """The past of a node's channels. Belongs to the event loop; its calls may be cancelled.
+
+    `topics_of` names the topics whose records may be messages of a channel; `written` is how far this node has written,
+    so that who publishes here and looks back finds it.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        source: Source,
+        topics_of: Callable[[str], Iterable[str]],
+        written: Mapping[Where, int] = MappingProxyType({}),
+    ) -> None:
+        self._memory = memory
+        self._source = source
+        self._topics_of = topics_of
+        self._written = written
+        self._asked = 0
+
+    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
+        """A page of the channel's messages.
+
+        Raises ClientError: 40011 for a cursor that is not of this channel and log, 90008 for such a place of attaching,
+        or one that the log no longer reaches back to; 42910 when too much is read at once, 50003 when the log, or the
+        node, is behind.
+        """
+        if query.cursor or query.until:
+            places = self._begin(channel, query)
+            await self._caught_up(channel, places)
+        else:
+            await self._caught_up(channel, self._written)
+            places = self._begin(channel, query)
+        with self._asking():
+            return await self._page(channel, query, places)
+
+    async def message_at(self, channel: str, serial: str) -> Message | None:
+        """The message of this serial as it was published; None if the channel has none such, or not any more.
+
+        Raises ClientError 42910 or 50003.
+        """
+        offset, _, rest = serial.partition("-")
+        partition, _, topic = rest.partition("-")
+        read = {(name, number): end for name, number, end in self._memory.places(channel, None)}
+        if not (offset.isdecimal() and partition.isdecimal() and len(serial) < 300):
+            return None
+        end = read.get((topic, int(partition)))
+        if end is None or int(offset) >= end or topic not in self._topics_of(channel):
+            return None
+        with self._asking():
+            part = await self._source.read(topic, int(partition), int(offset), int(offset) + 1)
+        messages = self._memory.decode(channel, part.records)
+        return messages[0] if messages else None
+
+    # -- where to begin --
+
+    def _begin(self, channel: str, query: HistoryQuery) -> dict[Where, int]:
+        position = query.cursor or query.until
+        try:
+            places = self._memory.places(channel, position)
+        except ValueError:
+            raise ClientError(error(40011 if query.cursor else 90008)) from None
+        topics = frozenset(self._topics_of(channel))
+        from_start = query.forwards and not query.cursor
+        return {(name, number): 0 if from_start else offset for name, number, offset in places if name in topics}
+
+    async def _caught_up(self, channel: str, places: Mapping[Where, int]) -> None:
+        """Waits until this node has read as far as that."""
+        for _ in range(BEHIND_LOOKS):
+            if all(places.get((name, number), 0) <= end for name, number, end in self._memory.places(channel, None)):
+                return
+            await asyncio.sleep(BEHIND_EVERY_S)
+        raise ClientError(error(50003, "this node has not read as far yet; try again"))
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        """Counts who asks the log, and gives what it refuses its number."""
+        if self._asked >= ASKING_MAX:
+            raise ClientError(error(42910, "too many look back at once; try again"))
+        self._asked += 1
+        try:
+            yield
+        except SourceBusy:
+            raise ClientError(error(42910, "too many look back at once; try again")) from None
+        except SourceError as problem:
+            log.warning("the log cannot be read back: %s", problem)
+            raise ClientError(error(50003, "the log cannot be read now; try again")) from None
+        finally:
+            self._asked -= 1
+
+    # -- memory and log --
+
+    async def _page(self, channel: str, query: HistoryQuery, places: dict[Where, int]) -> HistoryPage:
+        attached = dict(places) if query.until and not query.cursor else {}
+        budget = Budget.of(PAGE_RECORDS, len(places))
+        found: list[Message] = []
+        while True:
+            held, floors, more = self._held(channel, query, places, query.limit - len(found))
+            found += held
+            if more:
+                return HistoryPage(found, self._cursor(channel, places))
+            if query.forwards and all(place >= floors[where] for where, place in places.items()):
+                return HistoryPage(found, None)
+            streams = await self._streams(channel, query, places, floors)
+            if attached and not found and all(attached[stream.where] < stream.earliest for stream in streams):
+                raise ClientError(error(90008))
+            messages, more = await merge(streams, query.limit - len(found), budget)
+            found += messages
+            places |= {stream.where: stream.place for stream in streams}
+            if more:
+                return HistoryPage(found, self._cursor(channel, places))
+            if not query.forwards:
+                return HistoryPage(found, None)
+            places |= {where: max(place, floors[where]) for where, place in places.items()}
+
+    def _held(
+        self, channel: str, query: HistoryQuery, places: dict[Where, int], limit: int
+    ) -> tuple[list[Message], dict[Where, int], bool]:
+        """What memory holds next, and its floors; moves the places on."""
+        asked = _listed(places)
+        messages, following, floors, more = self._memory.held(
+            channel, asked, query.start_ms, query.end_ms, query.forwards, limit
+        )
+        wheres = list(places)
+        places |= dict(zip(wheres, following, strict=True))
+        return messages, dict(zip(wheres, floors, strict=True)), more
+
+    async def _streams(
+        self, channel: str, query: HistoryQuery, places: dict[Where, int], floors: dict[Where, int]
+    ) -> list[Stream]:
+        """What the log has below the floors, between the times."""
+        streams = []
+        for topic in sorted({name for name, _ in places}):
+            bounds = await self._source.bounds(topic)
+            first = await self._source.since(topic, query.start_ms) if query.start_ms > 0 else {}
+            behind = await self._source.since(topic, query.end_ms + 1) if query.end_ms < END_OF_TIME else {}
+            for where in (where for where in places if where[0] == topic):
+                number = where[1]
+                earliest, end = bounds.get(number, (0, 0))
+                low, high = max(earliest, first.get(number, 0)), min(floors[where], behind.get(number, end))
+                place = max(places[where], low) if query.forwards else min(places[where], high)
+                stream = Stream(
+                    self._source,
+                    self._memory,
+                    channel,
+                    where,
+                    place=place,
+                    last=high if query.forwards else low,
+                    earliest=earliest,
+                    forwards=query.forwards,
+                    times=(query.start_ms, query.end_ms),
+                )
+                streams.append(stream)
+        return streams
+
+    def _cursor(self, channel: str, places: dict[Where, int]) -> str:
+        return self._memory.position_at(channel, _listed(places))
+
+
+def _listed(places: dict[Where, int]) -> list[Place]:
+    return [(name, number, offset) for (name, number), offset in places.items()]

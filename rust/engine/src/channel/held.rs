@@ -1,0 +1,66 @@
+//! The ring as the newest part of the log: what it holds behind some places, and from where on it holds all.
+
+use super::Channel;
+use super::ring::Ring;
+use crate::hub::{Held, HeldQuery, Place};
+use crate::kind::Kind;
+use crate::message::Message;
+
+impl Channel {
+    /// See [`crate::hub::Hub::held`].
+    pub(crate) fn held_behind(&self, places: &[Place], query: &HeldQuery) -> Held {
+        // Read before the ring: what is appended later lies behind it.
+        let ends: Vec<i64> = places.iter().map(|place| place.partition.next()).collect();
+        let ring = &*self.ring.lock();
+        let floors = floors(ring, places);
+        let mut next: Vec<i64> = places.iter().map(|place| place.offset).collect();
+        let mut held = Held { messages: Vec::new(), next: Vec::new(), floors, more: false };
+        if query.forwards {
+            if next.iter().zip(&held.floors).all(|(offset, floor)| offset >= floor) {
+                held.take(ring.entries.iter(), places, &mut next, query);
+                if !held.more {
+                    next.iter_mut().zip(ends).for_each(|(offset, end)| *offset = end.max(*offset));
+                }
+            }
+        } else {
+            held.take(ring.entries.iter().rev(), places, &mut next, query);
+            if !held.more {
+                next.iter_mut().zip(&held.floors).for_each(|(offset, floor)| *offset = *floor.min(offset));
+            }
+        }
+        held.next = next;
+        held
+    }
+}
+
+fn floors(ring: &Ring, places: &[Place]) -> Vec<i64> {
+    let floor = |place: &Place| ring.floor(usize::from(place.partition.index), place.partition.start);
+    places.iter().map(floor).collect()
+}
+
+impl Held {
+    fn take<'r>(
+        &mut self,
+        entries: impl Iterator<Item = &'r Message>,
+        places: &[Place],
+        next: &mut [i64],
+        query: &HeldQuery,
+    ) {
+        for entry in entries.filter(|entry| entry.kind == Kind::Message) {
+            let Some(slot) = places.iter().position(|place| place.partition.index == entry.partition.index) else {
+                continue;
+            };
+            if query.forwards == (entry.offset < next[slot]) {
+                continue;
+            }
+            if (query.start_ms..=query.end_ms).contains(&entry.timestamp) {
+                if self.messages.len() == query.limit {
+                    self.more = true;
+                    return;
+                }
+                self.messages.push(entry.clone());
+            }
+            next[slot] = if query.forwards { entry.offset + 1 } else { entry.offset };
+        }
+    }
+}

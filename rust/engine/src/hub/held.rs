@@ -1,0 +1,137 @@
+//! What memory holds of a channel, cut at a place in every partition, so that whoever reads the log goes on exactly
+//! there; and what records of the log are to a channel when they are read back.
+//!
+//! A place is an offset: forwards the first that is wanted, backwards the first that is not. Within a partition messages
+//! come by offset, between partitions as this node read them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Hub, Routing};
+use crate::limits::{CHANNELS_PER_RECORD_MAX, DEDUP_WINDOW_MS};
+use crate::message::{Field, Message};
+use crate::partition::Partition;
+use crate::position::{self, Entry};
+use crate::record::Record;
+use crate::route::{Scratch, is_channel_name};
+
+/// A place in a partition.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// See the module's text.
+    pub offset: i64,
+}
+
+/// What to look for in memory.
+#[derive(Debug, Clone, Copy)]
+pub struct HeldQuery {
+    /// First and last time, inclusive.
+    pub start_ms: i64,
+    /// See above.
+    pub end_ms: i64,
+    /// Oldest first.
+    pub forwards: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// What memory has of it.
+#[derive(Debug)]
+pub struct Held {
+    /// In the order asked for. None, forwards, as long as a place lies below its floor: what the log has comes first.
+    pub messages: Vec<Message>,
+    /// Where to go on, for each place that was asked for: backwards not above its floor unless there is more.
+    pub next: Vec<i64>,
+    /// For each place: from here on all of the channel is in memory, or was never in the log.
+    pub floors: Vec<i64>,
+    /// Memory holds more than the limit.
+    pub more: bool,
+}
+
+impl Hub {
+    /// The places of a position, one for each partition of messages; without one, how far the node has read. None for
+    /// what is no position of this channel in this log. A partition that it does not know was added later: 0.
+    pub fn places(&self, name: &str, text: Option<&str>) -> Option<Vec<Place>> {
+        let list = self.partitions.list();
+        let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
+        let Some(text) = text else {
+            return Some(told.map(|p| Place { partition: Arc::clone(p), offset: p.next() }).collect());
+        };
+        let position = position::parse(self.key(), name, text).ok()?;
+        let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
+        position.entries.iter().all(known).then(|| {
+            let offset = |partition: &Partition| position.entry(partition).map_or(0, |entry| entry.offset);
+            told.map(|p| Place { partition: Arc::clone(p), offset: offset(p) }).collect()
+        })
+    }
+
+    /// The position of places.
+    pub fn print_places(&self, name: &str, places: &mut [Place]) -> String {
+        places.sort_by_key(|place| (place.partition.tag, place.partition.number));
+        let entries = places.iter().map(|Place { partition, offset }| Entry {
+            tag: partition.tag,
+            partition: partition.number,
+            offset: *offset,
+            epoch: -1,
+        });
+        position::print(self.key(), name, entries)
+    }
+
+    /// What memory holds of a channel behind some places. Messages of partitions that are not asked for are left out.
+    pub fn held(&self, name: &str, places: &[Place], query: &HeldQuery) -> Held {
+        let channel = self.channels.read().get(name).cloned();
+        match channel {
+            Some(channel) => channel.held_behind(places, query),
+            None => {
+                let floors = places.iter().map(|Place { partition, .. }| partition.start.max(partition.forgotten()));
+                Held::nothing(places, floors.collect(), query.forwards)
+            }
+        }
+    }
+
+    /// What these records, read back from the log, are to a channel: its messages. A repeat is none, if its first is
+    /// among the records.
+    pub fn decode<'a>(
+        &self,
+        name: &str,
+        records: impl Iterator<Item = (Record<'a>, Routing<'a>)>,
+    ) -> Vec<Option<Message>> {
+        let rules = Arc::clone(&self.intake.lock().rules);
+        let mut scratch = Scratch::default();
+        let mut firsts: HashMap<String, i64> = HashMap::new();
+        let mut decode = |record: Record<'a>, routing| {
+            let is_of_channel = match routing {
+                Routing::Rules => rules.of(record.topic)?.channel(&record, &mut scratch) == Some(name),
+                Routing::Given(names) => {
+                    names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name)
+                }
+            };
+            if !is_of_channel || record.header("fanout.action").is_some() {
+                return None;
+            }
+            let message = record.message(self.partitions.find(record.topic, record.partition)?);
+            if let Some(id) = message.field(Field::Id) {
+                match firsts.get(id) {
+                    Some(first) if record.timestamp.saturating_sub(*first) <= DEDUP_WINDOW_MS => return None,
+                    _ => firsts.insert(id.to_owned(), record.timestamp),
+                };
+            }
+            Some(message)
+        };
+        records.map(|(record, routing)| decode(record, routing)).collect()
+    }
+}
+
+impl Held {
+    /// Memory holds nothing of it.
+    pub(crate) fn nothing(places: &[Place], floors: Vec<i64>, forwards: bool) -> Self {
+        let next = places.iter().zip(&floors).map(|(place, &floor)| match forwards {
+            true if places.iter().zip(&floors).any(|(place, floor)| place.offset < *floor) => place.offset,
+            true => place.offset.max(place.partition.next()),
+            false => place.offset.min(floor),
+        });
+        Self { messages: Vec::new(), next: next.collect(), floors, more: false }
+    }
+}

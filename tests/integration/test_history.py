@@ -1,0 +1,130 @@
+"""Looking back over REST, beyond what memory holds: every message once and in order, from either log, by any node."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import httpx
+import pytest
+
+from fanout import Config, Server
+from tests.support.sources import eventually
+
+KEY = "app.key:secret"
+COUNT = 400
+
+
+class Log:
+    """One log; every server over it is another node of it."""
+
+    def __init__(self, options: dict[str, Any], stack: AsyncExitStack) -> None:
+        self._options = options
+        self._stack = stack
+
+    async def node(self, history: str = "1s") -> Server:
+        config = Config(port=0, key=(KEY,), secret="0123456789abcdef", history=history, **self._options)
+        server = await self._stack.enter_async_context(Server(config))
+        await server.ready()
+        return server
+
+
+@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
+    options: dict[str, Any] = {"data": tmp_path}
+    if request.param == "kafka":
+        options |= {
+            "kafka": request.getfixturevalue("kafka").bootstrap,
+            "publish_topic": f"history-{uuid.uuid4().hex[:12]}",
+        }
+    async with AsyncExitStack() as stack:
+        yield Log(options, stack)
+
+
+async def pages(nodes: list[Server], channel: str, **query: Any) -> list[list[dict[str, Any]]]:
+    """Page after page by the links, each from the next node."""
+    found: list[list[dict[str, Any]]] = []
+    asked: dict[str, Any] = query
+    while True:
+        async with httpx.AsyncClient(base_url=nodes[len(found) % len(nodes)].url, timeout=60) as http:
+            response = await http.get(f"/channels/{channel}/messages", params={"key": KEY, **asked})
+        assert response.status_code == 200, response.text
+        found.append(response.json())
+        links = [link for link in response.headers.get_list("link", split_commas=True) if 'rel="next"' in link]
+        if not links:
+            return found
+        asked = dict(parse_qsl(links[0].strip().removeprefix("<./messages?").partition(">")[0]))
+
+
+def texts(found: list[list[dict[str, Any]]]) -> list[str]:
+    return [message["data"] for page in found for message in page]
+
+
+async def fill(node: Server, count: int, start: int = 0) -> list[str]:
+    """Publishes so many to `c`, with others between."""
+    numbers = range(start, start + count)
+    for first in range(start, start + count, 50):
+        batch = [number for number in numbers if first <= number < first + 50]
+        await asyncio.gather(*(node.publish("other", "x") for _ in batch))
+        for number in batch:
+            await node.publish("c", str(number))
+    return [str(number) for number in numbers]
+
+
+async def forgotten(node: Server) -> None:
+    """Waits until memory holds nothing of what was published."""
+    await eventually(lambda: node.stats()["messages"] == node.stats()["messages_expired"])
+
+
+async def test_everything_once_and_in_order_long_after_memory_forgot_it(log: Log) -> None:
+    node = await log.node()
+    expected = await fill(node, COUNT)
+    await forgotten(node)
+    expected += await fill(node, 20, COUNT)  # which memory still holds
+    for direction, wanted in [("backwards", expected[::-1]), ("forwards", expected)]:
+        found = await pages([node], "c", direction=direction, limit=37)
+        assert texts(found) == wanted
+        assert all(len(page) == 37 for page in found[:-1])
+
+
+async def test_a_page_of_one_node_is_followed_by_that_of_another(log: Log, request: pytest.FixtureRequest) -> None:
+    first = await log.node(history="1h")
+    expected = await fill(first, 100)
+    nodes = [first]
+    if "kafka" in request.node.name:
+        nodes.append(await log.node(history="1s"))
+    else:  # whose log belongs to one node at a time
+        await first.__aexit__(None, None, None)
+        nodes = [await log.node(history="1s")]
+    assert texts(await pages(nodes, "c", limit=7)) == expected[::-1]
+    assert texts(await pages(nodes, "c", limit=7, direction="forwards")) == expected
+
+
+async def test_messages_between_two_times_from_the_log(log: Log) -> None:
+    node = await log.node()
+    await fill(node, 10)
+    await asyncio.sleep(0.05)
+    start = time.time_ns() // 1_000_000
+    expected = await fill(node, 30, 10)
+    end = time.time_ns() // 1_000_000
+    await asyncio.sleep(0.05)
+    await fill(node, 10, 40)
+    await forgotten(node)
+    between = {"start": start, "end": end, "limit": 12}
+    assert texts(await pages([node], "c", **between)) == expected[::-1]
+    assert texts(await pages([node], "c", **between, direction="forwards")) == expected
+
+
+async def test_until_attach_joins_what_was_before_with_what_comes(log: Log) -> None:
+    node = await log.node()
+    before = await fill(node, 60)
+    await forgotten(node)
+    before += await fill(node, 5, 60)
+    assert texts(await pages([node], "c", limit=1000)) == before[::-1]  # which waits until it has been read back
+    attached = node.position("c")
+    await fill(node, 20, 65)
+    assert texts(await pages([node], "c", from_serial=attached, limit=9)) == before[::-1]
