@@ -165,6 +165,10 @@ class Engine:
         name as the client wrote it, put into every frame. `kinds` is the sum of the `KIND_*` that are delivered;
         ValueError for bits without meaning. `echo`: whether the connection's own messages are among them.
         """
+    def regrant(self, connection: int, attachment: int, plan: Plan, spelling: str, kinds: int, echo: bool) -> None:
+        """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts
+        for one that was given nothing; an attachment that is not there is let be. ValueError as for `attach`.
+        """
     def detach(self, connection: int, attachment: int, reply: bytes | None) -> None: ...
 
     # -- events for the loop --

@@ -267,6 +267,9 @@ cdef class Engine:
     def attach(self, connection, attachment, plan, spelling, kinds, echo, reply):
         self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply)
 
+    def regrant(self, connection, attachment, plan, spelling, kinds, echo):
+        self._native.regrant(connection, attachment, plan, spelling, kinds, echo)
+
     def detach(self, connection, attachment, reply):
         self._native.detach(connection, attachment, reply)
 

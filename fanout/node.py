@@ -28,11 +28,13 @@ from fanout.presence.leases import Leases
 from fanout.presence.service import Presence
 from fanout.probes import probes
 from fanout.publish import Publisher
+from fanout.revocations import Revocations
 from fanout.routing import CONTROL_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.sandbox import Sandbox
 from fanout.session.behalf import Behalf
+from fanout.session.effects import Effect
 from fanout.session.limits import SessionSettings
-from fanout.session.opening import open_session
+from fanout.session.opening import open_session, reauthenticate
 from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from fanout.sources.base import Health, Source
@@ -47,6 +49,7 @@ from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
 from fanout.transports.rest.keys import keys
+from fanout.transports.terms import Terms
 from fanout.transports.websocket import websockets
 
 __all__ = ["Node"]
@@ -99,6 +102,9 @@ class Node:
             ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
         )
         self._connection_keys = ConnectionKeys(access.secret)
+        self.terms = Terms(access.revoked, _now_ms)
+        stack.callback(self.terms.close)
+        self.revocations = Revocations(access.revoked, self.control, self.terms.review, _now_ms)
         self.connections = self._connections()
         self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
@@ -120,6 +126,7 @@ class Node:
             watch_minutes(self.stats, self._readings(), _now_ms),
             self.presence.run(),
             self.leases.run(self.subscriptions.ready),
+            self.revocations.sweep(),
         ):
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.connections.abort_all)
@@ -183,11 +190,23 @@ class Node:
                 now_ms=now_ms,
             )
 
+        def renewer(session: Session, token: str, now_ms: int) -> list[Effect]:
+            return reauthenticate(
+                session,
+                token,
+                authenticator=authenticator,
+                connection_keys=self._connection_keys,
+                settings=settings,
+                now_ms=now_ms,
+            )
+
         return Connections(
             engine=self.engine,
             publisher=self.publisher,
             presence=self.presence,
             open_session=opener,
+            reauthenticate=renewer,
+            terms=self.terms,
             ready=self.subscriptions.ready,
             clock=_now_ms,
         )
@@ -204,11 +223,12 @@ class Node:
             clock=_now_ms,
             limits=self.settings.limits,
         )
+        requests = TokenRequests(access.keys, access.tokens)
         # The made key is shown on the page of a node that only this machine can reach.
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
         return [
             *probes(self.health, self.metrics.render),
-            *rest(api, [*self._provisioning(api), *keys(api, TokenRequests(access.keys, access.tokens))]),
+            *rest(api, [*self._provisioning(api), *keys(api, requests, self.revocations)]),
             *comet(),
             *pages(demo_key),
         ]

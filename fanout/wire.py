@@ -96,6 +96,12 @@ class ClientPresence(msgspec.Struct, rename="camel", frozen=True, gc=False):
     extras: Any = None
 
 
+class Auth(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """The credential in an AUTH."""
+
+    access_token: str | None = None
+
+
 Natural = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
@@ -111,6 +117,7 @@ class ClientFrame(msgspec.Struct, rename="camel", frozen=True, gc=False):
     id: str | None = None
     messages: list[ClientMessage] | None = None
     presence: list[ClientPresence] | None = None
+    auth: Auth | None = None
 
 
 _JSON = msgspec.json.Decoder(ClientFrame)

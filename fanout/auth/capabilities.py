@@ -26,7 +26,8 @@ import orjson
 from fanout.auth.realms import bare
 
 __all__ = [
-    "EVERYTHING", "EVERYWHERE", "OPERATIONS", "Capability", "allows", "canonical", "parse_capability", "split_space",
+    "EVERYTHING", "EVERYWHERE", "OPERATIONS", "Capability", "allows", "canonical", "operations_on", "parse_capability",
+    "split_space",
 ]  # fmt: skip
 
 Capability = Mapping[str, frozenset[str]]
@@ -88,6 +89,17 @@ def allows(capability: Capability, channel: str, operation: str) -> bool:
         if (operation in operations or "*" in operations) and _matches(resource, channel):
             return True
     return False
+
+
+def operations_on(capability: Capability, channel: str) -> frozenset[str]:
+    """The operations that are permitted on `channel`, its name without qualifiers; `*` among them stands for all."""
+    name = bare(channel)
+    matching = [
+        operations
+        for resource, operations in capability.items()
+        if resource == name or ("*" in resource and _matches(resource, channel))
+    ]
+    return matching[0] if len(matching) == 1 else frozenset().union(*matching)
 
 
 @lru_cache(MATCHES_KEPT)

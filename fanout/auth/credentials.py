@@ -2,12 +2,12 @@
 
 A request shows one credential, a key or a token, wherever a client can write it:
 
-=============================  ==================================================
+=============================  ========================================
 ``?key=``                      the key
 ``?access_token=``             the token; some SDKs write ``accessToken``
 ``Authorization: Basic``       base64 of the key
-``Authorization: Bearer``      a JWT as it is, or base64 of any token
-=============================  ==================================================
+``Authorization: Bearer``      a token or JWT as it is, or base64 of it
+=============================  ========================================
 
 Pure; any thread.
 """
@@ -49,8 +49,7 @@ def _authorization(header: str) -> tuple[str, bool]:
     scheme, _, text = header.strip().partition(" ")
     text = text.strip()
     if scheme.lower() == "bearer":
-        # No base64 has a dot, and a JWT always has two.
-        return (text if text.count(".") >= 2 else _base64(text)), True
+        return (text if "." in text else _base64(text)), True  # no base64 has a dot
     if scheme.lower() == "basic":
         return _base64(text), False
     raise ClientError(error(40101, "the Authorization header is Basic or Bearer"))

@@ -21,14 +21,21 @@ from typing import Final
 
 from fanout.auth.capabilities import EVERYWHERE, Capability, split_space
 
-__all__ = ["PAIRS_MAX", "intersect"]
+__all__ = ["PAIRS_MAX", "STARRED_MAX", "intersect"]
 
 PAIRS_MAX: Final = 5_000
 """Pairs of resources looked at, about 1 µs each: more would hold up the loop."""
 
+STARRED_MAX: Final = 100
+"""Resources with a star that a token has: each of them is compared with every channel its client attaches to."""
+
 
 def intersect(one: Capability, other: Capability) -> dict[str, frozenset[str]]:
-    """What both allow; empty if nothing. Raises ValueError if there are more than `PAIRS_MAX` pairs of resources."""
+    """What both allow; empty if nothing.
+
+    Raises ValueError for more than `PAIRS_MAX` pairs of resources, and for more than `STARRED_MAX` with a star in the
+    result.
+    """
     if len(one) * len(other) > PAIRS_MAX:
         raise ValueError(f"a key's {len(one)} resources and a token's {len(other)} are too many to compare")
     result: dict[str, frozenset[str]] = {}
@@ -38,6 +45,8 @@ def intersect(one: Capability, other: Capability) -> dict[str, frozenset[str]]:
             both = _both(resource, other_resource) if allowed else None
             if both is not None:
                 result[both] = _either_operations(result.get(both, frozenset()), allowed)
+    if sum("*" in resource for resource in result) > STARRED_MAX:
+        raise ValueError(f"{STARRED_MAX} resources with a star are the limit")
     return result
 
 

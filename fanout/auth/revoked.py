@@ -60,10 +60,10 @@ class Revoked:
         while len(self._ending) > FACTS_MAX:
             self._drop()
 
-    def ended(self, now_ms: int) -> list[Fact]:
-        """Forgets the facts that are about no token any more, and returns them."""
-        dropped = []
-        while self._ending and self._ending[0][0] <= now_ms:
+    def ended(self, now_ms: int, limit: int) -> list[Fact]:
+        """Forgets the facts that are about no token any more, and returns them; at most `limit`."""
+        dropped: list[Fact] = []
+        while self._ending and self._ending[0][0] <= now_ms and len(dropped) < limit:
             fact = self._drop()
             if fact is not None:
                 dropped.append(fact)

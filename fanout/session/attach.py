@@ -18,10 +18,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Detach, Effect, Leave, Reply, Retry
+from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry
 from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
@@ -55,11 +56,12 @@ class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
 class Attachments:
     """The attachments of one connection, `Limits.attachments` at most."""
 
-    __slots__ = ("_attached", "_channels", "_echo", "_identity", "_limits", "_next_number", "_waiting")
+    __slots__ = ("_attached", "_channels", "_echo", "_limits", "_next_number", "_waiting", "identity")
 
     def __init__(self, identity: Identity, channels: Channels, limits: Limits, *, echo: bool) -> None:
         """`echo` is the connection's: a channel may only turn it off."""
-        self._identity = identity
+        self.identity = identity
+        """Whose they are: changed by `regrant`."""
         self._channels = channels
         self._limits = limits
         self._echo = echo
@@ -99,6 +101,24 @@ class Attachments:
         self._waiting.pop(spelling, None)
         return self._leave(spelling, {"action": Action.DETACHED, "channel": spelling})
 
+    def regrant(self, identity: Identity, now_ms: int) -> list[Effect]:
+        """Looks at every attachment again, by another identity's capability: what it asked for is remembered.
+
+        One that is left nothing fails; one that gains or loses a mode goes on where it is.
+        """
+        self.identity = identity
+        effects: list[Effect] = []
+        for spelling, attached in list(self._attached.items()):
+            granted = granted_modes(attached.requested, identity.capability, attached.channel)
+            if not granted:
+                refused = error(40160, "the new credential allows none of the channel's modes")
+                effects += self._leave(spelling, _failed(spelling, refused))
+            elif granted != attached.granted:
+                self._attached[spelling] = replace(attached, granted=granted)
+                if kinds_of(granted) != kinds_of(attached.granted):
+                    effects.append(self._regranted(self._attached[spelling], now_ms))
+        return effects
+
     def lost(self, number: int, now_ms: int) -> list[Effect]:
         """The engine dropped messages of an attachment: the client is told, and is live again."""
         for attached in self._attached.values():
@@ -126,10 +146,10 @@ class Attachments:
         return [self._attached_effect(attachment, plan, reason)]
 
     def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
-        channel, qualified = parse_name(spelling, self._limits.channel_bytes, realm_of(self._identity.key_name))
+        channel, qualified = parse_name(spelling, self._limits.channel_bytes, realm_of(self.identity.key_name))
         params = parse_params(qualified | _texts(frame.params) if frame.params else qualified)
         requested = requested_modes(frame.flags or 0, params)
-        granted = granted_modes(requested, self._identity.capability, channel)
+        granted = granted_modes(requested, self.identity.capability, channel)
         if not granted:
             raise ClientError(error(40160, "none of the modes asked for is allowed on this channel, or offered here"))
         moved = self._attached.get(spelling)
@@ -192,6 +212,15 @@ class Attachments:
             kinds=kinds,
             echo=self._echo and attachment.params.echo,
             frame=frame,
+        )
+
+    def _regranted(self, attachment: Attachment, now_ms: int) -> Regrant:
+        return Regrant(
+            attachment=attachment.number,
+            plan=self._channels.locate(attachment.channel, None, 0, 0, now_ms),
+            spelling=attachment.spelling,
+            kinds=kinds_of(attachment.granted),
+            echo=self._echo and attachment.params.echo,
         )
 
     def _leave(self, spelling: str, frame: dict[str, Any]) -> list[Effect]:

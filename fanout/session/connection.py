@@ -71,4 +71,7 @@ def ended(reason: ErrorInfo) -> list[Effect]:
         return disconnected(error(80003, reason.message))
     if reason.status == 429:
         return disconnected(reason, POLICY)
-    return [Reply({"action": Action.ERROR, "error": reason.to_wire()}), Close(POLICY, error=reason)]
+    # A client whose token is refused, 4014x, comes back with another one, and goes on.
+    renewable = reason.code // 10 == 4014
+    frame = {"action": Action.ERROR, "error": reason.to_wire()}
+    return [Reply(frame), Close(POLICY, resumable=renewable, error=reason)]

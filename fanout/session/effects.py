@@ -12,7 +12,9 @@ import msgspec
 from fanout.errors import ErrorInfo
 from fanout.types import OutMessage, PresenceEvent
 
-__all__ = ["Attach", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Reply", "Retry"]
+__all__ = [
+    "Attach", "Authenticate", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply", "Retry",
+]  # fmt: skip
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -70,6 +72,25 @@ class Retry(msgspec.Struct, frozen=True):
     frame: Any  # opaque: a fanout.session.attach.WaitingAttach
 
 
+class Regrant(msgspec.Struct, frozen=True):
+    """Deliver other kinds to an attachment, from the place on where it is; from the plan's, if it was given nothing."""
+
+    attachment: int
+    plan: Any  # fanout._core.Plan, from the port's `locate`
+    spelling: str
+    kinds: int
+    echo: bool
+
+
+class Authenticate(msgspec.Struct, frozen=True):
+    """Find out whose `token` it is, and carry out what `fanout.session.opening.reauthenticate` makes of it.
+
+    The client is not heard before.
+    """
+
+    token: str
+
+
 class Close(msgspec.Struct, frozen=True):
     """End the connection once everything before this is written. `code` is WebSocket's (RFC 6455 §7.4).
 
@@ -81,4 +102,4 @@ class Close(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
 
 
-Effect = Reply | Attach | Detach | Publish | Present | Leave | Retry | Close
+Effect = Reply | Attach | Regrant | Detach | Publish | Present | Leave | Retry | Authenticate | Close

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from fanout.auth.capabilities import Capability, allows
+from fanout.auth.capabilities import Capability, operations_on
 from fanout.errors import ClientError, error
 from fanout.wire import Flag
 
@@ -69,9 +69,9 @@ def requested_modes(flags: int, params: ChannelParams) -> int:
 
 def granted_modes(requested: int, capability: Capability, channel: str) -> int:
     """What of `requested` is offered here and permitted on `channel`."""
-    granted = 0
+    allowed, granted = operations_on(capability, channel), 0
     for mode, operation in _OFFERED.items():
-        if mode & requested and allows(capability, channel, operation):
+        if mode & requested and (operation in allowed or "*" in allowed):
             granted |= mode
     return granted
 

@@ -14,13 +14,15 @@ for `KEY_TTL_MS`. That is safe at any age: message ids go on with the connection
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from fanout.auth.connection_key import ConnectionKey, ConnectionKeys, new_connection_id
 from fanout.auth.credentials import Presented
 from fanout.auth.keys import app_of
 from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.auth import reidentified
 from fanout.session.connection import connected
+from fanout.session.effects import Effect
 from fanout.session.limits import SessionSettings
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Authenticator, Channels
@@ -28,7 +30,7 @@ from fanout.session.resume import ConnectionState, ConnectionTable
 from fanout.session.session import Session
 from fanout.types import Identity
 
-__all__ = ["KEY_TTL_MS", "open_session"]
+__all__ = ["KEY_TTL_MS", "open_session", "reauthenticate"]
 
 KEY_TTL_MS: Final = 72 * 3_600_000
 """How long after it was given a connection key is honoured where its connection is unknown."""
@@ -54,18 +56,47 @@ def open_session(
     identity = authenticator.identify(Presented.read(query, authorization, query.get("clientId")), now_ms)
     resumed = query.get("resume") or query.get("recover")  # they mean the same
     state, refused = _continued(resumed, identity, connection_keys, table, now_ms)
-    greeting = connected(
-        connection_id=state.connection_id,
-        connection_key=connection_keys.sign(
-            ConnectionKey(state.connection_id, identity.key_name, identity.client_id, now_ms)
-        ),
+    greeting = _greeting(state.connection_id, identity, params, refused, connection_keys, settings, now_ms)
+    return Session(
+        identity=identity, params=params, channels=channels, state=state, greeting=greeting, limits=settings.limits
+    )
+
+
+def reauthenticate(
+    session: Session,
+    token: str,
+    *,
+    authenticator: Authenticator,
+    connection_keys: ConnectionKeys,
+    settings: SessionSettings,
+    now_ms: int,
+) -> list[Effect]:
+    """Carries `fanout.session.effects.Authenticate` out: goes on with the newer token, or ends the connection."""
+    try:
+        identity = reidentified(session.identity, token, authenticator, now_ms)
+    except ClientError as refused:
+        return session.fail(refused.info)
+    greeting = _greeting(session.connection_id, identity, session.params, None, connection_keys, settings, now_ms)
+    return session.authenticated(identity, greeting, now_ms)
+
+
+def _greeting(
+    connection_id: str,
+    identity: Identity,
+    params: ConnectParams,
+    resume_error: ErrorInfo | None,
+    connection_keys: ConnectionKeys,
+    settings: SessionSettings,
+    now_ms: int,
+) -> dict[str, Any]:
+    key = ConnectionKey(connection_id, identity.key_name, identity.client_id, now_ms)
+    return connected(
+        connection_id=connection_id,
+        connection_key=connection_keys.sign(key),
         identity=identity,
         params=params,
         settings=settings,
-        resume_error=refused,
-    )
-    return Session(
-        identity=identity, params=params, channels=channels, state=state, greeting=greeting, limits=settings.limits
+        resume_error=resume_error,
     )
 
 

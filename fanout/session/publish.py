@@ -22,7 +22,6 @@ from fanout.session.limits import Limits
 from fanout.session.messages import check_messages
 from fanout.session.names import parse_name
 from fanout.session.resume import Answer, Publishes
-from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
 __all__ = ["Accepted", "Publisher"]
@@ -39,19 +38,17 @@ class Accepted(NamedTuple):
 class Publisher:
     """The publishing half of one transport. A client that only listens has none."""
 
-    __slots__ = ("_attachments", "_connection_id", "_identity", "_last", "_limits", "_publishes", "_waiting", "_wire")
+    __slots__ = ("_attachments", "_connection_id", "_last", "_limits", "_publishes", "_waiting", "_wire")
 
     def __init__(
         self,
         *,
-        identity: Identity,
         connection_id: str,
         wire: int,
         attachments: Attachments,
         publishes: Publishes,
         limits: Limits,
     ) -> None:
-        self._identity = identity
         self._connection_id = connection_id
         self._wire = wire
         self._attachments = attachments
@@ -133,16 +130,17 @@ class Publisher:
     def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         if (frame.params or {}).get("_forceNack") in (True, "true"):
             raise ClientError(error(40099))
-        channel = parse_name(spelling, self._limits.channel_bytes, realm_of(self._identity.key_name)).channel
+        identity = self._attachments.identity
+        channel = parse_name(spelling, self._limits.channel_bytes, realm_of(identity.key_name)).channel
         attached = self._attachments.find(spelling)
         if attached is not None and not attached.requested & Flag.PUBLISH:
             raise ClientError(error(40165, "PUBLISH was not among the modes asked for"))
-        if not allows(self._identity.capability, channel, "publish"):
+        if not allows(identity.capability, channel, "publish"):
             raise ClientError(error(40160, "this credential does not allow to publish on this channel"))
         messages, size = check_messages(
             frame.messages or [],
             wire=self._wire,
-            identity=self._identity,
+            identity=identity,
             connection_id=self._connection_id,
             id_base=f"{self._connection_id}:{serial}",
             limits=self._limits,

@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session import connection
+from fanout.session import auth, connection
 from fanout.session.attach import Attachments, WaitingAttach
-from fanout.session.effects import Close, Effect, Reply
+from fanout.session.effects import Authenticate, Close, Effect, Reply
 from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Channels
@@ -38,8 +38,7 @@ class Session:
     """The conversation on one transport. Made by `fanout.session.opening.open_session`."""
 
     __slots__ = (
-        "_attachments", "_greeting", "_limits", "_over", "_publisher", "_state", "connection_id", "deliver", "identity",
-        "params",
+        "_attachments", "_greeting", "_limits", "_over", "_publisher", "_state", "connection_id", "deliver", "params",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +55,6 @@ class Session:
 
         `greeting` is CONNECTED (`fanout.session.connection.connected`).
         """
-        self.identity = identity
         self.params = params
         self.connection_id = state.connection_id
         self.deliver: Callable[[list[Effect]], None] = _unheard
@@ -70,6 +68,11 @@ class Session:
         self._attachments = Attachments(identity, channels, limits, echo=params.echo)
         self._publisher: Publisher | None = None
         state.claim(self)
+
+    @property
+    def identity(self) -> Identity:
+        """Whose conversation it is."""
+        return self._attachments.identity
 
     def open(self) -> list[Effect]:
         """CONNECTED, the first frame; once."""
@@ -102,6 +105,20 @@ class Session:
     def fail(self, reason: ErrorInfo) -> list[Effect]:
         """Ends the connection for an error, for example a frame that cannot be decoded."""
         return self._end(connection.ended(reason))
+
+    def ask_for_token(self) -> list[Effect]:
+        """What the client was let in with is good for a short while only: it is to send something newer."""
+        return [] if self._over else auth.ask()
+
+    def authenticated(self, identity: Identity, greeting: dict[str, Any], now_ms: int) -> list[Effect]:
+        """The client has shown a newer token. `greeting` is CONNECTED; what the client may do is looked at anew."""
+        if self._over:
+            return []
+        return [Reply(greeting), *self._attachments.regrant(identity, now_ms)]
+
+    def unauthorized(self, reason: ErrorInfo) -> list[Effect]:
+        """What the client was let in with is good no more: it may come back with something newer."""
+        return self._end(connection.disconnected(reason))
 
     def drain(self) -> list[Effect]:
         """Sends the client to another node, or to this one once it is back."""
@@ -140,7 +157,7 @@ class Session:
             case Action.DISCONNECT:
                 return self._end([Close(resumable=True)])
             case Action.AUTH:
-                raise ClientError(error(40101, "only keys are accepted, and a key does not expire"))
+                return [Authenticate(auth.shown_token(frame))]
             case _:
                 return []  # the protocol's rule: what is not known is ignored
 
@@ -171,7 +188,6 @@ class Session:
     def _publishing(self) -> Publisher:
         if self._publisher is None:
             self._publisher = Publisher(
-                identity=self.identity,
                 connection_id=self.connection_id,
                 wire=self.params.wire,
                 attachments=self._attachments,

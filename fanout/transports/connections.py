@@ -9,7 +9,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from fanout.transports.driver import Driver, Opener, Presence, Publisher
+from fanout.transports.driver import Driver, Opener, Presence, Publisher, Renewer
+from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
 
 __all__ = ["Connections"]
@@ -30,6 +31,8 @@ class Connections:
         publisher: Publisher,
         presence: Presence,
         open_session: Opener,
+        reauthenticate: Renewer,
+        terms: Terms,
         ready: asyncio.Event,
         clock: Callable[[], int],
     ) -> None:
@@ -38,6 +41,8 @@ class Connections:
         self.publisher = publisher
         self.presence = presence
         self.open_session = open_session
+        self.reauthenticate = reauthenticate
+        self.terms = terms
         self.ready = ready
         self.clock = clock
         self.turns = Turns()

@@ -21,14 +21,27 @@ from typing import Any, Final, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import connection
-from fanout.session.effects import Attach, Close, Detach, Effect, Leave, Present, Publish, Reply, Retry
+from fanout.session.effects import (
+    Attach,
+    Authenticate,
+    Close,
+    Detach,
+    Effect,
+    Leave,
+    Present,
+    Publish,
+    Regrant,
+    Reply,
+    Retry,
+)  # fmt: skip
 from fanout.session.session import Session
 from fanout.transports.http import Request
+from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
 from fanout.types import OutMessage, PresenceEvent
 from fanout.wire import JSON, ClientFrame, encode
 
-__all__ = ["Driver", "Link", "Node", "Opener", "Presence", "Publisher"]
+__all__ = ["Driver", "Link", "Node", "Opener", "Presence", "Publisher", "Renewer"]
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +81,13 @@ class Opener(Protocol):
         """Raises ClientError for a client that is not let in."""
 
 
+class Renewer(Protocol):
+    """Lets a client go on with another token; `fanout.session.opening.reauthenticate` with what the node knows."""
+
+    def __call__(self, session: Session, token: str, now_ms: int, /) -> list[Effect]:
+        """What is to be done then."""
+
+
 class Link(Protocol):
     """One connection as its driver sees it: something that hears, and an outgoing side that is the engine's."""
 
@@ -94,6 +114,8 @@ class Node(Protocol):
     publisher: Publisher
     presence: Presence
     open_session: Opener
+    reauthenticate: Renewer
+    terms: Terms
     ready: asyncio.Event
     clock: Callable[[], int]
     turns: Turns
@@ -161,6 +183,7 @@ class Driver:
     def disconnected(self) -> None:
         """The link is gone, or about to be."""
         self._cancel_timer()
+        self._node.terms.end(self)
         self._node.left(self._handle, self)
         self._handle = 0
         if self._session is not None:
@@ -185,6 +208,8 @@ class Driver:
         self._session = session
         session.deliver = self._deliver
         self._run(session.open)
+        if session.identity.expires is not None:
+            self._node.terms.begin(self, session.identity)
         self.link.resume()
 
     def lost(self, attachment: int) -> None:
@@ -198,6 +223,16 @@ class Driver:
             self._run(self._session.drain)
         elif self._handle == 0:
             self._send_away()
+
+    def ask_for_token(self) -> None:
+        """See `fanout.transports.terms.Client`."""
+        if self._session is not None:
+            self._run(self._session.ask_for_token)
+
+    def unauthorized(self, reason: ErrorInfo) -> None:
+        """See `fanout.transports.terms.Client`."""
+        if self._session is not None:
+            self._run(partial(self._session.unauthorized, reason))
 
     def cut(self) -> None:
         """Ends the connection at once."""
@@ -234,6 +269,8 @@ class Driver:
                 engine.attach(
                     self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo, reply
                 )
+            case Regrant():
+                engine.regrant(self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo)
             case Detach():
                 engine.detach(self._handle, effect.attachment, encode(effect.frame, self.wire))
             case Publish():
@@ -256,6 +293,9 @@ class Driver:
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
+            case Authenticate():
+                self._begin(_PENDING_MAX)
+                self._reauthenticate(effect.token)
             case Close():
                 if effect.error is not None:
                     log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
@@ -264,6 +304,16 @@ class Driver:
     def _connection_id(self) -> str:
         assert self._session is not None
         return self._session.connection_id
+
+    def _reauthenticate(self, token: str) -> None:
+        session = self._session
+        assert session is not None
+        before = session.identity
+        effects = self._node.reauthenticate(session, token, self._node.clock())
+        self._end(_PENDING_MAX)
+        self._deliver(effects)
+        if session.identity is not before:
+            self._node.terms.begin(self, session.identity)
 
     def _answered(self, msg_serial: int, count: int, result: Sequence[str | None] | ErrorInfo) -> None:
         session = self._session

@@ -16,9 +16,9 @@ __all__ = ["SECRET", "accepting", "made_jwt"]
 SECRET = b"a secret of all nodes"
 
 
-def accepting(*keys: str) -> KnownCredentials:
-    """What a node with these keys accepts."""
-    return KnownCredentials(Keys(map(Key.parse, keys)), Tokens(SECRET), Revoked())
+def accepting(*keys: str, revoked: Revoked | None = None) -> KnownCredentials:
+    """What a node with these keys accepts, less what is revoked."""
+    return KnownCredentials(Keys(map(Key.parse, keys)), Tokens(SECRET), Revoked() if revoked is None else revoked)
 
 
 def made_jwt(key: str, header: dict[str, Any] | None = None, **claims: Any) -> str:

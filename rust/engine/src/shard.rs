@@ -152,6 +152,21 @@ impl Shard {
         }
         self.drop_attachment(handle, new.number);
         self.send(handle, reply);
+        self.place(handle, new);
+    }
+
+    /// Changes what an attachment is given, and leaves it where it is. One that was given nothing begins as `new` says;
+    /// one that is not there is let be.
+    pub fn regrant(&mut self, handle: Handle, mut new: NewAttachment) {
+        let Some(cursor) = self.drop_attachment(handle, new.number) else { return };
+        if cursor.at != STOPPED {
+            new.plan.located.cursor = cursor.at;
+            new.plan.located.had = cursor.special.map(|special| special.filter.had).unwrap_or_default();
+        }
+        self.place(handle, new);
+    }
+
+    fn place(&mut self, handle: Handle, new: NewAttachment) {
         let NewAttachment { number, plan, spelling, kinds, echo } = new;
         plan.channel.attached(1);
         let group = self.groups.find_or_make(&plan.channel, self.bit);
@@ -177,11 +192,12 @@ impl Shard {
         }
     }
 
-    fn drop_attachment(&mut self, handle: Handle, number: u32) {
-        let Some(connection) = self.connection(handle) else { return };
-        let Some(at) = connection.cursors.iter().position(|cursor| cursor.number == number) else { return };
+    fn drop_attachment(&mut self, handle: Handle, number: u32) -> Option<Cursor> {
+        let connection = self.connection(handle)?;
+        let at = connection.cursors.iter().position(|cursor| cursor.number == number)?;
         let cursor = connection.cursors.swap_remove(at);
         self.remove_cursor(&cursor);
+        Some(cursor)
     }
 
     fn remove_cursor(&mut self, cursor: &Cursor) {

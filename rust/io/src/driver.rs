@@ -198,6 +198,7 @@ impl Driver {
                 self.shut(handle, libc::SHUT_RDWR);
             }
             Command::Attach(handle, new, reply) => self.shard.attach(handle, new, reply),
+            Command::Regrant(handle, new) => self.shard.regrant(handle, new),
             Command::Detach(handle, number, reply) => self.shard.detach(handle, number, reply),
             Command::Stop => self.stopping = true,
         }

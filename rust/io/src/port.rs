@@ -26,6 +26,8 @@ pub enum Command {
     Abort(Handle),
     /// Reply, then give messages.
     Attach(Handle, NewAttachment, Arc<[u8]>),
+    /// Give other kinds of entries from the same place on.
+    Regrant(Handle, NewAttachment),
     /// Stop, then reply.
     Detach(Handle, u32, Option<Arc<[u8]>>),
     /// End the shard.

@@ -139,11 +139,22 @@ impl Engine {
         echo: bool,
         reply: &[u8],
     ) -> PyResult<()> {
-        let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
-        let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
-        let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
-        let new = NewAttachment { number: attachment, plan, spelling, kinds, echo };
+        let new = new_attachment(attachment, plan, spelling, kinds, echo)?;
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
+        Ok(())
+    }
+
+    fn regrant(
+        &self,
+        connection: u64,
+        attachment: u32,
+        plan: &Plan,
+        spelling: &str,
+        kinds: u8,
+        echo: bool,
+    ) -> PyResult<()> {
+        let new = new_attachment(attachment, plan, spelling, kinds, echo)?;
+        self.core.command(connection, Command::Regrant(connection, new));
         Ok(())
     }
 
@@ -318,6 +329,13 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.core.stop();
     }
+}
+
+fn new_attachment(number: u32, plan: &Plan, spelling: &str, kinds: u8, echo: bool) -> PyResult<NewAttachment> {
+    let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
+    let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
+    let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
+    Ok(NewAttachment { number, plan, spelling, kinds, echo })
 }
 
 fn check_name(channel: &str) -> PyResult<()> {

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.auth.capabilities import OPERATIONS, allows, canonical, parse_capability
-from fanout.auth.intersection import PAIRS_MAX, intersect
+from fanout.auth.intersection import PAIRS_MAX, STARRED_MAX, intersect
 
 SEGMENTS = st.sampled_from(["a", "b", "*", "a*", ""])
 NAMES = st.lists(SEGMENTS, min_size=1, max_size=4).map(":".join)
@@ -54,6 +54,14 @@ def test_allows_what_both_allow_and_nothing_else(
 )
 def test_names_the_narrower_resource(key: str, request_: str, result: str) -> None:
     assert both(key, request_) == result
+
+
+def test_of_too_many_resources_with_a_star_is_refused() -> None:
+    starred = {f"a{number}:*": frozenset("*") for number in range(STARRED_MAX + 1)}
+    with pytest.raises(ValueError, match="with a star are the limit"):
+        intersect(starred, {"*": frozenset("*")})
+    starred.popitem()
+    assert intersect(starred, {"*": frozenset("*")}) == starred
 
 
 def test_of_too_many_resources_is_refused_before_it_takes_long() -> None:

@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.errors import error
-from fanout.session.effects import Close, Effect, Leave, Present, Publish, Reply, Retry
+from fanout.session.effects import Attach, Detach, Effect, Present, Publish, Reply, Retry
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.session.resume import ConnectionState
-from fanout.wire import JSON, MSGPACK, ClientFrame, ClientMessage, ClientPresence, encode
+from fanout.wire import JSON, MSGPACK, Auth, ClientFrame, ClientMessage, ClientPresence, encode
 from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines that test are busy
@@ -49,6 +49,7 @@ FRAMES = st.builds(
     id=st.none() | st.text(max_size=5),
     messages=st.none() | st.lists(MESSAGES, max_size=3),
     presence=st.none() | st.lists(EVENTS, max_size=3),
+    auth=st.none() | st.builds(Auth, st.none() | st.text(max_size=5)),
 )
 PLANS = st.builds(FakePlan, st.sampled_from(Outcome), st.text(max_size=3), st.integers(0, 200))
 
@@ -56,7 +57,7 @@ PLANS = st.builds(FakePlan, st.sampled_from(Outcome), st.text(max_size=3), st.in
 def printable(effects: list[Effect], wire: int) -> None:
     """Every frame among effects can be sent."""
     for effect in effects:
-        if not isinstance(effect, Publish | Present | Leave | Retry | Close):
+        if isinstance(effect, Reply | Attach | Detach):
             assert encode(effect.frame, wire)
             assert effect.frame.get("channel", "") is not None
 

@@ -112,14 +112,6 @@ class TestAnError:
         assert (frame["action"], error_code(frame)) == (6, (80003, 400))
 
 
-class TestAuth:
-    def test_is_refused_since_only_keys_are_accepted(self) -> None:
-        effects = Conversation().say(action=17, auth={"accessToken": "x"})
-        frame = only_frame(effects)
-        assert (frame["action"], error_code(frame)) == (9, (40101, 401))
-        assert not only_close(effects).resumable
-
-
 class TestWhatIsNotForAServer:
     @pytest.mark.parametrize("action", [1, 2, 3, 4, 6, 8, 9, 11, 13, 16, 18, 20, 77, 2**40])
     def test_is_ignored(self, action: int) -> None:

@@ -15,9 +15,10 @@ import orjson
 
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
+from fanout.auth.revoked import Revoked
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import SessionSettings
-from fanout.session.opening import open_session
+from fanout.session.opening import open_session, reauthenticate
 from fanout.session.resume import ConnectionTable
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
@@ -25,6 +26,7 @@ from fanout.transports.http import Request, Response
 from fanout.transports.listener import Listener
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
+from fanout.transports.terms import Terms
 from fanout.transports.websocket import websockets
 from fanout.types import HistoryPage, HistoryQuery, Message, OutMessage, PresenceEvent
 from tests.support.credentials import accepting
@@ -201,7 +203,8 @@ class FrontDoor:
         self.presence = FakePresence()
         self.ready = asyncio.Event()
         self.ready.set()
-        authenticator = accepting(KEY, READER + '={"room":["subscribe"]}')
+        self.revoked = Revoked()
+        authenticator = accepting(KEY, READER + '={"room":["subscribe"]}', revoked=self.revoked)
         settings = SessionSettings()
         table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=now_ms)
         connection_keys = ConnectionKeys(b"0123456789abcdef")
@@ -219,6 +222,15 @@ class FrontDoor:
                 settings=settings,
                 now_ms=now,
             ),
+            reauthenticate=lambda session, token, now: reauthenticate(
+                session,
+                token,
+                authenticator=authenticator,
+                connection_keys=connection_keys,
+                settings=settings,
+                now_ms=now,
+            ),
+            terms=Terms(self.revoked, now_ms),
             ready=self.ready,
             clock=now_ms,
         )

@@ -388,6 +388,30 @@ fn everybody_is_given_the_kinds_that_were_asked_for() {
 }
 
 #[test]
+fn what_an_attachment_is_given_changes_and_its_place_does_not() {
+    let mut world = World::new();
+    let handle = world.connect(0);
+    let regrant = |world: &mut World, number, kinds| {
+        let plan = world.hub.locate("c", None, Start::Live, 0);
+        world.shard.regrant(handle, NewAttachment { number, plan, spelling: None, kinds, echo: true });
+    };
+    world.attach_as(handle, 1, "c", "c", Kinds::MESSAGES, true);
+    world.publish("c", "before");
+    regrant(&mut world, 1, Kinds::ALL); // not written yet, and not lost
+    world.publish("c", "after");
+    world.turn();
+    regrant(&mut world, 1, Kinds::NONE);
+    world.publish("c", "not for him");
+    world.turn();
+    regrant(&mut world, 1, Kinds::MESSAGES);
+    regrant(&mut world, 2, Kinds::MESSAGES); // is not there
+    world.publish("c", "again");
+    world.turn();
+    assert_eq!(world.values(handle), ["before", "after", "again"]);
+    assert_eq!(world.hub.occupancy("c").unwrap().0, 1);
+}
+
+#[test]
 fn attaching_again_moves_the_attachment() {
     let mut world = World::new();
     let handle = world.connect(0);
