@@ -287,6 +287,11 @@ async def test_status_of_a_channel(api: Api) -> None:
     assert status["status"]["occupancy"]["metrics"]["subscribers"] == 1
 
 
+async def test_a_channel_that_nobody_uses_is_there_for_whoever_asks(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.engine, "occupancy", lambda channel: {"subscribers": 0, "messages": 0})
+    assert json(await api.ask("GET", "/channels/unused"))["status"]["isActive"] is True
+
+
 # -- browsers --
 
 
