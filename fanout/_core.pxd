@@ -44,7 +44,7 @@ cdef class Engine:
     cdef const void *_address
 
     cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0
-    cpdef uint64_t register_sink(self, int wire, str connection_id, bint heartbeat_frames) except 0
+    cpdef uint64_t register_pipe(self, int wire, str connection_id, bint heartbeat_frames) except 0
     cpdef unregister(self, uint64_t connection)
     cpdef send(self, uint64_t connection, bytes payload, int opcode=*)
     cpdef heard(self, uint64_t connection)

@@ -123,12 +123,12 @@ class Engine:
         """Takes over the outgoing side of a connected, non-blocking socket; returns the connection's handle (> 0).
         The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone.
         """
-    def register_sink(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
+    def register_pipe(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Makes a connection whose outgoing bytes the loop writes itself; returns its handle. What it would be written
         as a socket, WebSocket frames, waits for `take`, 64 KiB at most; its attachments stay where they are meanwhile.
         """
     def take(self, connection: int, limit: int) -> bytes | None:
-        """The oldest bytes of a sink, at most `limit`; empty when none wait; None when nothing will come any more. To
+        """The oldest bytes of a pipe, at most `limit`; empty when none wait; None when nothing will come any more. To
         be called after a "write" event until it returns no bytes: only then is there another event.
         """
     def unregister(self, connection: int) -> None:
@@ -178,7 +178,7 @@ class Engine:
     def events(self) -> list[tuple[str, int, int]]:
         """Takes what happened: ("lost", connection, attachment): continuity was lost, deliveries stopped until the next
         `attach`; ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
-        dead); ("write", connection, 0): a sink has bytes to `take`, or has ended; ("wake", cursor id, 0): a Cursor has
+        dead); ("write", connection, 0): a pipe has bytes to `take`, or has ended; ("wake", cursor id, 0): a Cursor has
         messages waiting.
         """
     @property

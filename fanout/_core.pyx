@@ -240,7 +240,7 @@ cdef class Engine:
             raise OverflowError("the engine has no room for another connection")
         return handle
 
-    cpdef uint64_t register_sink(self, int wire, str connection_id, bint heartbeat_frames) except 0:
+    cpdef uint64_t register_pipe(self, int wire, str connection_id, bint heartbeat_frames) except 0:
         return self.register(-1, wire, connection_id, heartbeat_frames)
 
     def take(self, connection, limit):

@@ -67,6 +67,13 @@ class Config:
     port: int = 8080
     """Port to listen on; 0 takes a free one."""
 
+    tls_cert: Path | None = None
+    """PEM file of a certificate, with the chain behind it, to speak TLS on the port: https:// and wss://. With
+    --tls-key. SIGHUP reads both files again."""
+
+    tls_key: Path | None = None
+    """PEM file of that certificate's key, not encrypted."""
+
     key: tuple[str, ...] = field(default=(), repr=False)
     """appId.keyId:secret[=CAPABILITY], an API key; CAPABILITY is JSON like {"chat:*":["subscribe"]}, everything unless
     given. Repeatable. Without it one is made and kept in the data directory."""
@@ -111,6 +118,12 @@ class Config:
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
         object.__setattr__(self, "data", Path(self.data))  # programs like to give text
+        for option in ("tls_cert", "tls_key"):
+            if getattr(self, option) is not None:
+                object.__setattr__(self, option, Path(getattr(self, option)))
+        if (self.tls_cert is None) != (self.tls_key is None):
+            given, missing = ("tls-key", "tls-cert") if self.tls_cert is None else ("tls-cert", "tls-key")
+            raise ConfigError(f"{given} is given, but {missing} is not: TLS needs a certificate and its key")
         if self.kafka is not None:
             _check_bootstrap(self.kafka)
         elif self.kafka_setting:

@@ -50,6 +50,7 @@ from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
 from fanout.transports.rest.keys import keys
 from fanout.transports.terms import Terms
+from fanout.transports.tls import TlsDoor, server_context
 from fanout.transports.websocket import websockets
 
 __all__ = ["Node"]
@@ -108,7 +109,8 @@ class Node:
         self.connections = self._connections()
         self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
-        self.listener = Listener(self.front.take, lambda: self.front.open_connections, most)
+        self.door = _door(config, self.front)
+        self.listener = Listener(self.door.take if self.door else self.front.take, self._open_connections, most)
 
     async def start(self, stack: AsyncExitStack) -> None:
         """Starts to read the log. Raises SourceError, or ConfigError for a data directory that cannot be used."""
@@ -153,6 +155,8 @@ class Node:
         """Takes no new clients, and sends those that are here away over the window."""
         self.draining = True
         self.listener.stop()
+        if self.door is not None:
+            self.door.close()
         await asyncio.gather(self.connections.drain(window_s), self.front.drain(HTTP_DRAIN_S))
 
     def health(self) -> Health:
@@ -163,6 +167,16 @@ class Node:
         if log_state.ok and not self.subscriptions.ready.is_set():
             return Health(False, "the node is reading the log back")
         return log_state
+
+    def reload_certificate(self) -> None:
+        """Reads the files again, for the handshakes to come. Raises ConfigError: then nothing changes."""
+        if self.door is not None:
+            assert self.config.tls_cert is not None
+            assert self.config.tls_key is not None
+            self.door.context = server_context(self.config.tls_cert, self.config.tls_key)
+
+    def _open_connections(self) -> int:
+        return self.front.open_connections + (self.door.waiting if self.door is not None else 0)
 
     def _readings(self) -> Readings:
         return Readings(
@@ -307,6 +321,13 @@ def _source(config: Config, routing: Routing) -> Source:
     from fanout.sources.kafka import KafkaSource
 
     return KafkaSource(config.kafka_settings, kept=routing.kept(config.history_ms))
+
+
+def _door(config: Config, front: Front) -> TlsDoor | None:
+    """What stands before the front of a node that speaks TLS. Raises ConfigError for a certificate of no use."""
+    if config.tls_cert is None or config.tls_key is None:
+        return None
+    return TlsDoor(server_context(config.tls_cert, config.tls_key), front.adopt)
 
 
 def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:

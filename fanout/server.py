@@ -138,14 +138,22 @@ class Server:
     @property
     def url(self) -> str:
         """Where this machine's clients find the node."""
-        host = self.config.host
+        host, scheme = self.config.host, "http" if self.config.tls_cert is None else "https"
         try:
             address = ipaddress.ip_address(host)
         except ValueError:
-            return f"http://{host}:{self.port}"
+            return f"{scheme}://{host}:{self.port}"
         if address.is_unspecified:
             host = "::1" if address.version == 6 else "127.0.0.1"
-        return f"http://[{host}]:{self.port}" if address.version == 6 else f"http://{host}:{self.port}"
+        return f"{scheme}://[{host}]:{self.port}" if address.version == 6 else f"{scheme}://{host}:{self.port}"
+
+    def reload_certificate(self) -> None:
+        """Reads the certificate and its key again, for the connections that come from now on; without TLS does nothing.
+
+        Raises ConfigError for files that cannot be used; then the former ones stay in use.
+        """
+        self._check_running()
+        self._node.reload_certificate()
 
     # -- messages --
 

@@ -23,10 +23,13 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
     """Prints the configuration that `serve` would run with, and where records go; masks secrets."""
     from fanout.credentials import configured_keys
     from fanout.routing import routing
+    from fanout.transports.tls import server_context
 
     config = config or Config()
     if config.key:
         configured_keys(config.key, config.revocable)
+    if config.tls_cert is not None and config.tls_key is not None:
+        server_context(config.tls_cert, config.tls_key)
     routes = routing(config.route, config.publish_topic, config.linger)
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
     lines += ["", *(f"# reads {rule.topic} and sends to {rule.template}" for rule in routes.rules)]

@@ -1,19 +1,23 @@
 """A node in the foreground: it says where it is, and runs until a signal.
 
 The first SIGINT or SIGTERM drains: clients are sent away over the drain window. A second one ends the process at once;
-nothing that was acknowledged is lost by that.
+nothing that was acknowledged is lost by that. Where the node speaks TLS, SIGHUP has it read its certificate again.
 """
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
 
 from fanout.config import Config
+from fanout.errors import ConfigError
 from fanout.server import Server
 
 __all__ = ["banner", "run", "tune_interpreter"]
+
+log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 COLLECTED_AFTER = (20_000, 10, 100)
@@ -30,6 +34,8 @@ async def run(config: Config) -> int:
         sys.stdout.write(banner(server))
         sys.stdout.flush()
         tune_interpreter()
+        if config.tls_cert is not None:
+            loop.add_signal_handler(signal.SIGHUP, _on_hangup, server)
         await stop.wait()
         await server.drain()
     return 0
@@ -56,6 +62,15 @@ def _on_signal(stop: asyncio.Event, number: int) -> None:
     if stop.is_set():
         os._exit(128 + number)
     stop.set()
+
+
+def _on_hangup(server: Server) -> None:
+    try:
+        server.reload_certificate()
+    except ConfigError as problem:
+        log.error("the certificate stays what it was: %s", problem)
+    else:
+        log.info("the certificate was read again")
 
 
 def banner(server: Server) -> str:

@@ -15,6 +15,8 @@ class Driver(Protocol):
         """Asked before each frame. Who says no has paused the connection, which keeps the frame."""
     def message(self, payload: bytes, is_text: bool) -> None: ...
     def disconnected(self) -> None: ...
+    def writable(self) -> None:
+        """There is room for more, over TLS: `WebSocket.write_some` is to be called."""
 
 class Reader:
     """What the connections of a node share: the buffer that they are read into, and picows' parser."""
@@ -29,13 +31,17 @@ class WebSocket(asyncio.BufferedProtocol):
     def __init__(self, reader: Reader, engine: Any, driver: Driver, gone: Callable[[], None]) -> None:
         """`gone` is called once, when the connection's descriptor is about to be closed."""
     def start(self, transport: asyncio.Transport, fd: int, rest: bytes) -> None:
-        """Takes a transport over whose client has been answered 101; `rest` is what came after the request."""
+        """Takes a transport over whose client has been answered 101; `fd` is -1 over TLS, `rest` what came after the
+        request.
+        """
     def register(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Gives the outgoing side to the engine and returns its handle."""
     def pause(self) -> None:
         """Hears nothing more, until `resume`."""
     def resume(self) -> None:
         """Goes on with what had been read. Not to be called from `message`."""
+    def write_some(self) -> bool:
+        """Sends on what the engine has for a client over TLS, a piece of it; whether there may be more to send now."""
     def finish(self, code: int, reason: str = ...) -> None:
         """Begins the closing handshake after all that was queued; nothing more is heard from the client."""
     def cut(self) -> None:

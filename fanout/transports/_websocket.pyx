@@ -1,7 +1,8 @@
 # cython: language_level=3, freethreading_compatible=True
 """The WebSocket side of a connection (RFC 6455): picows parses, the engine writes. All use of picows is here.
 
-- One writer: nothing here writes to the socket. What is to be said, CLOSE included, goes to the engine's queue.
+- One writer: what is to be said, CLOSE included, goes to the engine's queue, and nothing here writes to the socket;
+  except over TLS, where all that the engine has goes through the transport, which encrypts, as far as that has room.
 - The engine forgets the descriptor in `connection_lost`, which runs before the transport closes it.
 - All connections of a node are read into one buffer and parsed by one parser, a whole frame at a time. A connection
   keeps bytes of its own only while a frame is incomplete or it is paused.
@@ -48,6 +49,7 @@ cdef Py_ssize_t _fragments_max = FRAGMENTS_MAX
 cdef Py_ssize_t _DROPPED_MAX = 1 << 20  # bytes that a client may send into a closing connection
 cdef Py_ssize_t _HELD_MAX = 16 << 10  # bytes that a client may send before it is heard; no SDK sends any
 cdef Py_ssize_t _READ_BYTES = 16 << 10  # read at once; libuv reads up to 32 times before others have their turn
+cdef Py_ssize_t _WRITE_BYTES = 64 << 10  # taken from the engine at once for a client over TLS, 0.1 ms of encryption
 cdef Py_ssize_t _HEAD_MAX = 14  # bytes of a frame before its payload, the mask included
 
 
@@ -210,11 +212,23 @@ cdef class _Base:
     """A class of ours can inherit from one of Python's only behind another one of ours."""
 
 
+cdef _forget_unsent(int fd):
+    """Has the kernel drop what the peer has not taken when the socket is closed.
+
+    It would keep it for a peer that never will. After an orderly end nothing is left to drop; any other end is a reset,
+    so that the peer learns of it as well.
+    """
+    cdef linger reset
+    reset.l_onoff, reset.l_linger = 1, 0
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset))
+
+
 @cython.final
 cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     """One connection, between its transport, the engine and its driver.
 
-    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)` and `disconnected()`.
+    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `disconnected()`, and
+    `writable()`, which has `write_some` called.
     """
 
     data_received = None  # uvloop would keep what it calls of the protocol before, which is all of HTTP's state
@@ -228,8 +242,9 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     cdef bytes _ping  # the newest PING that is not answered
     cdef list _fragments
     cdef Py_ssize_t _counted  # bytes of the fragments, then of what is dropped
-    cdef int _fd
+    cdef int _fd  # -1 over TLS
     cdef bint _text
+    cdef bint _full  # the transport has enough to send
     cdef bint _paused
     cdef bint _closing
     cdef readonly unsigned long long handle  # the engine's number of this connection, 0 while it has none
@@ -246,9 +261,11 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
         self._tcp = transport
         self._fd = fd
         transport.set_protocol(self)
-        if transport.is_closing() or transport.get_write_buffer_size():
+        if transport.is_closing() or (fd >= 0 and transport.get_write_buffer_size()):
             self.cut()  # the response did not fit into an empty socket: never let two write at once
             return
+        if fd < 0:
+            transport.set_write_buffer_limits(_WRITE_BYTES)
         if rest:
             self._rest = bytearray(rest)
         try:
@@ -265,8 +282,24 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
 
     def register(self, int wire, str connection_id, bint heartbeat_frames):
         """Gives the outgoing side to the engine and returns its handle."""
-        self.handle = self._engine.register(self._fd, wire, connection_id, heartbeat_frames)
+        if self._fd >= 0:
+            self.handle = self._engine.register(self._fd, wire, connection_id, heartbeat_frames)
+        else:
+            self.handle = self._engine.register_pipe(wire, connection_id, heartbeat_frames)
         return self.handle
+
+    def write_some(self):
+        """Sends on what the engine has for a client over TLS, a piece of it; whether there may be more to send now."""
+        cdef bytes piece
+        if self._tcp is None or self._full or not self.handle:
+            return False
+        piece = self._engine.take(self.handle, _WRITE_BYTES)
+        if piece:
+            self._tcp.write(piece)
+        elif piece is None:
+            self._end()
+            self._tcp.close()  # sends what is left, and TLS's own end
+        return bool(piece)
 
     def pause(self):
         """Hears nothing more, until `resume`."""
@@ -298,6 +331,10 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
         """Ends the connection at once."""
         if self._tcp is not None:
             self._end()
+            if self._fd < 0:
+                socket = self._tcp.get_extra_info("socket")
+                if socket is not None:
+                    _forget_unsent(socket.fileno())
             self._tcp.abort()
 
     # -- what the transport tells --
@@ -324,20 +361,27 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
             memcpy(PyByteArray_AS_STRING(self._rest) + used, data, size)
             self._hear_rest()
 
+    def pause_writing(self):
+        """The transport has enough to send (asyncio.BaseProtocol); only over TLS is it given anything."""
+        self._full = True
+
+    def resume_writing(self):
+        """It has room again."""
+        self._full = False
+        if self._driver is not None:
+            self._driver.writable()
+
     def eof_received(self):
         """The client has closed its side: the transport is to close too."""
         return False
 
     def connection_lost(self, exc):
         """The socket is about to be closed."""
-        cdef linger reset
         self._end()
         if self.handle:
             self._engine.unregister(self.handle)
-        # The kernel drops what the peer has not taken, instead of keeping it for a peer that never will. After an
-        # orderly end nothing is left to drop; any other end is a reset, so that the peer learns of it as well.
-        reset.l_onoff, reset.l_linger = 1, 0
-        setsockopt(self._fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset))
+        if self._fd >= 0:  # over TLS it may be somebody else's by now
+            _forget_unsent(self._fd)
         driver, gone = self._driver, self._gone
         self._tcp = self._driver = self._gone = None
         try:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fanout.transports.driver import Driver, Opener, Presence, Publisher, Renewer
+from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
 
@@ -46,6 +47,7 @@ class Connections:
         self.ready = ready
         self.clock = clock
         self.turns = Turns()
+        self.outgoing = Outgoing()
         self.opened = 0  # connections that came up, ever, those refused in band among them
         self._by_handle: dict[int, Driver] = {}
         self._held: dict[Driver, None] = {}  # bounded by the listener's limit of connections
@@ -63,6 +65,8 @@ class Connections:
             return
         if kind == "lost":
             driver.lost(argument)
+        elif kind == "write":
+            driver.writable()
         elif kind == "evicted":
             driver.cut()  # the socket is shut down already; a connection that is not read from would not notice
 

@@ -36,6 +36,7 @@ from fanout.session.effects import (
 )  # fmt: skip
 from fanout.session.session import Session
 from fanout.transports.http import Request
+from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
 from fanout.types import OutMessage, PresenceEvent
@@ -100,6 +101,9 @@ class Link(Protocol):
     def resume(self) -> None:
         """Goes on with what has come meanwhile. Not called while something that came in is being handed over."""
 
+    def write_some(self) -> bool:
+        """Sends on a piece of what the engine has for it, if the loop is to; whether there may be more to send now."""
+
     def finish(self, code: int, /) -> None:
         """Ends the connection after all that was queued; nothing more is heard from the client."""
 
@@ -119,6 +123,7 @@ class Node(Protocol):
     ready: asyncio.Event
     clock: Callable[[], int]
     turns: Turns
+    outgoing: Outgoing
 
     def hold(self, driver: "Driver", /) -> None:
         """Has the driver opened when the node is ready."""
@@ -179,6 +184,10 @@ class Driver:
         """The client has sent something that ends the connection."""
         assert self._session is not None
         self._run(partial(self._session.fail, reason))
+
+    def writable(self) -> None:
+        """The link has room for what waits in the engine, or something has come there."""
+        self._node.outgoing.add(self.link)
 
     def disconnected(self) -> None:
         """The link is gone, or about to be."""

@@ -15,10 +15,11 @@ import binascii
 import contextlib
 import logging
 import socket
+import ssl
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -31,13 +32,19 @@ __all__ = ["Front", "UpgradeHandler"]
 log = logging.getLogger(__name__)
 
 UpgradeHandler = Callable[[asyncio.Transport, int, Request, bytes, Callable[[], None]], None]
-"""Takes a transport over, with its descriptor, the request, the bytes after that, and what to call once it is gone."""
+"""Takes a transport over, with its descriptor, the request, the bytes after that, and what to call once it is gone.
+
+The descriptor is -1 where nobody but the transport may write, because it encrypts.
+"""
 
 _HEAD_SECONDS: Final = 5.0
 _BODY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 75.0
 _WRITE_SECONDS: Final = 30.0
 _LINGER_SECONDS: Final = 1.0
+_HANDSHAKE_SECONDS: Final = 5.0
+_GOODBYE_SECONDS: Final = 5.0  # for what is still to be sent over TLS, and for the client's end of it
+_UNREAD_BYTES: Final = 64 << 10  # encrypted, of a client that is not heard just now
 
 
 class Front:
@@ -60,16 +67,29 @@ class Front:
 
     def take(self, accepted: socket.socket) -> None:
         """Becomes the owner of a connected, non-blocking socket."""
-        self._open += 1
-        task = asyncio.get_running_loop().create_task(self._adopt(accepted))
+        task = asyncio.get_running_loop().create_task(self.adopt(accepted))
         self._adopting.add(task)
         task.add_done_callback(self._adopting.discard)
 
-    async def _adopt(self, accepted: socket.socket) -> None:
-        speak = partial(_Connection, self, accepted.fileno())
+    def adopt(self, accepted: socket.socket, context: ssl.SSLContext | None = None) -> Coroutine[Any, Any, None]:
+        """Likewise, over TLS if there is a context. What it returns ends with the handshake, however that went."""
+        self._open += 1
+        return self._adopt(accepted, context)
+
+    async def _adopt(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(speak, accepted)
-        except OSError:  # gone already
+            if context is None:
+                await loop.connect_accepted_socket(partial(_Connection, self, accepted.fileno()), accepted)
+            else:
+                await loop.connect_accepted_socket(
+                    partial(_Connection, self, -1),
+                    accepted,
+                    ssl=context,
+                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
+                )
+        except OSError:  # gone already, or the handshake has failed
             accepted.close()
             self._open -= 1
 
@@ -125,7 +145,11 @@ class _Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's transports only quack like it
-        self._transport.set_write_buffer_limits(high=0)  # uvloop then writes at once, not at the end of the turn
+        if self._fd >= 0:
+            self._transport.set_write_buffer_limits(high=0)  # uvloop then writes at once, not at the end of the turn
+        else:
+            self._transport.set_write_buffer_limits(high=1)  # with 0, transports over TLS pause for nothing
+            self._transport.set_read_buffer_limits(high=_UNREAD_BYTES)  # type: ignore[attr-defined]
         self._front.opened(self)
         self._arm(_HEAD_SECONDS)
 
@@ -145,6 +169,8 @@ class _Connection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self._eof = True
+        if self._fd < 0:
+            return False  # TLS has no half-closed connections here: the transport closes
         return self._answering is not None or bool(self._reader.ready)  # it said everything, and waits for answers
 
     def pause_writing(self) -> None:
@@ -229,9 +255,8 @@ class _Connection(asyncio.Protocol):
         self._disarm()
         self._closing = True  # nothing more is ours
         self._front.left(self)
-        if self._transport.get_write_buffer_size() or self._eof:
+        if (self._fd >= 0 and self._transport.get_write_buffer_size()) or self._eof:
             self._transport.abort()  # from now on another writer owns the socket: nothing of ours may still be queued
-            self._front.gone()
             return
         self._front.upgrade(self._transport, self._fd, request, upgrade.rest, self._front.gone)
 

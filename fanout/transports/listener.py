@@ -15,9 +15,9 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from fanout.transports.http import plain
+from fanout.transports.http import Response, plain
 
-__all__ = ["Listener", "connection_limit"]
+__all__ = ["Listener", "connection_limit", "turn_away"]
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Listener:
                 raise
             if self._open_connections() >= self._limit:
                 self.refused += 1
-                _refuse(accepted)
+                turn_away(accepted, plain(503, ("retry-after", "5")))
             else:
                 self._take(accepted)
 
@@ -119,12 +119,12 @@ class Listener:
             self._loop.add_reader(self._socket, self._accept)
 
 
-def _refuse(accepted: socket.socket) -> None:
-    """Says 503 and closes. What the client has sent is read: closing over unread bytes would take the answer back."""
+def turn_away(accepted: socket.socket, response: Response) -> None:
+    """Answers and closes. What the client has sent is read: closing over unread bytes would take the answer back."""
     with accepted:
         try:
             accepted.setblocking(False)
-            accepted.send(plain(503, ("retry-after", "5")).encode(keep_alive=False))
+            accepted.send(response.encode(keep_alive=False))
             accepted.shutdown(socket.SHUT_WR)
             accepted.recv(16 << 10)
         except OSError:

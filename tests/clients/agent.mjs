@@ -55,11 +55,11 @@ export function createAgent(Ably) {
 
   return {
     /** Starts to connect; `state` and `awaitState` tell how it went. */
-    connect({ client, host, port, key, format, clientId, options = {} }) {
+    connect({ client, host, port, tls = false, key, format, clientId, options = {} }) {
       const realtime = new Ably.Realtime({
-        endpoint: host, port, tls: false, key, ...(clientId && { clientId }), useBinaryProtocol: format === "msgpack",
+        endpoint: host, port, tlsPort: port, tls, key, ...(clientId && { clientId }), useBinaryProtocol: format === "msgpack",
         disconnectedRetryTimeout: 500, suspendedRetryTimeout: 500, disableConnectivityCheck: true,
-        wsConnectivityCheckUrl: `ws://${host}:${port}/`, logLevel: 0, ...options,
+        wsConnectivityCheckUrl: `${tls ? "wss" : "ws"}://${host}:${port}/`, logLevel: 0, ...options,
       });
       const entry = { realtime, received: new Map(), updates: new Map(), waiters: new Set(), events: [] };
       realtime.connection.on(({ current, reason }) => entry.events.push({ state: current, code: reason?.code ?? null }));

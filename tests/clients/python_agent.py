@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from ably import AblyException, AblyRealtime, ChannelMode
+from ably import AblyException, AblyRealtime, AblyRest, ChannelMode
 from ably.types.channeloptions import ChannelOptions
 from ably.types.message import Message
 
@@ -53,11 +53,19 @@ def text_of(data: Any) -> str:
     return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
 
 
-async def connect(client: str, host: str, port: int, key: str, format: str, **options: Any) -> None:  # noqa: A002
+async def connect(
+    client: str,
+    host: str,
+    port: int,
+    tls: bool,
+    key: str,
+    format: str,  # noqa: A002
+    **options: Any,
+) -> None:
     realtime = AblyRealtime(
         key=key,
         endpoint=f"{host}:{port}",  # the SDK puts `port` into HTTP addresses only
-        tls=False,
+        tls=tls,
         use_binary_protocol=format == "msgpack",
         disconnected_retry_timeout=500,
         suspended_retry_timeout=500,
@@ -68,6 +76,14 @@ async def connect(client: str, host: str, port: int, key: str, format: str, **op
     )
     clients[client] = Client(realtime)
     realtime.connect()
+
+
+async def rest(host: str, port: int, key: str, channel: str, data: list[str]) -> list[str]:
+    """Publishes by REST, which the SDK does with a key over TLS alone, and reads back what there is."""
+    async with AblyRest(key=key, endpoint=host, tls_port=port, fallback_hosts=[]) as client:
+        for text in data:
+            await client.channels.get(channel).publish("name", text)
+        return [message.data for message in (await client.channels.get(channel).history()).items]
 
 
 async def state(client: str) -> dict[str, Any]:
@@ -176,6 +192,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "connect": connect,
     "state": state,
     "awaitState": await_state,
+    "rest": rest,
     "attach": attach,
     "detach": detach,
     "continuity": continuity,

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
+from tests.support.certificates import Certificates
+
 __all__ = ["Agent", "AgentError", "AgentHost", "Kind", "Summary", "agents", "digest", "install_clients", "json_lines"]
 
 CLIENTS = Path(__file__).parent.parent / "clients"
@@ -127,15 +129,19 @@ class LineProcess:
 
 
 @asynccontextmanager
-async def json_lines(*command: str) -> AsyncIterator[LineProcess]:
-    """Runs a command of tests/clients for the length of the block; returns once it is ready."""
+async def json_lines(*command: str, authority: Path | None = None) -> AsyncIterator[LineProcess]:
+    """Runs a command of tests/clients for the length of the block; returns once it is ready.
+
+    `authority` is a PEM file of whom it trusts besides.
+    """
+    trusted = {} if authority is None else {"SSL_CERT_FILE": str(authority), "NODE_EXTRA_CA_CERTS": str(authority)}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=CLIENTS,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         limit=LINE_MAX,
-        env={**os.environ, "PYTHONPATH": str(CLIENTS.parent.parent)},
+        env={**os.environ, "PYTHONPATH": str(CLIENTS.parent.parent), **trusted},
     )
     assert process.stdout is not None
     try:
@@ -182,7 +188,8 @@ class AgentHost:
         address = urlsplit(url)
         agent = Agent(self, f"client{next(self._names)}")
         self._open.add(agent)
-        await agent.ask("connect", host=address.hostname, port=address.port, key=key, format=format, **options)
+        tls = address.scheme == "https"
+        await agent.ask("connect", host=address.hostname, port=address.port, tls=tls, key=key, format=format, **options)
         if wait:
             await agent.await_state("connected")
         return agent
@@ -269,15 +276,16 @@ class Agent:
 
 
 @asynccontextmanager
-async def agents(kind: Kind) -> AsyncIterator[AgentHost]:
-    """A process of that kind for the length of the block."""
+async def agents(kind: Kind, certificates: Certificates | None = None) -> AsyncIterator[AgentHost]:
+    """A process of that kind for the length of the block; with `certificates` it trusts their authority."""
+    authority = certificates.authority if certificates is not None else None
     if kind == "python":
-        async with json_lines(sys.executable, "python_agent.py") as lines:
+        async with json_lines(sys.executable, "python_agent.py", authority=authority) as lines:
             yield AgentHost(kind, lines)
         return
     install_clients()
     script = "node_agent.mjs" if kind == "node" else "browser.mjs"
-    async with json_lines("node", script) as lines:
+    async with json_lines("node", script, authority=authority) as lines:
         if kind == "browser":
             await lines.ask("openAgent", page="agents")
         yield AgentHost(kind, lines)

@@ -13,6 +13,8 @@ from typing import IO
 
 import httpx
 
+from tests.support.certificates import Certificates
+
 __all__ = ["KEY", "NodeProcess", "free_port", "node_process"]
 
 KEY = "app.full:secret"
@@ -30,7 +32,15 @@ def free_port() -> int:
 class NodeProcess:
     """Made by `node_process`. Its port stays the same over restarts."""
 
-    def __init__(self, arguments: list[str], port: int, log: IO[bytes], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        port: int,
+        log: IO[bytes],
+        environment: Mapping[str, str],
+        certificates: Certificates | None,
+    ) -> None:
+        self._certificates = certificates
         self._arguments = arguments
         self._log = log
         self._environment = environment
@@ -39,7 +49,7 @@ class NodeProcess:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._certificates else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -65,7 +75,8 @@ class NodeProcess:
             stderr=subprocess.STDOUT,
             env={**os.environ, **self._environment},
         )
-        async with asyncio.timeout(READY_S), httpx.AsyncClient() as client:
+        verified = self._certificates.client() if self._certificates else False  # nothing to verify
+        async with asyncio.timeout(READY_S), httpx.AsyncClient(verify=verified) as client:
             while not await self._is_ready(client):
                 if self._process.returncode is not None:
                     raise RuntimeError(f"the server ended with status {self._process.returncode}; see {self._log.name}")
@@ -76,6 +87,11 @@ class NodeProcess:
             return (await client.get(f"{self.url}/ready")).status_code == 200
         except httpx.TransportError:
             return False
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends the process a signal, and does not wait for what becomes of it."""
+        assert self._process is not None
+        self._process.send_signal(number)
 
     async def kill(self) -> None:
         """SIGKILL: nothing of the process is given the time to say goodbye."""
@@ -94,16 +110,21 @@ class NodeProcess:
 
 
 @asynccontextmanager
-async def node_process(directory: Path, *arguments: str, keys: tuple[str, ...] = (KEY,)) -> AsyncIterator[NodeProcess]:
+async def node_process(
+    directory: Path, *arguments: str, keys: tuple[str, ...] = (KEY,), certificates: Certificates | None = None
+) -> AsyncIterator[NodeProcess]:
     """A running server with its data and its log in `directory`, for the length of the block.
 
-    `arguments` are more options of `fanout serve`. With `keys` empty it makes one of its own.
+    `arguments` are more options of `fanout serve`. With `keys` empty it makes one of its own. With
+    `certificates` it speaks TLS.
     """
     options = [*arguments, "--data", str(directory / "data"), "--drain", "1s"]
     for key in keys:
         options += ["--key", key]
+    if certificates is not None:
+        options += certificates.options
     with (directory / "server.log").open("ab") as log:
-        node = NodeProcess(options, free_port(), log, {"PYTHONPATH": str(ROOT)})
+        node = NodeProcess(options, free_port(), log, {"PYTHONPATH": str(ROOT)}, certificates)
         await node.start()
         try:
             yield node

@@ -20,8 +20,9 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 class Proxy:
     """Made by `proxy_to`; clients connect to `port`."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, target_port: int, scheme: str) -> None:
         self._target_port = target_port
+        self._scheme = scheme
         self._tasks: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._accepts_any = True
@@ -31,7 +32,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
     def cut(self) -> None:
         """Resets every connection that is open now."""
@@ -102,9 +103,9 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @asynccontextmanager
-async def proxy_to(port: int) -> AsyncIterator[Proxy]:
-    """A proxy to a port of 127.0.0.1 for the length of the block."""
-    proxy = Proxy(port)
+async def proxy_to(port: int, scheme: str = "http") -> AsyncIterator[Proxy]:
+    """A proxy to a port of 127.0.0.1 for the length of the block; `scheme` is what its URL begins with."""
+    proxy = Proxy(port, scheme)
     server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
     proxy.port = server.sockets[0].getsockname()[1]
     try:

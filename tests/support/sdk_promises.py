@@ -9,12 +9,14 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
 
 from tests.support.agents import AgentError, AgentHost, Kind, agents, digest
 from tests.support.broker import Kafka
+from tests.support.certificates import Certificates, make_certificates
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import Proxy, proxy_to
 
@@ -30,24 +32,34 @@ class SdkPromises:
 
     kind: ClassVar[Kind]
     log: ClassVar[Literal["embedded", "kafka"]] = "embedded"
+    over_tls: ClassVar[bool] = False
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def certificates(cls, tmp_path_factory: pytest.TempPathFactory) -> Certificates | None:
+        return make_certificates(tmp_path_factory.mktemp("certificates")) if cls.over_tls else None
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
     async def node(
-        cls, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+        cls,
+        request: pytest.FixtureRequest,
+        tmp_path_factory: pytest.TempPathFactory,
+        certificates: Certificates | None,
     ) -> AsyncIterator[NodeProcess]:
         limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
         options = ["--sandbox"]
         if cls.log == "kafka":
             kafka: Kafka = request.getfixturevalue("kafka")
             options += ["--kafka", kafka.bootstrap]
-        async with node_process(tmp_path_factory.mktemp("node"), *options, keys=(KEY, limited)) as node:
+        directory = tmp_path_factory.mktemp("node")
+        async with node_process(directory, *options, keys=(KEY, limited), certificates=certificates) as node:
             yield node
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
-    async def shared_host(cls) -> AsyncIterator[AgentHost]:
-        async with agents(cls.kind) as host:
+    async def shared_host(cls, certificates: Certificates | None) -> AsyncIterator[AgentHost]:
+        async with agents(cls.kind, certificates) as host:
             yield host
 
     @pytest_asyncio.fixture(loop_scope="class")
@@ -57,7 +69,7 @@ class SdkPromises:
 
     @pytest_asyncio.fixture(loop_scope="class")
     async def proxy(self, node: NodeProcess) -> AsyncIterator[Proxy]:
-        async with proxy_to(node.port) as proxy:
+        async with proxy_to(node.port, urlsplit(node.url).scheme) as proxy:
             yield proxy
 
     @pytest.fixture

@@ -59,6 +59,8 @@ def test_secrets_are_not_in_the_repr() -> None:
         ({"kafka": "a:1,b:99999"}, "kafka: 'a:1,b:99999' is wrong"),
         ({"kafka_setting": ("a=b",)}, "kafka-setting is given, but kafka is not"),
         ({"kafka": "a:1", "kafka_setting": ("ssl",)}, "kafka-setting: 'ssl' is wrong; write NAME=VALUE"),
+        ({"tls_cert": "a.pem"}, "tls-cert is given, but tls-key is not"),
+        ({"tls_key": "a.key"}, "tls-key is given, but tls-cert is not"),
         ({"host": ""}, "host: '' is wrong; give an address"),
         (
             {"sandbox": True, "host": "0.0.0.0"},

@@ -187,8 +187,8 @@ class TestConnections:
         server.close()
         client.close()
 
-    def test_a_sink_gives_the_loop_what_a_socket_would_be_written(self, engine: _core.Engine) -> None:
-        handle = engine.register_sink(_core.JSON, "conn", False)
+    def test_a_pipe_gives_the_loop_what_a_socket_would_be_written(self, engine: _core.Engine) -> None:
+        handle = engine.register_pipe(_core.JSON, "conn", False)
         engine.send(handle, b"first")
         engine.attach(handle, 1, engine.locate("c", None, 0, 0, 0), "c", _core.KIND_MESSAGES, True, b"attached")
         engine.records([record(0)])
@@ -206,11 +206,11 @@ class TestConnections:
         assert engine.take(handle, 1) is None
 
     @pytest.mark.parametrize("io_threads", [0, 1])
-    def test_a_sink_that_nobody_takes_from_holds_little_and_loses_nothing(self, io_threads: int) -> None:
+    def test_a_pipe_that_nobody_takes_from_holds_little_and_loses_nothing(self, io_threads: int) -> None:
         engine = _core.Engine(io_threads=io_threads, secret=SECRET)
         engine.rules([("t", "#{key}")])
         engine.partition("t", bytes(16), 0, 0)
-        handle = engine.register_sink(_core.JSON, "conn", False)
+        handle = engine.register_pipe(_core.JSON, "conn", False)
         engine.attach(handle, 1, engine.locate("c", None, 0, 0, 0), "c", _core.KIND_MESSAGES, True, b"attached")
         engine.records([record(offset, value=b"x" * 1000) for offset in range(1000)])
         taken = b""

@@ -30,7 +30,7 @@ const LINGER: u64 = 2;
 pub struct Happened {
     /// To connections.
     pub events: Vec<Event>,
-    /// Sinks that have something to take, or have ended.
+    /// Pipes that have something to take, or have ended.
     pub filled: Vec<Handle>,
     /// Connections that it has forgotten.
     pub gone: Vec<Handle>,
@@ -246,8 +246,8 @@ impl Driver {
             batch.iter().map(|handle| write(handle).expect("who is in the shard has a socket here")).collect();
         let mut written = std::mem::take(&mut self.written);
         writes.retain(|write| {
-            let Some(sink) = write.socket.sink() else { return true };
-            let (sent, tell) = sink.write(&write.slices);
+            let Some(pipe) = write.socket.pipe() else { return true };
+            let (sent, tell) = pipe.write(&write.slices);
             written.push(write.came_to(sent));
             happened.filled.extend(tell.then_some(write.handle));
             false
@@ -296,8 +296,8 @@ impl Driver {
         if *owner != handle {
             return;
         }
-        if let Some(sink) = socket.sink() {
-            let tell = sink.end(how == libc::SHUT_RDWR);
+        if let Some(pipe) = socket.pipe() {
+            let tell = pipe.end(how == libc::SHUT_RDWR);
             self.happened.filled.extend(tell.then_some(handle));
         } else {
             // SAFETY: the socket is open and its owner cannot close it while its lock is held.

@@ -8,21 +8,21 @@
 //! 3. Nothing here closes a descriptor. To end a connection it is shut down; the loop sees that and closes.
 //! 4. Descriptors stay non-blocking, and no write is left behind in the kernel (no asynchronous sends).
 //!
-//! A connection that the loop writes itself has no socket here, but a [`sink`] that the loop takes from.
+//! A connection that the loop writes itself has no socket here, but a [`pipe`] that the loop takes from.
 //!
 //! [`socket`] holds rule 2, [`port`] is how the loop speaks to a shard, [`submit`] how writes reach the kernel, [`driver`]
 //! runs a shard.
 
 pub mod driver;
 pub mod limits;
+pub mod pipe;
 pub mod port;
-pub mod sink;
 pub mod socket;
 pub mod submit;
 pub mod sys;
 
 pub use driver::{Driver, Happened};
+pub use pipe::Pipe;
 pub use port::{Command, Port};
-pub use sink::Sink;
 pub use socket::{Socket, Sockets};
 pub use submit::Submit;

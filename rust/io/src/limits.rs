@@ -15,11 +15,11 @@ pub const RING_WRITES_MIN: usize = 16;
 /// Commands waiting for a shard thread. Past that the sender waits for the shard, which needs microseconds for each.
 pub const COMMANDS_MAX: usize = 1 << 16;
 
-/// What a sink holds for the loop to take: as much as a socket that is written to in the default sizes of its buffer.
-pub const SINK_BYTES: usize = 64 << 10;
+/// What a pipe holds for the loop to take: as much as a socket that is written to in the default sizes of its buffer.
+pub const PIPE_BYTES: usize = 64 << 10;
 
-/// A shard that could not write to a sink is called back when so much of it is free.
-pub const SINK_ROOM: usize = SINK_BYTES / 2;
+/// A shard that could not write to a pipe is called back when so much of it is free.
+pub const PIPE_ROOM: usize = PIPE_BYTES / 2;
 
 /// Connections of one process: far above any descriptor limit met, and it fits a handle's 32 bits.
 pub const CONNECTIONS_MAX: usize = 1 << 24;

@@ -16,7 +16,7 @@ pub enum Command {
     Register(NewConnection, Arc<Socket>),
     /// Its owner has taken the socket back.
     Unregister(Handle),
-    /// Its sink has room again.
+    /// Its pipe has room again.
     Writable(Handle),
     /// Bytes to send.
     Send(Handle, Arc<[u8]>),

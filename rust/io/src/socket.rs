@@ -1,4 +1,4 @@
-//! A borrowed socket, or a sink in the place of one, and the table of all of them.
+//! A borrowed socket, or a pipe in the place of one, and the table of all of them.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use fanout_engine::wire::Wire;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::CONNECTIONS_MAX;
-use crate::sink::Sink;
+use crate::pipe::Pipe;
 
 /// Where a connection's bytes go. Lock order: while `open` is held, only a shard locks anything more, and that is the
 /// `open` of another of its sockets.
@@ -29,7 +29,7 @@ enum Outlet {
     /// A descriptor that belongs to somebody else, while `open`.
     Borrowed { fd: RawFd, open: Mutex<bool> },
     /// The loop writes.
-    Taken(Box<Sink>),
+    Taken(Box<Pipe>),
 }
 
 impl Socket {
@@ -41,11 +41,11 @@ impl Socket {
         open.then_some(Held { fd: *fd, _open: open })
     }
 
-    /// The sink, if it is one.
-    pub fn sink(&self) -> Option<&Sink> {
+    /// The pipe, if it is one.
+    pub fn pipe(&self) -> Option<&Pipe> {
         match &self.outlet {
             Outlet::Borrowed { .. } => None,
-            Outlet::Taken(sink) => Some(sink),
+            Outlet::Taken(pipe) => Some(pipe),
         }
     }
 
@@ -105,8 +105,8 @@ impl Sockets {
         self.add(Outlet::Borrowed { fd, open: Mutex::new(true) }, wire, now_ms)
     }
 
-    /// Makes a sink, to be taken from until [`Self::unregister`]. None when there are too many.
-    pub fn register_sink(&mut self, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
+    /// Makes a pipe, to be taken from until [`Self::unregister`]. None when there are too many.
+    pub fn register_pipe(&mut self, wire: Wire, now_ms: i64) -> Option<(Handle, Arc<Socket>)> {
         self.add(Outlet::Taken(Box::default()), wire, now_ms)
     }
 
@@ -141,7 +141,7 @@ impl Sockets {
         slot.generation = slot.generation.wrapping_add(1).max(1);
         match &socket.outlet {
             Outlet::Borrowed { open, .. } => *open.lock() = false,
-            Outlet::Taken(sink) => drop(sink.end(true)),
+            Outlet::Taken(pipe) => drop(pipe.end(true)),
         }
         Some(socket)
     }

@@ -85,12 +85,12 @@ impl Core {
         }
     }
 
-    /// Takes over the outgoing side of a socket, or makes a sink if there is none (`fd` -1). 0 when there are too many.
+    /// Takes over the outgoing side of a socket, or makes a pipe if there is none (`fd` -1). 0 when there are too many.
     pub fn register(&self, fd: i32, wire: Wire, connection_id: &str, heartbeat_frames: bool) -> Handle {
         let mut sockets = self.sockets.lock();
         self.events.take_gone().into_iter().for_each(|handle| sockets.release(handle));
         let now = monotonic_ms();
-        let registered = if fd < 0 { sockets.register_sink(wire, now) } else { sockets.register(fd, wire, now) };
+        let registered = if fd < 0 { sockets.register_pipe(wire, now) } else { sockets.register(fd, wire, now) };
         let Some((handle, socket)) = registered else { return 0 };
         let port = &self.ports[socket.shard];
         let new = NewConnection { handle, wire, connection_id: connection_id.into(), heartbeat_frames };
@@ -106,10 +106,10 @@ impl Core {
         }
     }
 
-    /// What a sink has for the loop, at most `limit` bytes; none if it has ended, or is none.
+    /// What a pipe has for the loop, at most `limit` bytes; none if it has ended, or is none.
     pub fn take(&self, handle: Handle, limit: usize) -> Option<Vec<u8>> {
         let socket = self.sockets.lock().get(handle).cloned()?;
-        let taken = socket.sink()?.take(limit);
+        let taken = socket.pipe()?.take(limit);
         if taken.has_room {
             self.ports[socket.shard].push(Command::Writable(handle));
         }

@@ -1,7 +1,7 @@
 //! What the shards tell the loop: a list, and a descriptor that is readable when it is not empty.
 //!
 //! Bounded by what it tells of: an attachment is lost once until it is attached again, a connection is evicted once
-//! and gone once, and a sink is named once until it was found empty.
+//! and gone once, and a pipe is named once until it was found empty.
 
 use std::io;
 
@@ -45,7 +45,7 @@ impl Events {
         std::mem::take(&mut *self.happened.lock())
     }
 
-    /// Sinks that have something to take, or have ended, since the last time. To be asked after [`Self::take`].
+    /// Pipes that have something to take, or have ended, since the last time. To be asked after [`Self::take`].
     pub fn take_filled(&self) -> Vec<Handle> {
         std::mem::take(&mut *self.filled.lock())
     }

@@ -163,7 +163,7 @@ impl<'a> Borrowed<'a> {
 
 /// # Safety
 /// As for `ingest`; `fd` is a connected, non-blocking socket that stays open until `unregister` has returned, or -1 for
-/// a sink.
+/// a pipe.
 unsafe extern "C" fn register(core: *const Core, fd: i32, wire: u8, connection_id: CSlice, frames: bool) -> u64 {
     // SAFETY: as promised by the caller.
     let (core, id) = unsafe { (&*core, connection_id.text()) };

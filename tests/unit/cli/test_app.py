@@ -13,6 +13,7 @@ import pytest
 
 from fanout.cli.app import run
 from fanout.config import Config
+from tests.support.certificates import make_certificates
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +106,14 @@ class TestCheck:
         assert "# reads orders and sends to o:#{key}" in printed
         assert "# holds messages of orders for at most 20 ms" in printed
         assert "# publishes to fanout.messages" in printed
+
+    def test_loads_the_certificate(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (tmp_path / "other").mkdir()
+        made, other = make_certificates(tmp_path), make_certificates(tmp_path / "other")
+        assert run(["check", *made.options]) == 0
+        assert tomllib.loads(capsys.readouterr().out)["tls_cert"] == str(made.certificate)
+        assert run(["check", "--tls-cert", str(made.certificate), "--tls-key", str(other.key)]) == 2
+        assert "is not the key of the certificate" in capsys.readouterr().err
 
 
 class TestMistake:

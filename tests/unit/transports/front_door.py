@@ -27,8 +27,10 @@ from fanout.transports.listener import Listener
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.transports.terms import Terms
+from fanout.transports.tls import TlsDoor, server_context
 from fanout.transports.websocket import websockets
 from fanout.types import HistoryPage, HistoryQuery, Message, OutMessage, PresenceEvent
+from tests.support.certificates import Certificates
 from tests.support.credentials import accepting
 from tests.support.rest import rest_api
 
@@ -197,8 +199,9 @@ class FakePresence:
 class FrontDoor:
     """Everything on one port, as a server puts it together."""
 
-    def __init__(self, engine: Any, *, limit: int | None = None) -> None:
+    def __init__(self, engine: Any, *, limit: int | None = None, certificates: Certificates | None = None) -> None:
         self.engine = engine
+        self.certificates = certificates
         self.publisher = FakePublisher()
         self.presence = FakePresence()
         self.ready = asyncio.Event()
@@ -240,9 +243,16 @@ class FrontDoor:
             [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
         )
         self.front = Front(self.router, websockets(self.connections))
-        self.listener = Listener(self.front.take, lambda: self.front.open_connections, limit)
+        take, self.tls = self.front.take, None
+        if certificates is not None:
+            self.tls = TlsDoor(server_context(certificates.certificate, certificates.key), self.front.adopt)
+            take = self.tls.take
+        self.listener = Listener(take, self.open_connections, limit)
         self.release = asyncio.Event()
         self.port = 0
+
+    def open_connections(self) -> int:
+        return self.front.open_connections + (self.tls.waiting if self.tls else 0)
 
     async def page(self, request: Request) -> Response:
         self.handled.append(request)
@@ -267,10 +277,10 @@ class FrontDoor:
     async def gone(self) -> None:
         """Waits until no connection is left: every test ends here, so that none may linger."""
         for _ in range(300):
-            if not self.front.open_connections:
+            if not self.open_connections():
                 break
             await asyncio.sleep(0.01)
-        assert self.front.open_connections == 0
+        assert self.open_connections() == 0
         assert len(self.connections) == 0
 
 
@@ -285,12 +295,14 @@ async def front_door(*, limit: int | None = None) -> AsyncIterator[FrontDoor]:
 
 
 @contextlib.asynccontextmanager
-async def native_front_door(*, io_threads: int = 1) -> AsyncIterator[FrontDoor]:
+async def native_front_door(
+    *, io_threads: int = 1, limit: int | None = None, certificates: Certificates | None = None
+) -> AsyncIterator[FrontDoor]:
     """With the native engine, which has one partition of an empty log."""
     engine = Engine(io_threads=io_threads, secret=b"0123456789abcdef")
     engine.rules([("topic", "#{key}")])
     engine.partition("topic", b"0" * 16, 0, 0)
-    door = FrontDoor(engine)
+    door = FrontDoor(engine, limit=limit, certificates=certificates)
     loop = asyncio.get_running_loop()
 
     def dispatch() -> None:
@@ -315,6 +327,8 @@ async def _open(door: FrontDoor) -> AsyncIterator[None]:
         yield
     finally:
         door.listener.stop()
+        if door.tls is not None:
+            door.tls.close()
         door.connections.abort_all()
         await door.front.drain(0.2)
     await door.gone()
@@ -375,7 +389,10 @@ class Wire:
 
     @classmethod
     async def open(cls, door: FrontDoor) -> "Wire":
-        return cls(*await asyncio.open_connection(*door.address))
+        if door.certificates is None:
+            return cls(*await asyncio.open_connection(*door.address))
+        context = door.certificates.client()
+        return cls(*await asyncio.open_connection(*door.address, ssl=context, server_hostname="localhost"))
 
     @classmethod
     async def websocket(cls, door: FrontDoor, query: str = f"key={KEY}&v=6&format=json") -> "Wire":

@@ -52,9 +52,9 @@ impl Node {
         handle
     }
 
-    /// A connection over a sink, likewise.
-    pub fn connect_sink(&mut self) -> (Handle, Arc<Socket>) {
-        let (handle, socket) = self.sockets.register_sink(Wire::Json, monotonic_ms()).unwrap();
+    /// A connection over a pipe, likewise.
+    pub fn connect_pipe(&mut self) -> (Handle, Arc<Socket>) {
+        let (handle, socket) = self.sockets.register_pipe(Wire::Json, monotonic_ms()).unwrap();
         self.enter(handle, Arc::clone(&socket));
         (handle, socket)
     }

@@ -1,4 +1,4 @@
-//! Shards over sinks: what a loop takes is what a socket would have been written, at the loop's own pace.
+//! Shards over pipes: what a loop takes is what a socket would have been written, at the loop's own pace.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanout_engine::limits::OUTBOX_REPLIES_BYTES;
 use fanout_engine::shard::{Cause, Event, Handle};
-use fanout_io::limits::SINK_BYTES;
+use fanout_io::limits::PIPE_BYTES;
 use fanout_io::sys::monotonic_ms;
 use fanout_io::{Command, Happened, Socket, Submit};
 use support::{Node, offsets};
@@ -24,7 +24,7 @@ impl Node {
 
     /// What a loop does: takes what there is, and calls the shard back when there is room.
     fn take(&self, handle: Handle, socket: &Socket, limit: usize) -> Option<Vec<u8>> {
-        let taken = socket.sink().unwrap().take(limit);
+        let taken = socket.pipe().unwrap().take(limit);
         if taken.has_room {
             self.port.push(Command::Writable(handle));
         }
@@ -51,9 +51,9 @@ fn frame_end(payload: &str) -> String {
 }
 
 #[test]
-fn a_sink_is_given_the_bytes_that_a_socket_is_given() {
+fn a_pipe_is_given_the_bytes_that_a_socket_is_given() {
     let mut node = Node::start(Submit::Calls);
-    let (handle, socket) = node.connect_sink();
+    let (handle, socket) = node.connect_pipe();
     let (server, mut client) = UnixStream::pair().unwrap();
     let beside = node.connect(&server);
     for n in 0..200 {
@@ -78,7 +78,7 @@ fn a_sink_is_given_the_bytes_that_a_socket_is_given() {
 #[test]
 fn who_does_not_take_stands_still_and_is_given_everything_from_there() {
     let mut node = Node::start(Submit::Calls);
-    let (handle, socket) = node.connect_sink();
+    let (handle, socket) = node.connect_pipe();
     for n in 0..2_000 {
         node.publish(&vec![b'x'; 20 + n % 3_000]);
     }
@@ -86,8 +86,8 @@ fn who_does_not_take_stands_still_and_is_given_everything_from_there() {
     while node.hub.stats.short_writes.get() == 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let mut bytes = socket.sink().unwrap().take(usize::MAX).bytes.unwrap();
-    assert_eq!(bytes.len(), SINK_BYTES, "no more waits for it than fits");
+    let mut bytes = socket.pipe().unwrap().take(usize::MAX).bytes.unwrap();
+    assert_eq!(bytes.len(), PIPE_BYTES, "no more waits for it than fits");
     node.port.push(Command::Writable(handle));
     bytes.extend(node.take_until(handle, &socket, frame_end("last").as_bytes()));
     assert_eq!(offsets(&bytes), (0..=2_000).collect::<Vec<i64>>());
@@ -96,7 +96,7 @@ fn who_does_not_take_stands_still_and_is_given_everything_from_there() {
 #[test]
 fn who_asks_much_and_takes_nothing_is_cut_off() {
     let mut node = Node::start(Submit::Calls);
-    let (handle, socket) = node.connect_sink();
+    let (handle, socket) = node.connect_pipe();
     let reply = vec![b'r'; 128 << 10];
     for _ in 0..=OUTBOX_REPLIES_BYTES / reply.len() + 1 {
         node.port.push(Command::Send(handle, reply[..].into()));
@@ -106,13 +106,13 @@ fn who_asks_much_and_takes_nothing_is_cut_off() {
 }
 
 #[test]
-fn an_aborted_sink_ends_at_once_and_one_that_was_given_back_is_never_spoken_of_again() {
+fn an_aborted_pipe_ends_at_once_and_one_that_was_given_back_is_never_spoken_of_again() {
     let mut node = Node::start(Submit::Calls);
-    let (aborted, socket) = node.connect_sink();
+    let (aborted, socket) = node.connect_pipe();
     node.publish(b"payload");
     assert_eq!(node.told().filled, [aborted]);
     node.port.push(Command::Abort(aborted));
-    let (left, other) = node.connect_sink();
+    let (left, other) = node.connect_pipe();
     node.disconnect(left);
     node.publish(b"payload");
     while !node.told().gone.contains(&left) {}
