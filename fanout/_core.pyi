@@ -7,7 +7,7 @@ the event loop that made the engine. Bytes that are handed in are copied; those 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
-from fanout.types import Message
+from fanout.types import Message, PresenceMessage
 
 __all__ = [
     "AHEAD",
@@ -113,6 +113,10 @@ class Engine:
     def facts(self, topic: str, take: Callable[[list[tuple[bytes | None, bytes | None]]], None]) -> None:
         """Keys and values of that topic's records go to `take`, on the source's thread, and no further; it must not
         raise. To be called before the first record.
+        """
+    def presence_topic(self, topic: str) -> None:
+        """The records of that topic make the presence sets, and positions do not speak of it. Those written more than a
+        history window ago change the sets, and are no news to anybody. To be called before its first `partition`.
         """
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
@@ -223,6 +227,29 @@ class Engine:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is
         nothing if its first is among them.
         """
+    def presence_history(
+        self, channel: str, start_ms: int, end_ms: int, forwards: bool, limit: int, cursor: str | None
+    ) -> tuple[list[PresenceMessage], str | None]:
+        """A page of the presence events that are held, 1000 at most, and the cursor of the next page. ValueError for a
+        foreign cursor.
+        """
+    def members(
+        self, channel: str, client_id: str | None, connection_id: str | None, cursor: str | None, limit: int
+    ) -> tuple[list[PresenceMessage], str | None]:
+        """A page of those present (action 1), in the order of connection and client ids, 1000 at most; only those of
+        the client or connection, if one is given. The cursor of the next page comes with it: a page looks at 10,000
+        members at most, so it may be empty and not the last. ValueError for what is no cursor.
+        """
+    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str] | None:
+        """The id of a member's last event (empty if clients could not read it), and the node that answers for it; None
+        if it is not there.
+        """
+    def presence_size(self, channel: str, /) -> tuple[int, int]:
+        """Members of a channel, and the bytes of their client ids, data and extras."""
+    def presence_nodes(self) -> dict[str, int]:
+        """How many members each node answers for, by what their records say in `fanout.node`."""
+    def members_of(self, node: str, limit: int, /) -> list[tuple[str, str, str]]:
+        """Some of a node's members, at most so many: channel, connection id and client id of each."""
     def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
     def position(self, channel: str) -> str:
         """Where the channel stands now."""

@@ -312,6 +312,27 @@ cdef class Engine:
         view.join()
         return self._native.decode(channel, <size_t> view.records, view.count)
 
+    def presence_history(self, channel, start_ms, end_ms, forwards, limit, cursor):
+        return self._native.presence_history(channel, start_ms, end_ms, forwards, limit, cursor)
+
+    def presence_topic(self, topic):
+        self._native.presence_topic(topic)
+
+    def members(self, channel, client_id, connection_id, cursor, limit):
+        return self._native.members(channel, client_id, connection_id, cursor, limit)
+
+    def member(self, channel, connection_id, client_id, /):
+        return self._native.member(channel, connection_id, client_id)
+
+    def presence_size(self, channel, /):
+        return self._native.presence_size(channel)
+
+    def presence_nodes(self):
+        return self._native.presence_nodes()
+
+    def members_of(self, node, limit, /):
+        return self._native.members_of(node, limit)
+
     def cursor(self, channel, since, cursor_id):
         return self._native.cursor(channel, since, cursor_id)
 

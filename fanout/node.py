@@ -29,7 +29,7 @@ from fanout.presence.service import Presence
 from fanout.probes import probes
 from fanout.publish import Publisher
 from fanout.revocations import Revocations
-from fanout.routing import CONTROL_TOPIC, STATE_TOPICS, Route, Routing, guarded
+from fanout.routing import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.sandbox import Sandbox
 from fanout.session.behalf import Behalf
 from fanout.session.effects import Effect
@@ -89,6 +89,7 @@ class Node:
         stack.callback(self.subscriptions.close)
         self.source = source or _source(config, routing)
         self.control = Control(self.source, CONTROL_TOPIC)
+        self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.metrics = Metrics(self._readings())
         self.stats = Stats()
@@ -97,8 +98,8 @@ class Node:
         )
         topics_of = routing.topics_of if route is None else lambda _: routing.topics
         self.history = History(self.engine, self.source, topics_of, self.publisher.ends)
-        self.presence = Presence(_Nobody(), self.source, settings.server_id, members_max=config.presence_members)
-        self.leases = Leases(_Nobody(), self.control, self.source, settings.server_id, self.presence.members)
+        self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
+        self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
         self._table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
         )
@@ -261,22 +262,6 @@ class Node:
                 self.subscriptions.wake(number)
             else:
                 self.connections.event(kind, number, argument)
-
-
-class _Nobody:
-    """The presence set as long as the engine keeps none."""
-
-    def member(self, channel: str, connection_id: str, client_id: str) -> tuple[str, str] | None:
-        return None
-
-    def presence_size(self, channel: str) -> tuple[int, int]:
-        return 0, 0
-
-    def presence_nodes(self) -> dict[str, int]:
-        return {}
-
-    def members_of(self, node: str, limit: int) -> list[tuple[str, str, str]]:
-        return []
 
 
 class _Sink:

@@ -19,6 +19,7 @@ __all__ = [
     "Message",
     "OutMessage",
     "PresenceEvent",
+    "PresenceMessage",
     "Record",
 ]
 
@@ -68,6 +69,24 @@ class HistoryPage:
 
     messages: list[Message]
     cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceMessage:
+    """A member of a channel's presence set, or one event of it.
+
+    `action` is the protocol's number: 1 present, 2 enter, 3 leave, 4 update (Ably protocol, "Presence").
+    """
+
+    channel: str
+    action: int
+    id: str
+    timestamp: int
+    client_id: str
+    connection_id: str
+    data: str | bytes | None = None
+    encoding: str | None = None
+    extras: dict[str, Any] | None = None
 
 
 class OutMessage(msgspec.Struct, frozen=True, gc=False):

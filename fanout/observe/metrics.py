@@ -49,6 +49,8 @@ COUNTERS: Final = {
         "Records that went on without their headers: the name of one is not UTF-8.",
     ),
     "messages": ("messages", "Messages appended to channels."),
+    "presence_events": ("presence_events", "Members that entered, were updated or left."),
+    "members_refused": ("presence_members_refused", "Members refused because presence has no more memory."),
     "frames": ("frames", "Frames encoded."),
     "frame_messages": ("frame_messages", "Messages in those frames."),
     "deliveries": ("deliveries", "Messages handed to subscribers."),
@@ -96,6 +98,7 @@ FAMILIES: Final = (
 GAUGES: Final = {
     "channels": ("channels", "Channels in memory."),
     "history_bytes": ("history_bytes", "Memory that their history takes."),
+    "presence_bytes": ("presence_bytes", "Memory of it that presence members take."),
     "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
 }
 """What the engine holds at the moment: its name for it -> ours and the help."""

@@ -31,8 +31,10 @@ use ring::{Cached, Ring};
 
 use crate::kind::{Kind, Kinds};
 use crate::message::Message;
-use crate::partition::Partitions;
+use crate::partition::{Partition, Partitions};
 use crate::position::Key;
+use crate::presence::event::Event;
+use crate::presence::{Change, Members};
 use crate::stats::Stats;
 use crate::wire::Wire;
 
@@ -212,6 +214,28 @@ impl Channel {
         (ring.entries.len(), ring.bytes)
     }
 
+    /// Whether nothing is held, and nobody present.
+    pub fn is_empty(&self) -> bool {
+        let ring = self.ring.lock();
+        ring.entries.is_empty() && ring.members.as_ref().is_none_or(|members| members.is_empty())
+    }
+
+    /// Takes an event of presence into the set; what of it is news is yet to be appended.
+    pub fn apply(&self, event: &Event<'_>, partition: &Arc<Partition>, offset: i64, room: usize) -> Change {
+        let ring = &mut *self.ring.lock();
+        let change = ring.members.get_or_insert_default().apply(event, partition, offset, room);
+        ring.members.take_if(|members| members.is_empty());
+        change
+    }
+
+    /// Looks at the set. Nothing else of the channel may be asked meanwhile.
+    pub fn with_members<T>(&self, look: impl FnOnce(&Members) -> T) -> T {
+        match &self.ring.lock().members {
+            Some(members) => look(members),
+            None => look(&Members::default()),
+        }
+    }
+
     /// Messages held.
     pub fn messages(&self) -> usize {
         self.ring.lock().messages()
@@ -262,8 +286,9 @@ impl Channel {
         self.ring.lock().feeds.iter().map(|feed| (feed.partition, feed.dropped)).collect()
     }
 
-    /// Where `start` is. Place and position are taken at one moment: what comes later is behind both.
-    pub fn locate(&self, start: &Start, key: Key, partitions: &Partitions) -> (Located, String) {
+    /// Where `start` is, printed too, and whether somebody is present. All is taken at one moment: what comes later is
+    /// behind the place.
+    pub fn locate(&self, start: &Start, key: Key, partitions: &Partitions) -> (Located, String, bool) {
         let ring = &*self.ring.lock();
         let located = ring.find(start, partitions);
         let position = match located.outcome {
@@ -271,7 +296,7 @@ impl Channel {
             Outcome::Gap => ring.print(&self.name, key, partitions, located.cursor, located.had.as_deref()),
             _ => ring.print(&self.name, key, partitions, ring.end(), None),
         };
-        (located, position)
+        (located, position, ring.members.as_ref().is_some_and(|members| !members.is_empty()))
     }
 
     /// The next frame behind a place: entries of one kind, at most [`FRAME_BYTES`] or one of them.

@@ -7,6 +7,7 @@
 mod directory;
 mod held;
 mod history;
+mod presence;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use parking_lot::{Mutex, RwLock};
 use directory::{Directory, OWN_REFERENCES};
 pub use held::{Held, HeldQuery, Place};
 pub use history::{Page, PageQuery};
+use presence::Nodes;
+pub use presence::{MembersPage, MembersQuery};
 
 use crate::channel::{Channel, Context, Located, Outcome, Start};
 use crate::dedup::Dedup;
@@ -24,7 +27,7 @@ use crate::limits::{
     BATCH_OVERHEAD, CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX,
     CHANNELS_REVIEWED, CHANNELS_REVIEWED_PER_NEW, CHANNELS_UNUSED_MAX, MESSAGES_SWEPT, SHARDS_MAX,
 };
-use crate::message::{Field, serial};
+use crate::message::{Field, Message, serial};
 use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
 use crate::record::Record;
@@ -103,6 +106,9 @@ pub struct Hub {
     hand: AtomicUsize,
     next_id: AtomicU64,
     memory: AtomicUsize,
+    /// What of it the presence sets hold.
+    presence_bytes: AtomicUsize,
+    nodes: Mutex<Nodes>,
     dedup: Mutex<Dedup>,
     intake: Mutex<Intake>,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
@@ -112,10 +118,21 @@ pub struct Hub {
 struct Intake {
     /// Shared with those who read the log back.
     rules: Arc<Rules>,
+    /// The topic of presence, and since when what it holds is news.
+    presence: Option<(Box<str>, i64)>,
     /// By topic: how long its messages may be held, in ms.
     linger_ms: HashMap<String, u32>,
     scratch: Scratch,
     work: Work,
+}
+
+/// What becomes of a topic's records.
+#[derive(Debug, Clone, Copy)]
+enum Way<'a> {
+    /// They are messages; this is their rule, if there is one.
+    Messages(Option<&'a Rule>),
+    /// They are presence; news since this time, in ms.
+    Presence(i64),
 }
 
 /// What is under way between a record and the shards.
@@ -154,6 +171,8 @@ impl Hub {
             hand: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             memory: AtomicUsize::new(0),
+            presence_bytes: AtomicUsize::new(0),
+            nodes: Mutex::default(),
             dedup: Mutex::new(Dedup::new(settings.key)),
             intake: Mutex::default(),
             inboxes: RwLock::default(),
@@ -204,18 +223,22 @@ impl Hub {
     /// Delivers records, in order within each partition. Records of partitions that were not assigned are refused and
     /// their number returned: a source that does that has a bug.
     pub fn ingest<'a>(&self, records: impl Iterator<Item = (Record<'a>, Routing<'a>)>, now_ms: i64) -> usize {
-        let Intake { rules, linger_ms, scratch, work } = &mut *self.intake.lock();
+        let Intake { rules, presence, linger_ms, scratch, work } = &mut *self.intake.lock();
         work.batch += 1;
-        let mut last: Option<(Arc<Partition>, Option<&Rule>)> = None;
+        let mut last: Option<(Arc<Partition>, Way<'_>)> = None;
         let (mut count, mut bytes, mut repeated, mut refused) = (0, 0, 0, 0);
         for (record, routing) in records {
             let same = last.take().filter(|(p, _)| p.number == record.partition && *p.topic == *record.topic);
             let found = same.or_else(|| {
                 let partition = self.partitions.find(record.topic, record.partition)?;
                 work.linger_ms = linger_ms.get(record.topic).copied().unwrap_or(0);
-                Some((partition, rules.of(record.topic)))
+                let way = match presence {
+                    Some((topic, since_ms)) if **topic == *record.topic => Way::Presence(*since_ms),
+                    _ => Way::Messages(rules.of(record.topic)),
+                };
+                Some((partition, way))
             });
-            let Some((partition, rule)) = found else {
+            let Some((partition, way)) = found else {
                 refused += 1;
                 continue;
             };
@@ -224,13 +247,18 @@ impl Hub {
             if record.offset < partition.next() {
                 repeated += 1;
             } else {
-                match routing {
-                    Routing::Rules => self.deliver(work, rule, scratch, &record, &partition, now_ms),
-                    Routing::Given(names) => self.deliver_to(work, names, &record, &partition, now_ms),
+                match (way, routing) {
+                    (Way::Presence(since), _) => self.deliver_presence(work, &record, &partition, (since, now_ms)),
+                    (Way::Messages(rule), Routing::Rules) => {
+                        self.deliver(work, rule, scratch, &record, &partition, now_ms);
+                    }
+                    (Way::Messages(_), Routing::Given(names)) => {
+                        self.deliver_to(work, names, &record, &partition, now_ms);
+                    }
                 }
                 partition.advance(record.offset + 1, record.epoch);
             }
-            last = Some((partition, rule));
+            last = Some((partition, way));
         }
         self.stats.records_in.add(count);
         self.stats.bytes_in.add(bytes);
@@ -294,9 +322,14 @@ impl Hub {
             Some((channel, _)) if *channel.name == *name => Arc::clone(channel),
             _ => self.channel(name, now_ms),
         };
-        let (cost, number) = channel.append(message);
-        let memory = self.memory.fetch_add(cost, Ordering::Relaxed) + cost;
         work.messages += 1;
+        self.put(work, channel, message);
+    }
+
+    /// Appends an entry; its channel is among those with news.
+    fn put(&self, work: &mut Work, channel: Arc<Channel>, entry: Message) {
+        let (cost, number) = channel.append(entry);
+        let memory = self.memory.fetch_add(cost, Ordering::Relaxed) + cost;
         if memory > self.settings.history_bytes / CHANNEL_HISTORY_SHARE {
             self.squeeze_channel(&channel, number);
         }
@@ -387,7 +420,7 @@ impl Hub {
             self.memory.fetch_sub(BATCH_OVERHEAD, Ordering::Relaxed);
             let squeezed = self.memory.load(Ordering::Relaxed) > self.settings.history_bytes;
             let Some(Batch { channel, .. }) = work.age.pop_front() else { return false };
-            if squeezed && channel.held().0 == 0 && channel.attachments() == 0 {
+            if squeezed && channel.is_empty() && channel.attachments() == 0 {
                 let name = Arc::clone(&channel.name);
                 drop(channel);
                 self.forget(&name);
@@ -401,7 +434,7 @@ impl Hub {
         let mut channels = self.channels.write();
         // Under this lock nobody can come by another reference.
         let Some(channel) = channels.get(name) else { return };
-        if Arc::strong_count(channel) > OWN_REFERENCES || channel.held().0 > 0 || channel.attachments() > 0 {
+        if Arc::strong_count(channel) > OWN_REFERENCES || !channel.is_empty() || channel.attachments() > 0 {
             return;
         }
         let partitions = self.partitions.list();
@@ -447,7 +480,7 @@ impl Hub {
             Some(Ok(position)) => Start::After(position),
             Some(Err(_)) => Start::After(position::Position::default()), // of nothing known: foreign
         };
-        let (located, position) = channel.locate(&start, self.key(), &self.partitions);
+        let (located, position, has_presence) = channel.locate(&start, self.key(), &self.partitions);
         match located.outcome {
             Outcome::Resumed => self.stats.resumed.add(1),
             Outcome::Gap => self.stats.resume_gaps.add(1),
@@ -458,7 +491,7 @@ impl Hub {
             Some(own) if located.outcome == Outcome::Resumed && located.backlog > 0 => own.to_owned(),
             _ => position,
         };
-        Plan { channel, located, serial, has_presence: false }
+        Plan { channel, located, serial, has_presence }
     }
 
     /// Where a channel stands now.
@@ -492,10 +525,11 @@ impl Hub {
     }
 
     /// Gauges: channels, bytes, ids.
-    pub fn gauges(&self) -> [(&'static str, u64); 3] {
+    pub fn gauges(&self) -> [(&'static str, u64); 4] {
         [
             ("channels", self.channels.read().len() as u64),
             ("history_bytes", self.memory.load(Ordering::Relaxed) as u64),
+            ("presence_bytes", self.presence_bytes.load(Ordering::Relaxed) as u64),
             ("dedup_ids", self.dedup.lock().len() as u64),
         ]
     }

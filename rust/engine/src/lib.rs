@@ -23,6 +23,7 @@ pub mod message;
 pub mod outbox;
 pub mod partition;
 pub mod position;
+pub mod presence;
 pub mod record;
 pub mod route;
 pub mod shard;

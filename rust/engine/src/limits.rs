@@ -100,6 +100,20 @@ pub const CHANNEL_OVERHEAD: usize = 512;
 /// there is more, and must then ask for 100.
 pub const REWIND_MESSAGES_MAX: usize = 101;
 
+/// Bytes that a member of a presence set is charged beside its message and its key: its places in two trees, and what
+/// keeps its key (measured: `tests/memory.rs`).
+pub const MEMBER_OVERHEAD: usize = 200;
+
+/// Share of the memory for history that the presence sets may take: what is beyond is refused, since a set cannot be
+/// read back when it is needed.
+pub const PRESENCE_SHARE: usize = 2;
+
+/// Members in one page that is asked for.
+pub const MEMBERS_PAGE_MAX: usize = 1000;
+
+/// Members looked at for one page: a millisecond's work.
+pub const MEMBERS_SCANNED: usize = 10_000;
+
 /// Messages in one page of history.
 pub const HISTORY_PAGE_MAX: usize = 1000;
 

@@ -46,8 +46,12 @@ pub struct Record<'a> {
 impl<'r> Record<'r> {
     /// The first header of that name, as text.
     pub fn header(&self, name: &str) -> Option<&'r str> {
-        let header = self.headers.iter().find(|header| header.name == name)?;
-        std::str::from_utf8(header.value?).ok()
+        std::str::from_utf8(self.raw_header(name)?).ok()
+    }
+
+    /// The first header of that name, as it lies in the record.
+    pub(crate) fn raw_header(&self, name: &str) -> Option<&'r [u8]> {
+        self.headers.iter().find(|header| header.name == name)?.value
     }
 
     /// The message in this record.
@@ -85,7 +89,7 @@ impl<'r> Record<'r> {
 }
 
 /// How a value is to be read that the header `fanout.type` says this of, and what there is to read.
-fn form_of<'r>(said: &str, value: Option<&'r [u8]>) -> (Form, &'r [u8]) {
+pub(crate) fn form_of<'r>(said: &str, value: Option<&'r [u8]>) -> (Form, &'r [u8]) {
     match (said, value) {
         ("none", _) | (_, None) => (Form::None, &[]),
         ("text", Some(data)) => (Form::Text, data),
@@ -94,7 +98,7 @@ fn form_of<'r>(said: &str, value: Option<&'r [u8]>) -> (Form, &'r [u8]) {
 }
 
 /// Whether a text is a JSON object, its texts sound down to the last escape (which looking for its end does not tell).
-fn is_object(text: &str) -> bool {
+pub(crate) fn is_object(text: &str) -> bool {
     serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_ok()
 }
 

@@ -35,6 +35,10 @@ counters! {
     duplicates,
     /// Messages appended to channels.
     messages,
+    /// Events of presence that were news to their channels.
+    presence_events,
+    /// Members that were refused because presence has no more memory.
+    members_refused,
     /// Messages that left memory because they were older than the history window.
     messages_expired,
     /// Messages that left memory before their time because memory was full.

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanout_engine::channel::Start;
-use fanout_engine::hub::{HeldQuery, PageQuery, Place, Settings};
-use fanout_engine::kind::Kinds;
+use fanout_engine::hub::{HeldQuery, MembersQuery, PageQuery, Place, Settings};
+use fanout_engine::kind::{Kind, Kinds};
 use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
+use fanout_engine::presence::parts;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Event, NewAttachment};
 use fanout_io::port::Command;
@@ -19,7 +20,7 @@ use pyo3::types::PyBytes;
 
 use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
-use crate::messages::to_python;
+use crate::messages::{presence_to_python, to_python};
 use crate::table::{Borrowed, CRecord};
 
 /// Topic, partition, offset.
@@ -217,7 +218,7 @@ impl Engine {
         cursor: Option<&str>,
         until: Option<&str>,
     ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<String>)> {
-        let query = PageQuery { start_ms, end_ms, forwards, limit, cursor, until };
+        let query = PageQuery { kind: Kind::Message, start_ms, end_ms, forwards, limit, cursor, until };
         let page = py.detach(|| guarded(|| self.core.hub.page(channel, &query)));
         let page = page.ok_or_else(|| PyValueError::new_err("the cursor or position is not of this channel"))?;
         let messages = page.messages.iter().map(|message| to_python(py, channel, message, ""));
@@ -281,6 +282,74 @@ impl Engine {
             .iter()
             .map(|message| message.as_ref().map(|message| to_python(py, channel, message, "")).transpose())
             .collect()
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one question, crossed in one call")]
+    #[pyo3(signature = (channel, start_ms, end_ms, forwards, limit, cursor))]
+    fn presence_history<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        start_ms: i64,
+        end_ms: i64,
+        forwards: bool,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<String>)> {
+        let query = PageQuery { kind: Kind::Presence, start_ms, end_ms, forwards, limit, cursor, until: None };
+        let page = py.detach(|| guarded(|| self.core.hub.page(channel, &query)));
+        let page = page.ok_or_else(|| PyValueError::new_err("the cursor is not of this channel"))?;
+        let events = page.messages.iter().map(|event| presence_to_python(py, channel, event));
+        Ok((events.collect::<PyResult<_>>()?, page.cursor))
+    }
+
+    /// The records of this topic make the presence sets.
+    fn presence_topic(&self, topic: &str) {
+        self.core.hub.presence_topic(topic, wall_ms());
+    }
+
+    #[pyo3(signature = (channel, client_id, connection_id, cursor, limit))]
+    fn members<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &str,
+        client_id: Option<&str>,
+        connection_id: Option<&str>,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<String>)> {
+        let query = MembersQuery { client_id, connection_id, cursor, limit };
+        let page = py.detach(|| guarded(|| self.core.hub.members(channel, &query)));
+        let page = page.ok_or_else(|| PyValueError::new_err("the cursor is none of a page of members"))?;
+        let members = page.members.iter().map(|member| presence_to_python(py, channel, member));
+        Ok((members.collect::<PyResult<_>>()?, page.cursor))
+    }
+
+    /// Id and node of a member.
+    fn member(&self, channel: &str, connection_id: &str, client_id: &str) -> Option<(String, String)> {
+        let found = guarded(|| self.core.hub.member(channel, connection_id, client_id))?;
+        Some((found.0, found.1.to_string()))
+    }
+
+    /// Members of a channel, and the bytes of their client ids, data and extras.
+    fn presence_size(&self, channel: &str) -> (usize, usize) {
+        guarded(|| self.core.hub.presence_size(channel))
+    }
+
+    /// How many members each node answers for.
+    fn presence_nodes(&self) -> HashMap<String, usize> {
+        let nodes = guarded(|| self.core.hub.presence_nodes());
+        nodes.into_iter().map(|(node, members)| (node.to_string(), members)).collect()
+    }
+
+    /// Some of a node's members: channel, connection id and client id of each.
+    fn members_of(&self, node: &str, limit: usize) -> Vec<(String, String, String)> {
+        let members = guarded(|| self.core.hub.members_of(node, limit));
+        let split = |(channel, key): &(Arc<str>, Arc<str>)| {
+            let (connection_id, client_id) = parts(key);
+            (channel.to_string(), connection_id.to_owned(), client_id.to_owned())
+        };
+        members.iter().map(split).collect()
     }
 
     #[pyo3(signature = (channel, since, cursor_id))]

@@ -14,6 +14,7 @@ use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_
 use crate::message::Message;
 use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
+use crate::presence::Members;
 use crate::wire::Wire;
 
 /// See the module's text.
@@ -30,6 +31,8 @@ pub(super) struct Ring {
     pub(super) frames: Vec<Cached>,
     /// What earlier channels of any name dropped before this one was born, by partition.
     pub(super) born: Option<Box<[i64]>>,
+    /// Who is present, if ever somebody was: under the same lock, so that a place in the ring has its set.
+    pub(super) members: Option<Box<Members>>,
 }
 
 /// One partition that has fed this channel, of those that positions speak of.

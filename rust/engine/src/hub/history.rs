@@ -19,6 +19,8 @@ pub struct Page {
 /// What to list.
 #[derive(Debug)]
 pub struct PageQuery<'a> {
+    /// Entries of this kind.
+    pub kind: Kind,
     /// First and last time, inclusive.
     pub start_ms: i64,
     /// See above.
@@ -47,7 +49,7 @@ impl Hub {
         let Some(channel) = self.channels.read().get(name).cloned() else {
             return Some(Page { messages: Vec::new(), cursor: None });
         };
-        let mut held = channel.entries(Kind::Message);
+        let mut held = channel.entries(query.kind);
         if !query.forwards {
             held.reverse();
         }

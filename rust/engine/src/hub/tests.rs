@@ -354,7 +354,7 @@ mod history {
     use super::*;
 
     fn query(forwards: bool, limit: usize) -> PageQuery<'static> {
-        PageQuery { start_ms: 0, end_ms: i64::MAX, forwards, limit, cursor: None, until: None }
+        PageQuery { kind: Kind::Message, start_ms: 0, end_ms: i64::MAX, forwards, limit, cursor: None, until: None }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! ```text
 //! frame    {"action":15,"channel":C,"channelSerial":S,"messages":[M,M…]}    presence: 14, annotations: 21
 //! message  {"id":…,"timestamp":…,"serial":…,"name"?,"data"?,"encoding"?,"clientId"?,"connectionId"?,"extras"?}
+//! presence {"action":…,"id":…,"timestamp":…,"data"?,"encoding"?,"clientId":…,"connectionId":…,"extras"?}
 //! ```
 //!
 //! Binary data is base64 text, with `base64` as the last step of its encoding.
@@ -10,6 +11,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use crate::kind::Kind;
 use crate::message::{Data, Field, Message};
 
 /// What a message has beside its content, roughly: more makes the buffer grow once.
@@ -37,11 +39,19 @@ pub(super) fn head(out: &mut Vec<u8>, action: u8, channel: &str, serial: &str, i
 
 pub(super) fn message(message: &Message) -> Vec<u8> {
     let mut out = Vec::with_capacity(ENVELOPE_BYTES + message.size());
-    out.extend_from_slice(b"{\"id\":");
+    out.push(b'{');
+    if message.kind == Kind::Presence {
+        out.extend_from_slice(b"\"action\":");
+        integer(&mut out, i64::from(message.action));
+        out.push(b',');
+    }
+    out.extend_from_slice(b"\"id\":");
     text(&mut out, &message.id());
     out.extend_from_slice(b",\"timestamp\":");
     integer(&mut out, message.timestamp);
-    field(&mut out, "serial", &message.serial());
+    if message.kind.has_position() {
+        field(&mut out, "serial", &message.serial());
+    }
     optional(&mut out, "name", message.field(Field::Name));
     let (data, encoding) = message.data();
     match data {

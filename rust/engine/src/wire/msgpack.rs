@@ -1,6 +1,7 @@
 //! The `msgpack` wire: the same maps as the `json` wire's, with text keys, integers for times, and `bin` for binary
 //! data, which therefore needs no further encoding. (`MessagePack` specification, formats of 2013.)
 
+use crate::kind::Kind;
 use crate::message::{Data, Field, Message};
 
 /// What a message has beside its content, roughly: more makes the buffer grow once.
@@ -31,13 +32,21 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     let has_data = data != Data::None;
     let present = fields.iter().filter(|(_, value)| value.is_some()).count();
     let mut out = Vec::with_capacity(ENVELOPE_BYTES + message.size());
-    map(&mut out, 3 + present + usize::from(has_data) + usize::from(extras.is_some()));
+    let (has_action, has_serial) = (message.kind == Kind::Presence, message.kind.has_position());
+    let optional = [has_action, has_serial, has_data, extras.is_some()].into_iter().filter(|&is| is).count();
+    map(&mut out, 2 + present + optional);
+    if has_action {
+        text(&mut out, "action");
+        integer(&mut out, i64::from(message.action));
+    }
     text(&mut out, "id");
     text(&mut out, &message.id());
     text(&mut out, "timestamp");
     integer(&mut out, message.timestamp);
-    text(&mut out, "serial");
-    text(&mut out, &message.serial());
+    if has_serial {
+        text(&mut out, "serial");
+        text(&mut out, &message.serial());
+    }
     match data {
         Data::None => {}
         Data::Text(data) | Data::Json(data) => {
