@@ -125,6 +125,8 @@ class KafkaSource:
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
+        if partition not in self._partitions_of(topic):
+            raise SourceError(f"topic {topic!r} has no partition {partition}")
         return await self._reads.run(
             lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand)
         )

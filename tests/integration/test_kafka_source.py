@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
-from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions, NewTopic
+from confluent_kafka.cimpl import NewPartitions
 
 from fanout.errors import ConfigError, SourceTimeout
 from fanout.sources.base import Record
 from fanout.sources.kafka import KafkaSource
 from tests.support.broker import Kafka, free_ports, running
 from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.kafka_log import delete_until, make_anew, transactional, write
 from tests.support.sources import RecordingSink, append, begin_append, eventually, record
 
 pytestmark = pytest.mark.kafka
@@ -48,35 +48,6 @@ def shaky() -> Iterator[Kafka]:
     """A cluster of this file's own, to stop; every test leaves it running."""
     with running() as cluster:
         yield cluster
-
-
-def write(kafka: Kafka, topic: str, *values: str, partition: int = 0, key: bytes | None = None) -> None:
-    producer = Producer({**kafka.client, "linger.ms": 0})
-    for value in values:
-        producer.produce(topic, value.encode(), key, partition)
-        assert producer.flush(20) == 0  # each in a batch of its own
-
-
-def transactional(kafka: Kafka) -> Producer:
-    producer = Producer({**kafka.client, "transactional.id": uuid.uuid4().hex})
-    producer.init_transactions(30)
-    return producer
-
-
-def make_anew(kafka: Kafka, topic: str, partitions: int) -> None:
-    admin = AdminClient(kafka.client)
-    admin.delete_topics([topic])[topic].result(15)
-    deadline = time.monotonic() + 15
-    while topic in admin.list_topics(timeout=5).topics:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    admin.create_topics([NewTopic(topic, partitions)])[topic].result(15)
-
-
-def delete_until(kafka: Kafka, topic: str, offset: int) -> None:
-    where = TopicPartition(topic, 0, offset)
-    admin = AdminClient(kafka.client)  # a client that nobody holds takes its answers with it
-    admin.delete_records([where])[where].result(15)
 
 
 # -- transactions --

@@ -26,6 +26,9 @@ use crate::table::{Borrowed, CRecord};
 /// Topic, partition, offset.
 type Where = (String, i32, i64);
 
+/// Messages, where to go on, floors, whether there are more.
+type Held<'py> = (Vec<Bound<'py, PyAny>>, Vec<i64>, Vec<i64>, bool);
+
 /// Where an attachment will start. Used once.
 #[pyclass(module = "fanout._engine", frozen)]
 pub struct Plan {
@@ -255,7 +258,7 @@ impl Engine {
         end_ms: i64,
         forwards: bool,
         limit: usize,
-    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Vec<i64>, Vec<i64>, bool)> {
+    ) -> PyResult<Held<'py>> {
         let places = self.found(&places)?;
         let query = HeldQuery { start_ms, end_ms, forwards, limit };
         let held = py.detach(|| guarded(|| self.core.hub.held(channel, &places, &query)));

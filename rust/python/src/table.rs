@@ -113,7 +113,7 @@ pub struct Borrowed<'a> {
     channels: Vec<&'a str>,
 }
 
-impl<'a> Borrowed<'a> {
+impl Borrowed<'_> {
     /// # Safety
     /// The records are as `CRecord` says, and stay so for `'a`.
     pub unsafe fn new(records: *const CRecord, count: usize) -> Self {

@@ -82,13 +82,11 @@ impl Hub {
     /// What memory holds of a channel behind some places. Messages of partitions that are not asked for are left out.
     pub fn held(&self, name: &str, places: &[Place], query: &HeldQuery) -> Held {
         let channel = self.channels.read().get(name).cloned();
-        match channel {
-            Some(channel) => channel.held_behind(places, query),
-            None => {
-                let floors = places.iter().map(|Place { partition, .. }| partition.start.max(partition.forgotten()));
-                Held::nothing(places, floors.collect(), query.forwards)
-            }
+        if let Some(channel) = channel {
+            return channel.held_behind(places, query);
         }
+        let floors = places.iter().map(|Place { partition, .. }| partition.start.max(partition.forgotten()));
+        Held::nothing(places, floors.collect(), query.forwards)
     }
 
     /// What these records, read back from the log, are to a channel: its messages. A repeat is none, if its first is
