@@ -13,6 +13,7 @@ import asyncio
 import ipaddress
 import logging
 import secrets
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, Final, Self
@@ -23,13 +24,14 @@ from fanout.config import Config
 from fanout.credentials import Authorize, configured_keys, grant_access
 from fanout.errors import ConfigError, SourceBusy, SourceError
 from fanout.node import Node
+from fanout.presence.listing import everybody
 from fanout.routing import Route, routing
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
 from fanout.sources.base import Health, Source
 from fanout.subscribe import Subscription
-from fanout.types import OutMessage
+from fanout.types import OutMessage, PresenceMessage
 
 __all__ = ["Authorize", "Data", "Server", "Subscription"]
 
@@ -214,6 +216,15 @@ class Server:
         """Where the channel stands now, to give as `since` later, on any node of this log."""
         self._check_running()
         return self._node.engine.position(self._channel(channel))
+
+    def presence(self, channel: str) -> AsyncIterator[PresenceMessage]:
+        """Everyone present on the channel, as far as this node has read the log.
+
+        Who comes or goes while this is iterated may be among them or not. Raises ClientError 40010 for an impossible
+        channel.
+        """
+        self._check_running()
+        return everybody(self._node.engine, self._channel(channel))
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name; `/metrics` has the same with explanations."""

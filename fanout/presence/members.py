@@ -13,8 +13,9 @@ __all__ = ["Group", "Member", "Members"]
 
 
 class Member:
-    """One member as it was said last. `record` is what it is written with; `written_at` when the log had that, in s, None
-    until then. `entered`: the log has it, be it as it was before. `failed`: the log may not have it as it is now.
+    """One member as it was said last. `record` is what it is written with; `written_at` is when the log had that, in s.
+
+    `entered`: the log has the member, be it as it was before. `failed`: the log may not have it as it is now.
     """
 
     __slots__ = ("entered", "failed", "id", "key", "record", "size", "written_at")

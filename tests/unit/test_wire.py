@@ -60,7 +60,7 @@ class TestDecode:
         assert (message.encoding, message.client_id, message.extras) == ("e", "c", {"a": 1})
 
     def test_skips_fields_it_does_not_know(self, wire: int) -> None:
-        sent = {"action": 0, "objects": [{"action": 2}], "auth": {}, "new": {"deep": [1, {}]}}
+        sent = {"action": 0, "objects": [{"action": 2}], "state": {}, "new": {"deep": [1, {}]}}
         assert decode(printed(sent, wire), wire) == ClientFrame(action=0)
 
     def test_takes_null_for_absent(self, wire: int) -> None:

@@ -27,7 +27,7 @@ from fanout.transports.replies import MEDIA_TYPES
 from fanout.types import HistoryPage, HistoryQuery, Identity, Message
 from fanout.wire import JSON, MSGPACK
 
-__all__ = ["Api", "body_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
+__all__ = ["Api", "body_wire", "data_to_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
 
 _PAGE: Final = 100
 _PAGE_MAX: Final = 1_000
@@ -73,6 +73,13 @@ class Api:
         if not allows(identity.capability, channel, operation):
             raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
         return channel, identity
+
+
+def data_to_wire(data: str | bytes | None, encoding: str | None, wire: int) -> tuple[str | bytes | None, str | None]:
+    """Data and encoding as a body of that wire can hold them: JSON has no binary."""
+    if isinstance(data, bytes) and wire == JSON:
+        return base64.b64encode(data).decode(), f"{encoding}/base64" if encoding else "base64"
+    return data, encoding
 
 
 def body_wire(request: Request) -> int:

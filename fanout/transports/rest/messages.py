@@ -1,16 +1,14 @@
 """Looking back at a channel's messages, as far as the log does."""
 
-import base64
 from collections.abc import Sequence
 from typing import Any
 
 from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, data_to_wire, link, page_limit, whole_number
 from fanout.transports.router import Route
 from fanout.types import END_OF_TIME, HistoryQuery, Message
-from fanout.wire import JSON
 
 __all__ = ["message_to_wire", "messages"]
 
@@ -52,10 +50,7 @@ class _Messages:
 
 def message_to_wire(message: Message, wire: int) -> dict[str, Any]:
     """A message as history shows it; absent fields are left out (Ably protocol, "Wire message")."""
-    data, encoding = message.data, message.encoding
-    if isinstance(data, bytes) and wire == JSON:
-        data = base64.b64encode(data).decode()
-        encoding = f"{encoding}/base64" if encoding else "base64"
+    data, encoding = data_to_wire(message.data, message.encoding, wire)
     fields = {
         "id": message.id,
         "name": message.name,
