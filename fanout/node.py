@@ -183,6 +183,7 @@ class Node:
         return Readings(
             engine=self.engine.stats,
             publisher=lambda: self.publisher.counts,
+            presence=lambda: self.presence.counts,
             lag=self.source.lag,
             connections=lambda: len(self.connections),
             opened=lambda: self.connections.opened,

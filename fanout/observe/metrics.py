@@ -25,6 +25,7 @@ class Readings(NamedTuple):
 
     engine: Callable[[], Mapping[str, int]]
     publisher: Callable[[], Mapping[str, int]]
+    presence: Callable[[], Mapping[str, int]]
     lag: Callable[[], Mapping[tuple[str, int], int]]
     connections: Callable[[], int]
     opened: Callable[[], int]
@@ -152,6 +153,7 @@ class _Scrape(Collector):
         for gauge, (name, text) in GAUGES.items():
             yield GaugeMetricFamily(f"fanout_{name}", text, value=engine[gauge])
         yield _labelled(PUBLISHES, self._readings.publisher())
+        yield _labelled(PRESENCE, self._readings.presence())
         lag = GaugeMetricFamily("fanout_lag_records", "Records not yet read, at most.", labels=("topic", "partition"))
         for (topic, partition), records in self._readings.lag().items():
             lag.add_metric((topic, str(partition)), records)
@@ -173,6 +175,14 @@ PUBLISHES: Final = Family(
     "Messages published through this node, by what became of them.",
     "outcome",
     {"written": "published", "repeated": "repeated", "failed": "failed"},
+)
+
+
+PRESENCE: Final = Family(
+    "presence_writes",
+    "Presence events of this node's clients, by what became of them; `removed`: leaves of those who were lost.",
+    "outcome",
+    {"entered": "entered", "left": "left", "removed": "removed", "repaired": "repaired", "failed": "failed"},
 )
 
 

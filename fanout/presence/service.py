@@ -9,7 +9,8 @@ The set itself is the engine's, made of what is read back; this module decides w
 - Members of a connection that has ended or left the channel leave at once. Those of one that was lost leave when its
   time is up, unless it is continued: here, or on another node, which then answers for them, as the set shows. Such
   leaves are written in bounded groups, one after another, and again until the log has them.
-- What the set lacks of this node's members is written again: another node may have taken this one for gone.
+- What the set lacks of this node's members is written again: another node may have taken this one for gone. What it
+  has of this node's that are nobody's any more, leaves: a leave can be overruled by a clock that was set back.
 """
 
 import asyncio
@@ -50,6 +51,12 @@ class PresenceSet(Protocol):
 
     def presence_size(self, channel: str, /) -> tuple[int, int]:
         """Members of a channel, and the bytes of their client ids, data and extras."""
+
+    def presence_nodes(self) -> dict[str, int]:
+        """How many members each node has."""
+
+    def members_of(self, node: str, limit: int, /) -> list[tuple[str, str, str]]:
+        """Some of a node's members: channel, connection id and client id of each."""
 
 
 class Presence:
@@ -290,12 +297,26 @@ class Presence:
             elif seen is not None and seen[1] != self._node:
                 self.members.drop(member.key)  # its connection is another node's now
         if missing:
-            self.counts["repaired"] += len(missing)
             log.warning("%d presence members were taken for gone and enter again", len(missing))
             for member in missing:
                 member.written_at = self._repaired_at
-            with contextlib.suppress(SourceError):  # what fails is missing still, and found again
-                self._source.append([member.record for member in missing], lambda result: None)
+            self._repair_with([member.record for member in missing])
+        self._repair_with([leave_record(key, self._node) for key in self._nobodys()])
+
+    def _nobodys(self) -> list[Key]:
+        """Some of those whom the set takes for this node's and who are not."""
+        count = len(self.members)
+        if self._leaving or self._writing_leaves or self._present.presence_nodes().get(self._node, 0) <= count:
+            return []
+        keys = (Key(*key) for key in self._present.members_of(self._node, count + SLICE))
+        return [key for key in keys if self.members.find(key) is None][:SLICE]
+
+    def _repair_with(self, records: list[NewRecord]) -> None:
+        """What fails is to be repaired still, and found again."""
+        if records:
+            self.counts["repaired"] += len(records)
+            with contextlib.suppress(SourceError):
+                self._source.append(records, lambda result: None)
 
 
 def _numbered(problem: SourceError) -> ErrorInfo:

@@ -336,6 +336,23 @@ class TestRepair:
         await bed.presence.repair()
         assert len(bed.settle()) == 1
 
+    async def test_takes_out_of_the_set_who_is_nobodys(self) -> None:
+        bed = Bed()
+        bed.enter("a")
+        for client in ("b", "c"):
+            bed.set.members[Key("room", "gone", client)] = "gone:0:0", NODE, 1
+        bed.set.members[Key("room", "elsewhere", "d")] = "elsewhere:0:0", "other", 1
+        await bed.presence.repair()
+        assert [(action, client) for action, client, _ in bed.settle()] == [("leave", "b"), ("leave", "c")]
+        assert bed.present() == ["a", "d"]
+
+    async def test_leaves_alone_whose_leave_is_under_way(self) -> None:
+        bed = Bed()
+        bed.enter("a")
+        bed.presence.ended(CONNECTION)
+        await bed.presence.repair()
+        assert len(bed.settle()) == 1
+
     async def test_lets_go_of_who_is_anothers_now(self) -> None:
         bed = Bed()
         bed.enter("a")
