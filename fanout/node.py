@@ -254,7 +254,7 @@ class Node:
         if not self.config.sandbox:
             return ()
         sandbox = Sandbox(self.access.keys, self.namespaces, self.presence, self.settings.limits)
-        return apps(api, sandbox, self.config.host, lambda: self.port)
+        return apps(api, sandbox, self.config.host, lambda: self.port, tls=self.config.tls_cert is not None)
 
     def _on_events(self) -> None:
         """Hands the engine's events to those they are about."""

@@ -47,13 +47,13 @@ class Apps(Protocol):
         ...
 
 
-def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int]) -> Sequence[Route]:
-    """The routes: method, path, handler. `host` and `port` are where clients of the apps find this node."""
+def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int], *, tls: bool) -> Sequence[Route]:
+    """The routes: method, path, handler. `host`, `port` and `tls` are how clients of the apps find this node."""
 
     async def provision(request: Request) -> Response:
         """Makes an app and tells its keys."""
         app = await provisioned.provision(decoded_body(request, _APP))
-        return reply(request, {**app, "endpoint": host, "port": port(), "tls": False}, 201)
+        return reply(request, {**app, "endpoint": host, "port": port(), "tls": tls}, 201)
 
     async def remove(request: Request) -> Response:
         """Forgets the app; any of its own keys may ask for it."""

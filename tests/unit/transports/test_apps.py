@@ -36,7 +36,10 @@ class Node:
             stats=self.stats,
         )
         self.router = Router(
-            rest(api, apps(api, Sandbox(keys, Namespaces(), FakePresence(), Limits()), "127.0.0.1", lambda: 4_711))
+            rest(
+                api,
+                apps(api, Sandbox(keys, Namespaces(), FakePresence(), Limits()), "127.0.0.1", lambda: 4_711, tls=True),
+            )
         )
 
     async def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Response:
@@ -60,7 +63,7 @@ def code(response: Response) -> int:
 
 async def test_the_answer_says_where_clients_of_the_app_find_the_node(node: Node) -> None:
     app = await node.make({})
-    assert (app["endpoint"], app["port"], app["tls"]) == ("127.0.0.1", 4_711, False)
+    assert (app["endpoint"], app["port"], app["tls"]) == ("127.0.0.1", 4_711, True)
 
 
 async def test_apps_do_not_meet_in_a_channel_of_one_name(node: Node) -> None:
