@@ -1,11 +1,11 @@
-"""Publishing to many channels in one request (Ably protocol, "REST").
+"""Many channels in one request: publishing to them, and who is present on each (Ably protocol, "REST").
 
-A body is one specification or an array of them, each with channels and messages: every channel gets all the messages.
-A channel stands for itself: it is written as a whole or refused, and the answer says for each what became of it. What
-is wrong with a specification itself refuses the request, before anything is written.
-
-Clients of protocol version 2 get one flat list, and 400 if a channel failed; later ones get a result for each
-specification, and 201.
+- A channel stands for itself: it is written, or shown, as a whole or refused, and the answer says for each what became
+  of it.
+- A publish's body is one specification or an array of them, each with channels and messages: every channel gets all the
+  messages. What is wrong with a specification itself refuses the request, before anything is written.
+- Clients of protocol version 2 get one flat list, and 400 if a channel failed; later ones are told how many succeeded,
+  a publish's for each specification.
 """
 
 import asyncio
@@ -19,8 +19,9 @@ from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
-from fanout.transports.replies import error_headers, reply
+from fanout.transports.replies import accepted_wire, error_headers, reply
 from fanout.transports.rest.common import Api, body_wire, decoded_body, protocol_version
+from fanout.transports.rest.presence import presence_to_wire
 from fanout.transports.router import Route
 from fanout.types import Identity, OutMessage
 from fanout.wire import JSON, MSGPACK, ClientMessage
@@ -28,7 +29,13 @@ from fanout.wire import JSON, MSGPACK, ClientMessage
 __all__ = ["batch"]
 
 CHANNELS_MAX: Final = 100
-"""Channels in one specification; the protocol's number."""
+"""Channels in one specification, or to be shown; the protocol's number."""
+
+MEMBERS_MAX: Final = 10_000
+"""Members shown in one answer, of all its channels: some 3 MB. A channel beyond that is to be asked for by itself."""
+
+MEMBERS_PER_TURN: Final = 1_000
+"""Members of one look at a channel, after which others get their turn."""
 
 SPECIFICATIONS_MAX: Final = 100
 """Specifications in one request."""
@@ -57,14 +64,27 @@ def batch(api: Api) -> Sequence[Route]:
         results = [await _publish(api, identity, channels, messages) for channels, messages in checked]
         if protocol_version(request) > 2:
             return reply(request, [_summary(result) for result in results], 201)
-        flat = [item for result in results for item in result]
-        if any("error" in item for item in flat):
-            reason = error(40020)
-            answer = {"error": reason.to_wire(), "batchResponse": flat}
-            return reply(request, answer, reason.status, *error_headers(reason))
-        return reply(request, flat, 201)
+        return _flat(request, [item for result in results for item in result], 201)
 
-    return [("POST", "/messages", publish)]
+    async def presence(request: Request) -> Response:
+        """The members of each channel that the query names."""
+        identity = api.identified(request)
+        separator = request.query.get("separator") or ","
+        spellings = [name for name in request.query.get("channels", "").split(separator) if name]
+        if not 1 <= len(spellings) <= CHANNELS_MAX:
+            raise ClientError(error(40003, f"channels names from 1 to {CHANNELS_MAX}"))
+        shown = await _present(api, identity, spellings, accepted_wire(request))
+        return reply(request, _summary(shown)) if protocol_version(request) > 2 else _flat(request, shown, 200)
+
+    return [("POST", "/messages", publish), ("GET", "/presence", presence)]
+
+
+def _flat(request: Request, items: Sequence[Mapping[str, Any]], status: int) -> Response:
+    """The answer to clients of version 2."""
+    if not any("error" in item for item in items):
+        return reply(request, items, status)
+    reason = error(40020)
+    return reply(request, {"error": reason.to_wire(), "batchResponse": items}, reason.status, *error_headers(reason))
 
 
 async def _checked(
@@ -121,6 +141,32 @@ async def _publish(
         else {"channel": channel, "messageId": message_id, "serials": result}
         for channel, result in zip(channels, await asyncio.gather(*outcomes), strict=True)
     ]
+
+
+async def _present(api: Api, identity: Identity, spellings: Sequence[str], wire: int) -> list[dict[str, Any]]:
+    """Each channel with its members, or with why they are not shown."""
+    shown: list[dict[str, Any]] = []
+    room = MEMBERS_MAX
+    for spelling in spellings:
+        try:
+            channel = api.channel(spelling, identity)
+            if not any(allows(identity.capability, channel, operation) for operation in ("presence", "subscribe")):
+                raise ClientError(error(40160, "this credential allows neither presence nor subscribe on this channel"))
+            members, following = [], None
+            while True:
+                page, following = api.engine.members(channel, None, None, following, MEMBERS_PER_TURN)
+                members += page
+                if len(members) > room:
+                    raise ClientError(error(40009, f"more than {MEMBERS_MAX} members; ask for this channel by itself"))
+                await asyncio.sleep(0)
+                if following is None:
+                    break
+        except ClientError as refused:
+            shown.append({"channel": spelling, "error": refused.info.to_wire()})
+            continue
+        room -= len(members)
+        shown.append({"channel": spelling, "presence": [presence_to_wire(member, wire) for member in members]})
+    return shown
 
 
 def _first_of(outcome: "asyncio.Future[list[str] | ErrorInfo]") -> Any:

@@ -13,6 +13,7 @@ from fanout.routing import PRESENCE_TOPIC
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import MEDIA_TYPES
 from fanout.transports.rest import rest
+from fanout.transports.rest.batch import CHANNELS_MAX, MEMBERS_MAX
 from fanout.transports.router import Router
 from fanout.types import PresenceEvent, Record
 from fanout.wire import MSGPACK
@@ -181,3 +182,48 @@ async def test_what_makes_no_sense_is_refused(bed: Bed, path: str, query: dict[s
 async def test_the_capability_decides(bed: Bed, path: str, key: str, allowed: bool) -> None:
     response = await bed.ask(path, key)
     assert response.status == 200 if allowed else code(response) == 40160
+
+
+# -- of many channels at once --
+
+
+async def many(bed: Bed, channels: str, **query: str) -> Response:
+    return await bed.router(Request("GET", "/presence", {"key": KEY, "channels": channels, **query}, {}, b""))
+
+
+async def test_each_channel_has_its_members_or_why_not(bed: Bed) -> None:
+    bed.read("a")
+    bed.read("b")
+    answer = orjson.loads((await many(bed, "room,empty,[bad", key=READER)).body)
+    assert (answer["successCount"], answer["failureCount"]) == (1, 2)
+    room, empty, bad = answer["results"]
+    assert [member["clientId"] for member in room["presence"]] == ["a", "b"]
+    assert (empty["error"]["code"], bad["error"]["code"]) == (40160, 40010)
+
+
+async def test_another_separator(bed: Bed) -> None:
+    answer = orjson.loads((await many(bed, "a,b|room", separator="|")).body)
+    assert [result["channel"] for result in answer["results"]] == ["a,b", "room"]
+    assert [result["presence"] for result in answer["results"]] == [[], []]
+
+
+async def test_clients_of_version_2_get_one_list(bed: Bed) -> None:
+    bed.read("a")
+    (room,) = orjson.loads((await many(bed, "room", v="2")).body)
+    assert room["channel"] == "room"
+    refused = await many(bed, "room,other", v="2", key=READER)
+    assert (refused.status, orjson.loads(refused.body)["error"]["code"]) == (400, 40020)
+
+
+@pytest.mark.parametrize("channels", ["", ",", ",".join(map(str, range(CHANNELS_MAX + 1)))])
+async def test_how_many_channels(bed: Bed, channels: str) -> None:
+    assert orjson.loads((await many(bed, channels)).body)["error"]["code"] == 40003
+
+
+async def test_a_channel_with_more_members_than_one_answer_has(bed: Bed) -> None:
+    for number in range(MEMBERS_MAX):
+        bed.read(f"client-{number}")
+    (room,) = orjson.loads((await many(bed, "room")).body)["results"]
+    assert len(room["presence"]) == MEMBERS_MAX
+    both = orjson.loads((await many(bed, "room,room")).body)["results"]
+    assert [result.get("error", {}).get("code") for result in both] == [None, 40009]
