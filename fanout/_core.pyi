@@ -193,17 +193,6 @@ class Engine:
     # -- questions --
     def find(self, channel: str, message_id: str) -> str | None:
         """The serial of the message with this id, if the de-duplication window holds it."""
-    def history(
-        self,
-        channel: str,
-        start_ms: int,
-        end_ms: int,
-        forwards: bool,
-        limit: int,
-        cursor: str | None,
-        until: str | None,
-    ) -> tuple[list[Message], str | None]:
-        """A page of the messages that are held, and the cursor of the next page. ValueError for a foreign cursor."""
     def places(self, channel: str, position: str | None) -> list[tuple[str, int, int]]:
         """Topic, partition and next offset of a position; without one, of how far this node has read. ValueError for
         what is no position of this channel in this log.

@@ -290,9 +290,6 @@ cdef class Engine:
     def find(self, channel, message_id):
         return self._native.find(channel, message_id)
 
-    def history(self, channel, start_ms, end_ms, forwards, limit, cursor, until):
-        return self._native.history(channel, start_ms, end_ms, forwards, limit, cursor, until)
-
     def places(self, channel, position):
         return self._native.places(channel, position)
 

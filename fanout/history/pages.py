@@ -90,24 +90,6 @@ class History:
         with self._asking():
             return await self._page(channel, query, places)
 
-    async def message_at(self, channel: str, serial: str) -> Message | None:
-        """The message of this serial as it was published; None if the channel has none such, or not any more.
-
-        Raises ClientError 42910 or 50003.
-        """
-        offset, _, rest = serial.partition("-")
-        partition, _, topic = rest.partition("-")
-        read = {(name, number): end for name, number, end in self._memory.places(channel, None)}
-        if not (offset.isdecimal() and partition.isdecimal() and len(serial) < 300):
-            return None
-        end = read.get((topic, int(partition)))
-        if end is None or int(offset) >= end or topic not in self._topics_of(channel):
-            return None
-        with self._asking():
-            part = await self._source.read(topic, int(partition), int(offset), int(offset) + 1)
-        messages = self._memory.decode(channel, part.records)
-        return messages[0] if messages else None
-
     # -- where to begin --
 
     def _begin(self, channel: str, query: HistoryQuery) -> dict[Where, int]:

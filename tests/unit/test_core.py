@@ -12,6 +12,7 @@ from confluent_kafka import Message as KafkaMessage
 from fanout import _core
 from fanout.routing import LINGER_MAX_MS
 from fanout.sources.base import Record
+from tests.support import memory
 
 SECRET = b"0123456789abcdef"
 
@@ -30,7 +31,7 @@ def record(offset: int, key: bytes | None = b"c", value: bytes | None = b"v", he
 
 
 def held(engine: _core.Engine, channel: str = "c") -> list[Any]:
-    return engine.history(channel, 0, 1 << 60, True, 100, None, None)[0]
+    return memory.held(engine, channel)
 
 
 class TestFacts:
@@ -264,9 +265,13 @@ class TestRefusals:
         with pytest.raises(ValueError, match="1 to 1024"):
             engine.locate(name, None, 0, 0, 0)
 
-    def test_a_foreign_history_cursor(self, engine: _core.Engine) -> None:
-        with pytest.raises(ValueError, match="cursor"):
-            engine.history("c", 0, 1, True, 10, "nonsense", None)
+    def test_a_foreign_position_and_a_place_nowhere(self, engine: _core.Engine) -> None:
+        with pytest.raises(ValueError, match="not of this channel"):
+            engine.places("c", "nonsense")
+        with pytest.raises(ValueError, match="not read"):
+            engine.held("c", [("u", 0, 0)], 0, 1, True, 10)
+        with pytest.raises(ValueError, match="not read"):
+            engine.position_at("c", [("t", 9, 0)])
 
 
 class TestCursor:

@@ -24,7 +24,7 @@ from fanout.stats import Stats
 from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
-from fanout.types import HistoryPage, HistoryQuery, Identity, Message
+from fanout.types import HistoryPage, HistoryQuery, Identity
 from fanout.wire import JSON, MSGPACK
 
 __all__ = ["Api", "body_wire", "data_to_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
@@ -38,9 +38,6 @@ class Past(Protocol):
 
     async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
         """A page of a channel's messages. Raises ClientError."""
-
-    async def message_at(self, channel: str, serial: str) -> Message | None:
-        """The message of this serial as it was published. Raises ClientError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,26 +208,6 @@ impl Engine {
         self.core.hub.find(channel, message_id, wall_ms())
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one question, crossed in one call")]
-    #[pyo3(signature = (channel, start_ms, end_ms, forwards, limit, cursor, until))]
-    fn history<'py>(
-        &self,
-        py: Python<'py>,
-        channel: &str,
-        start_ms: i64,
-        end_ms: i64,
-        forwards: bool,
-        limit: usize,
-        cursor: Option<&str>,
-        until: Option<&str>,
-    ) -> PyResult<(Vec<Bound<'py, PyAny>>, Option<String>)> {
-        let query = PageQuery { kind: Kind::Message, start_ms, end_ms, forwards, limit, cursor, until };
-        let page = py.detach(|| guarded(|| self.core.hub.page(channel, &query)));
-        let page = page.ok_or_else(|| PyValueError::new_err("the cursor or position is not of this channel"))?;
-        let messages = page.messages.iter().map(|message| to_python(py, channel, message, ""));
-        Ok((messages.collect::<PyResult<_>>()?, page.cursor))
-    }
-
     /// The places of a position, or how far the node has read.
     #[pyo3(signature = (channel, position))]
     fn places(&self, channel: &str, position: Option<&str>) -> PyResult<Vec<Where>> {

@@ -285,16 +285,3 @@ async def test_topics_without_the_channel_are_not_read(nodes: Nodes) -> None:
     page = await history(node, topics=()).page("c", query())
     assert page == HistoryPage([], None)
     assert log.reads == 0
-
-
-async def test_one_message_by_its_serial(nodes: Nodes) -> None:
-    log = filled(5)
-    node = nodes(log, starts={0: 4})
-    node.read_on()
-    past = history(node)
-    first = (await all_pages([node], forwards=True))[0].messages[0]
-    assert await past.message_at("c", first.serial) == first
-    assert await past.message_at("other", first.serial) is None
-    number = "0" * 16
-    for serial in ["", "x", "0-0", f"{number}-9-t", f"{number}-0-u", f"{'9' * 16}-0-t", f"-1-0-{TOPIC}", "1" * 400]:
-        assert await past.message_at("c", serial) is None

@@ -12,6 +12,7 @@ from fanout.errors import ClientError
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import Limits
 from fanout.types import Record
+from tests.support.memory import held
 
 DEEPEST = Limits().extras_depth
 
@@ -70,7 +71,7 @@ def test_of_the_greatest_depth_are_read_back_by_the_engine() -> None:
         engine.partition("t", bytes(16), 0, 0)
         headers = [("fanout.id", b"x"), ("fanout.type", b"none"), ("fanout.extras", orjson.dumps(objects(DEEPEST)))]
         engine.records([Record("t", 0, 0, -1, 1_000, b"c", None, headers)])
-        (message,), _ = engine.history("c", 0, 1 << 60, True, 100, None, None)
+        (message,) = held(engine, "c")
     finally:
         engine.close()
     assert message.extras == objects(DEEPEST)

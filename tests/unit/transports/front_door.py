@@ -115,9 +115,6 @@ class FakeEngine:
         following = first + query.limit
         return HistoryPage(held[first:following], str(following) if following < len(held) else None)
 
-    async def message_at(self, channel: str, serial: str) -> Message | None:
-        return next((message for message in self.pages.get(channel, []) if message.serial == serial), None)
-
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         return sorted(name for name in self.pages if name.startswith(prefix) and name > after)[:limit]
 
