@@ -77,7 +77,18 @@ class Rule(NamedTuple):
 
     def may_make(self, channel: str) -> bool:
         """Whether there may be a record that this rule makes the channel of."""
-        return _pattern(self.topic, self.template).fullmatch(channel) is not None
+        first, *others = _texts(self.topic, self.template)
+        if not others:
+            return channel == first
+        *middle, last = others
+        at, end = len(first), len(channel) - len(last)
+        if at > end or not channel.startswith(first) or not channel.endswith(last):
+            return False
+        for text in middle:  # each as early as can be: then there is most room for the next
+            at = channel.find(text, at, end) + len(text)
+            if at < len(text):
+                return False
+        return True
 
 
 class Routing(NamedTuple):
@@ -114,10 +125,9 @@ class Routing(NamedTuple):
 
 
 @cache
-def _pattern(topic: str, template: str) -> re.Pattern[str]:
-    """What the names of a rule's channels match: any text stands for a field."""
-    texts = PLACEHOLDER.split(template.replace("#{topic}", topic))[::2]
-    return re.compile(".*".join(map(re.escape, texts)), re.DOTALL)
+def _texts(topic: str, template: str) -> list[str]:
+    """What stands between the fields of a template, and before and behind them."""
+    return PLACEHOLDER.split(template.replace("#{topic}", topic))[::2]
 
 
 def parse_rule(text: str) -> Rule:

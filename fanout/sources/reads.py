@@ -84,7 +84,10 @@ class Reads(Generic[H]):
 
     async def stop(self) -> None:
         """Refuses what waits, lets end what runs, and closes the handles."""
-        await asyncio.to_thread(self._pool.shutdown, cancel_futures=True)
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
         while self._free:
             self._free.pop().close()
 

@@ -131,6 +131,35 @@ def test_wrong_publish_topic_is_refused() -> None:
         routing([], "a/b")
 
 
+@pytest.mark.parametrize(
+    ("template", "channel", "may"),
+    [
+        ("chat", "chat", True),
+        ("chat", "chat2", False),
+        ("#{key}", "anything at all", True),
+        ("chat:#{key}", "chat:", True),
+        ("chat:#{key}", "cha", False),
+        ("#{topic}-#{key}", "orders-1", True),
+        ("#{topic}-#{key}", "order-1", False),
+        ("a#{key}b", "ab", True),
+        ("aba#{key}ba", "aba", False),
+        ("#{key}:#{header.x}:#{value.y}!", "a:b:c!", True),
+        ("#{key}:#{header.x}:#{value.y}!", "a:b!", False),
+        ("a#{key}bb#{key}b", "abbb", True),
+        ("a#{key}bb#{key}b", "abb", False),
+        ("#{key}:" * 40 + "!", ":" * 1_000, False),
+    ],
+)
+def test_a_rule_tells_which_channels_it_may_make(template: str, channel: str, may: bool) -> None:
+    assert Rule("orders", template).may_make(channel) is may
+
+
+def test_topics_of_a_channel_are_those_whose_rules_may_make_it() -> None:
+    routes = routing(["orders=orders:#{key}", "news=news", "any=#{key}"], "any")
+    assert routes.topics_of("orders:1") == ("orders", "any")
+    assert routes.topics_of("news") == ("news", "any")
+
+
 def test_linger_is_by_topic() -> None:
     assert routing([], None).linger_ms == {}
     assert routing(["ticks=#{key}"], None, ["ticks=20ms", "fanout.messages=1s"]).linger_ms == {
