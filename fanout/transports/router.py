@@ -2,8 +2,8 @@
 
 A route is (method, path, handler). A segment of its path in braces stands for exactly one segment of the request's,
 percent-decoded on its own, so that an encoded slash or colon belongs to the segment: `/channels/{channel}/messages`.
-GET routes answer HEAD too. What a handler refuses with `ClientError` becomes the answer; so do unknown paths (40400)
-and methods (40500).
+GET routes answer HEAD too. What a handler refuses with `ClientError` becomes the answer; so do unknown paths, and those
+that take something but have nothing to show, when they are looked at (40400); and other methods (40500).
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,10 @@ class Router:
             variables = _match(pattern, segments)
             if variables is None:
                 continue
-            handler = methods.get("GET" if request.method == "HEAD" else request.method)
+            method = "GET" if request.method == "HEAD" else request.method
+            handler = methods.get(method)
+            if handler is None and method == "GET":
+                raise ClientError(error(40400, "there is nothing to see here"))
             if handler is None:
                 return error_reply(request, error(40500), ("allow", ", ".join(sorted(methods))))
             return await handler(replace(request, variables=variables) if variables else request)

@@ -20,6 +20,7 @@ ROUTER = Router(
         ("GET", "/time", answer("time")),
         ("GET", "/channels/{channel}", answer("status")),
         ("GET", "/channels/{channel}/messages", answer("history")),
+        ("POST", "/keys/{key}/requestToken", answer("token")),
         ("POST", "/channels/{channel}/messages", answer("publish")),
     ]
 )
@@ -52,6 +53,9 @@ async def test_the_handler_of_a_path(method: str, path: str, body: str) -> None:
         ("GET", "/nowhere", 404, 40400),
         ("GET", "/channels/a/b/messages", 404, 40400),
         ("GET", "/time/", 404, 40400),
+        ("GET", "/keys/a.b/requestToken", 404, 40400),
+        ("HEAD", "/keys/a.b/requestToken", 404, 40400),
+        ("PUT", "/keys/a.b/requestToken", 405, 40500),
         ("DELETE", "/time", 405, 40500),
         ("OPTIONS", "/time", 405, 40500),
         ("GET", "/channels/%FF", 400, 40000),
