@@ -167,11 +167,16 @@ class Engine:
         """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
         the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
         name as the client wrote it, put into every frame. `kinds` is the sum of the `KIND_*` that are delivered;
-        ValueError for bits without meaning. `echo`: whether the connection's own messages are among them.
+        ValueError for bits without meaning. With `KIND_PRESENCE` and a plan that has presence, SYNC pages follow: the
+        last has an empty cursor. `echo`: whether the connection's own messages are among them.
         """
     def regrant(self, connection: int, attachment: int, plan: Plan, spelling: str, kinds: int, echo: bool) -> None:
         """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts
         for one that was given nothing; an attachment that is not there is let be. ValueError as for `attach`.
+        """
+    def sync(self, connection: int, attachment: int) -> None:
+        """Gives an attachment the presence set once more, from the beginning, in place of a giving under way. Does
+        nothing for an attachment that is not given presence.
         """
     def detach(self, connection: int, attachment: int, reply: bytes | None) -> None: ...
 

@@ -270,6 +270,9 @@ cdef class Engine:
     def regrant(self, connection, attachment, plan, spelling, kinds, echo):
         self._native.regrant(connection, attachment, plan, spelling, kinds, echo)
 
+    def sync(self, connection, attachment):
+        self._native.sync(connection, attachment)
+
     def detach(self, connection, attachment, reply):
         self._native.detach(connection, attachment, reply)
 

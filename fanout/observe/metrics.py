@@ -51,6 +51,8 @@ COUNTERS: Final = {
     ),
     "messages": ("messages", "Messages appended to channels."),
     "presence_events": ("presence_events", "Members that entered, were updated or left."),
+    "sync_pages": ("sync_pages", "Pages of presence sets made for clients that came."),
+    "sync_members": ("sync_members", "Members in those pages."),
     "members_refused": ("presence_members_refused", "Members refused because presence has no more memory."),
     "frames": ("frames", "Frames encoded."),
     "frame_messages": ("frame_messages", "Messages in those frames."),

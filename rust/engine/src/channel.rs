@@ -19,6 +19,7 @@
 mod held;
 mod place;
 mod ring;
+mod sync;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ use smallvec::SmallVec;
 
 pub use place::{Filter, Had, Located, Outcome, Own, Start};
 use ring::{Cached, Ring};
+pub use sync::{Sync, SyncPage};
 
 use crate::kind::{Kind, Kinds};
 use crate::message::Message;
@@ -48,6 +50,8 @@ pub struct Context<'a> {
     pub stats: &'a Stats,
     /// Bytes of all channels together.
     pub memory: &'a AtomicUsize,
+    /// What of it the presence sets hold.
+    pub presence: &'a AtomicUsize,
 }
 
 /// One channel.

@@ -10,6 +10,7 @@ mod history;
 mod presence;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -109,6 +110,8 @@ pub struct Hub {
     /// What of it the presence sets hold.
     presence_bytes: AtomicUsize,
     nodes: Mutex<Nodes>,
+    /// Of the next giving of a presence set.
+    next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
     intake: Mutex<Intake>,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
@@ -173,6 +176,8 @@ impl Hub {
             memory: AtomicUsize::new(0),
             presence_bytes: AtomicUsize::new(0),
             nodes: Mutex::default(),
+            // Somewhere else in each life of a node: clients carry the ids from one to the next.
+            next_sync: AtomicU64::new(RandomState::new().hash_one(settings.key)),
             dedup: Mutex::new(Dedup::new(settings.key)),
             intake: Mutex::default(),
             inboxes: RwLock::default(),
@@ -501,7 +506,13 @@ impl Hub {
 
     /// What frames are made with.
     pub fn context(&self) -> Context<'_> {
-        Context { partitions: &self.partitions, key: self.key(), stats: &self.stats, memory: &self.memory }
+        Context {
+            partitions: &self.partitions,
+            key: self.key(),
+            stats: &self.stats,
+            memory: &self.memory,
+            presence: &self.presence_bytes,
+        }
     }
 
     /// The serial of the message with this id, if a record written at `wall_ms` would be its repeat.

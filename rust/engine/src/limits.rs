@@ -104,6 +104,13 @@ pub const REWIND_MESSAGES_MAX: usize = 101;
 /// keeps its key (measured: `tests/memory.rs`).
 pub const MEMBER_OVERHEAD: usize = 200;
 
+/// A page of a presence set is closed before its members exceed this, unless it has but one: clients handle a page in one
+/// piece, and events come between pages.
+pub const SYNC_BYTES: usize = 64 << 10;
+
+/// Members in one page of a presence set, for the same reason.
+pub const SYNC_MEMBERS: usize = 512;
+
 /// Share of the memory for history that the presence sets may take: what is beyond is refused, since a set cannot be
 /// read back when it is needed.
 pub const PRESENCE_SHARE: usize = 2;

@@ -159,6 +159,7 @@ impl Shard {
     /// one that is not there is let be.
     pub fn regrant(&mut self, handle: Handle, mut new: NewAttachment) {
         let Some(cursor) = self.drop_attachment(handle, new.number) else { return };
+        new.plan.has_presence |= cursor.syncs(); // what was begun is brought to its end
         if cursor.at != STOPPED {
             new.plan.located.cursor = cursor.at;
             new.plan.located.had = cursor.special.map(|special| special.filter.had).unwrap_or_default();
@@ -172,10 +173,12 @@ impl Shard {
         let group = self.groups.find_or_make(&plan.channel, self.bit);
         let index = self.groups.join(group, Member { slot: slot(handle) as u32, number });
         // Still there, if cut off: only `unregister` takes attachments away.
+        let hub = Arc::clone(&self.hub);
         let Some(connection) = self.connection(handle) else { return };
         let presence = kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE);
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
-        let special = Special { spelling, filter: Filter { had: plan.located.had, own } };
+        let sync = (plan.has_presence && kinds.contains(Kinds::PRESENCE)).then(|| hub.sync());
+        let special = Special { spelling, filter: Filter { had: plan.located.had, own }, sync };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let at = if kinds == Kinds::NONE { STOPPED } else { plan.located.cursor };
@@ -189,6 +192,20 @@ impl Shard {
         self.drop_attachment(handle, number);
         if let Some(reply) = reply {
             self.send(handle, reply);
+        }
+    }
+
+    /// Gives an attachment the presence set once more, if it is given presence at all.
+    pub fn sync(&mut self, handle: Handle, number: u32) {
+        let sync = self.hub.sync();
+        let Some(connection) = self.connection(handle).filter(|connection| connection.life == Life::Open) else {
+            return;
+        };
+        let wanted = |cursor: &&mut Cursor| cursor.number == number && cursor.at != STOPPED;
+        let Some(cursor) = connection.cursors.iter_mut().find(wanted) else { return };
+        if cursor.kinds.contains(Kinds::PRESENCE) {
+            cursor.set_sync(Some(sync));
+            self.queue(slot(handle), Lane::Express);
         }
     }
 

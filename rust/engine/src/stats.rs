@@ -37,6 +37,10 @@ counters! {
     messages,
     /// Events of presence that were news to their channels.
     presence_events,
+    /// Pages of presence sets made for somebody who has come.
+    sync_pages,
+    /// Members in them.
+    sync_members,
     /// Members that were refused because presence has no more memory.
     members_refused,
     /// Messages that left memory because they were older than the history window.

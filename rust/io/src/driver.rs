@@ -199,6 +199,7 @@ impl Driver {
             }
             Command::Attach(handle, new, reply) => self.shard.attach(handle, new, reply),
             Command::Regrant(handle, new) => self.shard.regrant(handle, new),
+            Command::Sync(handle, number) => self.shard.sync(handle, number),
             Command::Detach(handle, number, reply) => self.shard.detach(handle, number, reply),
             Command::Stop => self.stopping = true,
         }

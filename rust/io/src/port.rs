@@ -28,6 +28,8 @@ pub enum Command {
     Attach(Handle, NewAttachment, Arc<[u8]>),
     /// Give other kinds of entries from the same place on.
     Regrant(Handle, NewAttachment),
+    /// Give the presence set once more.
+    Sync(Handle, u32),
     /// Stop, then reply.
     Detach(Handle, u32, Option<Arc<[u8]>>),
     /// End the shard.

@@ -162,6 +162,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives an attachment the presence set once more.
+    fn sync(&self, connection: u64, attachment: u32) {
+        self.core.command(connection, Command::Sync(connection, attachment));
+    }
+
     #[pyo3(signature = (connection, attachment, reply))]
     fn detach(&self, connection: u64, attachment: u32, reply: Option<&[u8]>) {
         let reply = reply.map(|reply| self.core.framed(connection, reply));

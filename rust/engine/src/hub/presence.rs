@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Hub, Work};
-use crate::channel::Channel;
+use crate::channel::{Channel, Sync};
 use crate::limits::{MEMBERS_PAGE_MAX, MEMBERS_SCANNED, PRESENCE_SHARE};
 use crate::message::{Field, Message};
 use crate::partition::Partition;
@@ -114,6 +114,11 @@ impl Hub {
             self.stats.presence_events.add(1);
             self.put(work, channel, entry);
         }
+    }
+
+    /// Begins to give somebody a presence set.
+    pub fn sync(&self) -> Sync {
+        Sync::new(format!("{:x}", self.next_sync.fetch_add(1, Ordering::Relaxed)))
     }
 
     fn find_channel(&self, name: &str) -> Option<Arc<Channel>> {

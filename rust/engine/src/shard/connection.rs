@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Handle;
-use crate::channel::Filter;
+use crate::channel::{Filter, Sync};
 use crate::kind::Kinds;
 use crate::outbox::Outbox;
 use crate::wire::Wire;
@@ -71,6 +71,8 @@ pub(super) const STOPPED: u64 = u64::MAX;
 pub(super) struct Special {
     pub(super) spelling: Option<Arc<str>>,
     pub(super) filter: Filter,
+    /// The presence set that it is being given.
+    pub(super) sync: Option<Sync>,
 }
 
 impl Connection {
@@ -94,20 +96,33 @@ impl Connection {
 }
 
 impl Cursor {
-    /// A resumed cursor that is past what its client already had is like any other from then on.
+    /// A cursor that is past what its client already had, and was given the whole presence set, is like any other from
+    /// then on.
     pub(super) fn shed(&mut self) {
         let Some(special) = self.special.as_deref_mut() else { return };
-        if special.filter.had.as_ref().is_some_and(|had| had.is_past(self.at)) {
-            special.filter.had = None;
-            if special.is_plain() {
-                self.special = None;
-            }
+        special.filter.had.take_if(|had| had.is_past(self.at));
+        if special.is_plain() {
+            self.special = None;
+        }
+    }
+
+    /// Whether it is being given the presence set.
+    pub(super) fn syncs(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.sync.is_some())
+    }
+
+    /// It is given the presence set from the beginning, or no more of it.
+    pub(super) fn set_sync(&mut self, sync: Option<Sync>) {
+        match (&mut self.special, sync) {
+            (Some(special), sync) => special.sync = sync,
+            (None, Some(sync)) => self.special = Some(Box::new(Special { sync: Some(sync), ..Special::default() })),
+            (None, None) => {}
         }
     }
 }
 
 impl Special {
     pub(super) fn is_plain(&self) -> bool {
-        self.spelling.is_none() && self.filter.had.is_none() && self.filter.own.is_none()
+        self.spelling.is_none() && self.sync.is_none() && self.filter.had.is_none() && self.filter.own.is_none()
     }
 }

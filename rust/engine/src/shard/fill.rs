@@ -75,18 +75,33 @@ pub(super) fn fill(
     for at in 0..cursors.len() {
         let cursor = &mut cursors[at];
         let Some(channel) = groups.channel(cursor) else { continue };
-        while groups.is_due(cursor) {
+        while groups.is_due(cursor) || cursor.syncs() {
             if outbox.len() >= OUTBOX_FRAMES_BYTES {
                 *behind = true;
                 cursors.rotate_left(at); // the room goes to this one first the next time
                 return;
             }
-            give(*wire, outbox, cursor, channel, context, memo, tally);
+            if !give_page(*wire, outbox, cursor, channel, context) {
+                give(*wire, outbox, cursor, channel, context, memo, tally);
+            }
             if cursor.at == STOPPED {
                 tally.events.push(Event::Lost(*handle, cursor.number));
             }
         }
     }
+}
+
+/// Gives the next page of the presence set, if that is being given and nothing has to come before; whether it did.
+fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Channel, context: &Context<'_>) -> bool {
+    let Some(Special { spelling, sync: Some(sync), .. }) = cursor.special.as_deref_mut() else { return false };
+    let ask = Ask { wire, kinds: cursor.kinds, spelling: spelling.as_ref(), from: cursor.at };
+    let Some(page) = channel.sync_page(&ask, sync, context) else { return false };
+    outbox.push(page.bytes);
+    if page.is_last {
+        cursor.set_sync(None);
+        cursor.shed();
+    }
+    true
 }
 
 /// Moves a cursor that is due on by one frame.
@@ -115,6 +130,7 @@ fn give(
         Given::Nothing => unreachable!("a cursor that is due stands below its channel's end"),
         Given::Lost => {
             cursor.at = STOPPED;
+            cursor.set_sync(None);
             context.stats.continuity_lost.add(1);
         }
     }

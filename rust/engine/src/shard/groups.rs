@@ -77,9 +77,9 @@ impl Groups {
         cursor.at < self.ends[cursor.group as usize]
     }
 
-    /// The channel of a cursor that is due.
+    /// The channel of a cursor that is due, or is being given the presence set.
     pub(super) fn channel(&self, cursor: &Cursor) -> Option<&Arc<Channel>> {
-        self.list[cursor.group as usize].channel.as_ref().filter(|_| self.is_due(cursor))
+        self.list[cursor.group as usize].channel.as_ref().filter(|_| self.is_due(cursor) || cursor.syncs())
     }
 
     /// A member joins; its place among the members. What its channel has by now it is due at once, whatever is held back

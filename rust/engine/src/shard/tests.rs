@@ -11,6 +11,7 @@ const IDLE_MS: i64 = 15_000;
 
 mod fairness;
 mod lingering;
+mod sync;
 
 /// One shard over a node, and sockets that take what they are told to.
 struct World {

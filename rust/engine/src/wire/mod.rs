@@ -12,6 +12,9 @@ use std::sync::Arc;
 use crate::kind::Kind;
 use crate::message::Message;
 
+/// The action number of a page of a presence set (Ably protocol).
+const SYNC: u8 = 16;
+
 /// How a frame of one kind of entries begins: its action number, and the name of its items (Ably protocol).
 fn named(kind: Kind) -> (u8, &'static str) {
     match kind {
@@ -41,21 +44,29 @@ impl Wire {
 
     /// A whole frame, WebSocket header included, of at least one entry, all of this kind. `channel` is spelled as the
     /// client spells it.
-    pub fn frame(self, kind: Kind, channel: &str, serial: &str, messages: &[&[u8]]) -> Arc<[u8]> {
-        let (action, items) = named(kind);
+    pub fn frame(self, kind: Kind, channel: &str, serial: &str, entries: &[&[u8]]) -> Arc<[u8]> {
+        self.joined(named(kind), channel, serial, entries)
+    }
+
+    /// The same for a page of a presence set, which may be empty.
+    pub fn sync(self, channel: &str, serial: &str, members: &[&[u8]]) -> Arc<[u8]> {
+        self.joined((SYNC, "presence"), channel, serial, members)
+    }
+
+    fn joined(self, (action, name): (u8, &str), channel: &str, serial: &str, items: &[&[u8]]) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(channel.len() + serial.len() + 96);
         let (between, end) = match self {
             Self::Json => {
-                json::head(&mut head, action, channel, serial, items);
+                json::head(&mut head, action, channel, serial, name);
                 (json::BETWEEN, json::END)
             }
             Self::Msgpack => {
-                msgpack::head(&mut head, action, channel, serial, (items, messages.len()));
+                msgpack::head(&mut head, action, channel, serial, (name, items.len()));
                 (&[][..], &[][..])
             }
         };
-        let content: usize = messages.iter().map(|bytes| bytes.len() + between.len()).sum();
-        let payload = head.len() + content - between.len() + end.len();
+        let content: usize = items.iter().map(|bytes| bytes.len()).sum();
+        let payload = head.len() + content + between.len() * items.len().saturating_sub(1) + end.len();
         let (header, size) = websocket::header(self.opcode(), payload);
         // Every byte is copied once, to where it stays.
         let mut frame: Arc<[u8]> = std::iter::repeat_n(0, size + payload).collect();
@@ -67,11 +78,11 @@ impl Wire {
         };
         put(&header[..size]);
         put(&head);
-        for (index, message) in messages.iter().enumerate() {
+        for (index, item) in items.iter().enumerate() {
             if index > 0 {
                 put(between);
             }
-            put(message);
+            put(item);
         }
         put(end);
         frame
