@@ -30,7 +30,7 @@ __all__ = ["History"]
 
 log = logging.getLogger(__name__)
 
-PAGE_RECORDS: Final = 20_000  # some 0.3 s of reading
+PAGE_RECORDS: Final = 20_000  # some 0.1 s of reading
 ASKING_MAX: Final = 64  # pages under way at the same time, each with as much of the log as it has read last
 BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one where the client was
 BEHIND_LOOKS: Final = 100

@@ -23,6 +23,7 @@ __all__ = ["READER", "find_bounds", "find_since", "read_range"]
 
 READER: Final[Mapping[str, Any]] = {
     "fetch.wait.max.ms": 10,
+    "fetch.queue.backoff.ms": 1,  # a range ends with a full queue, and the next would wait for the default, 1 s
     "fetch.message.max.bytes": 1 << 20,
     "queued.min.messages": LIMITS.slice_records,
     "queued.max.messages.kbytes": 4096,
