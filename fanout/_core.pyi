@@ -108,7 +108,8 @@ class Engine:
         """
     def router(self, route: Callable[[Any], tuple[str, ...]] | None) -> None:
         """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the
-        source's thread and must not raise (`fanout.routing.guarded`); an impossible name is counted and skipped.
+        source's thread, by `decode` on the caller's, and must not raise (`fanout.routing.guarded`); an impossible name
+        is counted and skipped.
         """
     def facts(self, topic: str, take: Callable[[list[tuple[bytes | None, bytes | None]]], None]) -> None:
         """Keys and values of that topic's records go to `take`, on the source's thread, and no further; it must not

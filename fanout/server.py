@@ -49,7 +49,8 @@ class Server:
     subscriptions end when it is left.
 
     `route`, if given, takes the place of the routes' templates: it is called for each record of the topics that the
-    node reads, on the source's thread, and returns a channel, several, or None to skip the record. It must not block,
+    node reads, on the source's thread, and returns a channel, several, or None to skip the record. For records that are
+    read back from the log for history it is called again, on the event loop's thread. It must not block,
     and every node of one log must decide alike. A record for which it raises is skipped.
 
     `authorize`, if given, takes the place of the keys: it is called on the loop with the credential that a client

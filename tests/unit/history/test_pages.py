@@ -285,3 +285,14 @@ async def test_topics_without_the_channel_are_not_read(nodes: Nodes) -> None:
     page = await history(node, topics=()).page("c", query())
     assert page == HistoryPage([], None)
     assert log.reads == 0
+
+
+@pytest.mark.parametrize("start", [0, 5, 12])
+async def test_a_programs_own_rule_holds_for_what_is_read_back(start: int, nodes: Nodes) -> None:
+    log = filled(6)
+    node = nodes(log, starts={0: start})
+    node.engine.router(lambda record: ("all", "c") if record.key == b"c" else ("all",))
+    node.read_on()
+    assert len(texts(await all_pages([node], "all", limit=5))) == 12
+    assert texts(await all_pages([node], "c", limit=5)) == [str(number) for number in reversed(range(6))]
+    assert texts(await all_pages([node], "other")) == []
