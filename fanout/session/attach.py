@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry
+from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry, Sync
 from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
@@ -88,6 +88,11 @@ class Attachments:
         frame = ClientFrame(Action.ATTACH)
         self._requested(spelling, frame)
         return self.attach(spelling, frame, now_ms)
+
+    def sync(self, spelling: str) -> list[Effect]:
+        """Answers SYNC, by which a client asks for the presence set once more; not where it is not given that."""
+        attached = self._attached.get(spelling)
+        return [Sync(attached.number)] if attached and attached.granted & Flag.PRESENCE_SUBSCRIBE else []
 
     def retry(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
         """Goes on with an ATTACH that waited, unless something else has taken its place."""

@@ -14,6 +14,7 @@ from fanout.types import OutMessage, PresenceEvent
 
 __all__ = [
     "Attach", "Authenticate", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply", "Retry",
+    "Sync",
 ]  # fmt: skip
 
 
@@ -65,6 +66,12 @@ class Leave(msgspec.Struct, frozen=True):
     channel: str
 
 
+class Sync(msgspec.Struct, frozen=True):
+    """Send the channel's presence set once more."""
+
+    attachment: int
+
+
 class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
@@ -102,4 +109,4 @@ class Close(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
 
 
-Effect = Reply | Attach | Regrant | Detach | Publish | Present | Leave | Retry | Authenticate | Close
+Effect = Reply | Attach | Regrant | Detach | Publish | Present | Leave | Sync | Retry | Authenticate | Close

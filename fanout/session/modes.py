@@ -1,8 +1,8 @@
 """What an attachment asks for and is given: channel modes and parameters (Ably protocol, "Modes", "Params").
 
-Granted = requested ∩ what the capability allows ∩ what fanout offers, which is PUBLISH and SUBSCRIBE. A parameter that
-is recognised and valid is told back in ATTACHED; one that is not known here is ignored and left out; a known one with
-a value that makes no sense refuses the ATTACH with 40000.
+Granted = requested ∩ what the capability allows ∩ what fanout offers: to publish, to subscribe, and both of presence.
+A parameter that is recognised and valid is told back in ATTACHED; one that is not known here is ignored and left out; a
+known one with a value that makes no sense refuses the ATTACH with 40000.
 """
 
 import re
@@ -22,7 +22,13 @@ __all__ = ["ChannelParams", "granted_modes", "parse_params", "requested_modes"]
 _MODES: Final = {flag.name.lower(): flag.value for flag in Flag if flag >= Flag.PRESENCE}
 _EVERY_MODE: Final = reduce(or_, _MODES.values())
 _DEFAULT: Final = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_PUBLISH
-_OFFERED: Final = {Flag.PUBLISH.value: "publish", Flag.SUBSCRIBE.value: "subscribe"}
+_OFFERED: Final = {
+    Flag.PUBLISH.value: "publish",
+    Flag.SUBSCRIBE.value: "subscribe",
+    Flag.PRESENCE.value: "presence",
+    Flag.PRESENCE_SUBSCRIBE.value: "subscribe",
+}
+"""By mode, the operation that the capability must allow."""
 
 _REWIND: Final = re.compile(r"([0-9]{1,6})([sm]?)")
 _MS: Final = {"s": 1_000, "m": 60_000}

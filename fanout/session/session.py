@@ -150,6 +150,8 @@ class Session:
                 return self._attachments.detach(_channel(frame))
             case Action.PRESENCE:
                 return self._present(_channel(frame), frame, now_ms)
+            case Action.SYNC:
+                return self._attachments.sync(_channel(frame))
             case Action.ANNOTATION | Action.OBJECT as action:
                 return self._publishing().refuse(frame, _NOT_OFFERED[Action(action)])
             case Action.CLOSE:

@@ -33,6 +33,7 @@ from fanout.session.effects import (
     Regrant,
     Reply,
     Retry,
+    Sync,
 )  # fmt: skip
 from fanout.session.session import Session
 from fanout.transports.http import Request
@@ -299,6 +300,8 @@ class Driver:
                 )
             case Leave():
                 self._node.presence.leave(self._connection_id(), effect.channel)
+            case Sync():
+                engine.sync(self._handle, effect.attachment)
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)

@@ -51,6 +51,12 @@ export function createAgent(Ably) {
     return received.get(channel);
   }
 
+  function presence(client, channel) {
+    const { presence } = clients.get(client);
+    if (!presence.has(channel)) presence.set(channel, []);
+    return presence.get(channel);
+  }
+
   const channelOf = ({ client, channel }) => clients.get(client).realtime.channels.get(channel);
 
   return {
@@ -61,7 +67,7 @@ export function createAgent(Ably) {
         disconnectedRetryTimeout: 500, suspendedRetryTimeout: 500, disableConnectivityCheck: true,
         wsConnectivityCheckUrl: `${tls ? "wss" : "ws"}://${host}:${port}/`, logLevel: 0, ...options,
       });
-      const entry = { realtime, received: new Map(), updates: new Map(), waiters: new Set(), events: [] };
+      const entry = { realtime, received: new Map(), presence: new Map(), updates: new Map(), waiters: new Set(), events: [] };
       realtime.connection.on(({ current, reason }) => entry.events.push({ state: current, code: reason?.code ?? null }));
       clients.set(client, entry);
     },
@@ -91,6 +97,37 @@ export function createAgent(Ably) {
         list.push(message);
         for (const check of entry.waiters) check();
       });
+    },
+
+    /** `enter`, `update` or `leave`, as oneself or as the client named. */
+    present({ client, channel, action, as, data }) {
+      const { presence } = channelOf({ client, channel });
+      return as ? presence[`${action}Client`](as, payload(data)) : presence[action](payload(data));
+    },
+
+    /** Keeps what is told of presence from now on, members that are there already among it. */
+    async watchPresence({ client, channel }) {
+      const entry = clients.get(client);
+      const list = presence(client, channel);
+      await channelOf({ client, channel }).presence.subscribe(({ action, clientId, data }) => {
+        list.push([action, clientId, textOf(data ?? "")]);
+        for (const check of entry.waiters) check();
+      });
+    },
+
+    awaitPresence({ client, channel, count, timeout }) {
+      const { waiters } = clients.get(client);
+      const list = presence(client, channel);
+      return until(() => list.length >= count, (check) => waiters.add(check), (check) => waiters.delete(check),
+        timeout, () => `${list.length} of ${count} presence events came on ${channel}`);
+    },
+
+    presenceEvents: ({ client, channel }) => presence(client, channel),
+
+    /** Who is there, once the set is complete: client id and data, in their order. */
+    async members({ client, channel }) {
+      const members = await channelOf({ client, channel }).presence.get();
+      return members.map(({ clientId, data }) => [clientId, textOf(data ?? "")]).sort();
     },
 
     detach: (command) => channelOf(command).detach(),

@@ -18,6 +18,7 @@ class Client:
     def __init__(self, realtime: AblyRealtime) -> None:
         self.realtime = realtime
         self.received: dict[str, list[Message]] = {}
+        self.presence: dict[str, list[list[str]]] = {}
         self.continuity: dict[str, list[bool]] = {}
         self.events: list[dict[str, Any]] = []
         self.changed = asyncio.Event()  # set, and replaced, whenever something came
@@ -42,6 +43,8 @@ class Client:
 
 
 clients: dict[str, Client] = {}
+
+PRESENCE_ACTIONS = ("absent", "present", "enter", "leave", "update")  # by their numbers
 
 
 def text_of(data: Any) -> str:
@@ -154,6 +157,48 @@ async def publish(client: str, channel: str, messages: list[dict[str, Any]], pip
     return [await one(message) for message in messages]
 
 
+async def present(
+    client: str,
+    channel: str,
+    action: str,
+    as_: str | None = None,
+    data: Any = None,
+) -> None:
+    presence = clients[client].realtime.channels.get(channel).presence
+    if as_ is None:
+        await getattr(presence, action)(data)
+    else:
+        await getattr(presence, f"{action}_client")(as_, data)
+
+
+async def watch_presence(client: str, channel: str) -> None:
+    entry = clients[client]
+    events = entry.presence.setdefault(channel, [])
+
+    def take(message: Any) -> None:
+        events.append([PRESENCE_ACTIONS[message.action], message.client_id, text_of(message.data or "")])
+        entry.wake()
+
+    await entry.realtime.channels.get(channel).presence.subscribe(take)
+
+
+async def await_presence(client: str, channel: str, count: int, timeout: int) -> None:  # noqa: ASYNC109
+    entry = clients[client]
+    events = entry.presence[channel]
+    await entry.until(
+        lambda: len(events) >= count, timeout, lambda: f"{len(events)} of {count} presence events came on {channel}"
+    )
+
+
+async def presence_events(client: str, channel: str) -> list[list[str]]:
+    return clients[client].presence[channel]
+
+
+async def members(client: str, channel: str) -> list[list[str]]:
+    found = await clients[client].realtime.channels.get(channel).presence.get()
+    return sorted([member.client_id, text_of(member.data or "")] for member in found)
+
+
 async def await_count(client: str, channel: str, count: int, timeout: int) -> None:  # noqa: ASYNC109
     entry = clients[client]
     received = entry.received[channel]
@@ -197,6 +242,11 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "detach": detach,
     "continuity": continuity,
     "publish": publish,
+    "present": present,
+    "watchPresence": watch_presence,
+    "awaitPresence": await_presence,
+    "presenceEvents": presence_events,
+    "members": members,
     "awaitCount": await_count,
     "summary": summary,
     "received": received,

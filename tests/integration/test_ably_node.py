@@ -7,13 +7,14 @@ import pytest
 from tests.support.agents import AgentHost
 from tests.support.node import KEY, NodeProcess
 from tests.support.proxy import Proxy
+from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
 pytestmark = pytest.mark.node
 
 
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestNodeSdk(SdkPromises):
+class TestNodeSdk(PresencePromises, SdkPromises):
     kind = "node"
 
     async def test_history_reads_back_page_by_page(

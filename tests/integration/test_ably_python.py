@@ -2,9 +2,10 @@
 
 import pytest
 
+from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
 
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestPythonSdk(SdkPromises):
+class TestPythonSdk(PresencePromises, SdkPromises):
     kind = "python"

@@ -252,7 +252,7 @@ class TestBadInput:
         await client.close()
 
     @pytest.mark.parametrize(
-        ("action", "code"), [(Action.PRESENCE, 40160), (Action.ANNOTATION, 93002), (Action.OBJECT, 40160)]
+        ("action", "code"), [(Action.PRESENCE, 40000), (Action.ANNOTATION, 93002), (Action.OBJECT, 40160)]
     )
     async def test_what_is_not_offered_is_refused(self, node: NodeProcess, action: Action, code: int) -> None:
         client = await RawClient(node.port, KEY).connect()

@@ -163,7 +163,7 @@ class AgentHost:
     """One process with many clients. Made by `agents`."""
 
     def __init__(self, kind: Kind, lines: LineProcess) -> None:
-        self._kind = kind
+        self.kind = kind
         self._lines = lines
         self._names = itertools.count(1)
         self._open: set[Agent] = set()
@@ -175,7 +175,7 @@ class AgentHost:
 
     async def ask(self, op: str, **arguments: Any) -> Any:
         """One command to the agents of this process."""
-        if self._kind != "browser":
+        if self.kind != "browser":
             return await self._lines.ask(op, **arguments)
         call = {"op": op, **arguments}
         return await self._lines.ask("agent", page="agents", argument=call)
@@ -238,6 +238,29 @@ class Agent:
         """Everything that came, in order: id, name, data as text (bytes in hex), clientId, connectionId, …"""
         messages: list[dict[str, Any]] = await self.ask("received", channel=channel)
         return messages
+
+    async def present(self, channel: str, action: str, data: Any = None, *, who: str | None = None) -> None:
+        """Enters, updates or leaves (`action`), as itself or as `who`."""
+        named = {} if who is None else {"as_": who} if self._host.kind == "python" else {"as": who}
+        await self.ask("present", channel=channel, action=action, data=data, **named)
+
+    async def members(self, channel: str) -> list[tuple[str, str]]:
+        """Who is present, once the SDK has the whole set: client id and data, in their order."""
+        return [(client_id, data) for client_id, data in await self.ask("members", channel=channel)]
+
+    async def watch_presence(self, channel: str) -> Self:
+        """From now on keeps what it is told of presence."""
+        await self.ask("watchPresence", channel=channel)
+        return self
+
+    async def presence_events(self, channel: str) -> list[tuple[str, str, str]]:
+        """What it was told since: action, client id and data of each."""
+        events = await self.ask("presenceEvents", channel=channel)
+        return [(action, client_id, data) for action, client_id, data in events]
+
+    async def await_presence(self, channel: str, count: int, timeout: float = 30) -> None:  # noqa: ASYNC109
+        """Returns once it was told so many presence events; raises AgentError that says how many came."""
+        await self.ask("awaitPresence", channel=channel, count=count, timeout=int(timeout * 1000))
 
     async def texts(self, channel: str) -> list[str]:
         """The data of everything that came, as text."""

@@ -20,7 +20,7 @@ from tests.support.conversation import (
     only_retry,
 )
 
-GRANTED = Flag.PUBLISH | Flag.SUBSCRIBE
+GRANTED = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE
 READ_ONLY = {"*": ["subscribe"]}
 AHEAD = FakePlan(Outcome.AHEAD)
 
@@ -36,7 +36,7 @@ class TestAttached:
         plan = FakePlan(serial="here")
         effect = only_attach(Conversation(plan).attach("news"))
         assert (effect.attachment, effect.plan, effect.spelling) == (1, plan, "news")
-        assert (effect.kinds, effect.echo) == (Kinds.MESSAGES, True)
+        assert (effect.kinds, effect.echo) == (Kinds.MESSAGES | Kinds.PRESENCE | Kinds.OWN_PRESENCE, True)
 
     def test_tells_recognised_parameters_back(self) -> None:
         frame = only_frame(Conversation().attach(params={"rewind": "1", "delta": "vcdiff", "agent": "x"}))
@@ -47,7 +47,7 @@ class TestAttached:
 
     def test_without_the_right_to_publish_grants_subscribing_alone(self) -> None:
         client = Conversation(capability=READ_ONLY)
-        assert only_frame(client.attach())["flags"] == Flag.SUBSCRIBE
+        assert only_frame(client.attach())["flags"] == Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 
     def test_without_subscribing_delivers_nothing(self) -> None:
         effect = only_attach(Conversation().attach(flags=Flag.PUBLISH))
@@ -258,7 +258,7 @@ class TestARefusal:
         assert self.refused(Conversation(capability={"other": ["*"]})) == (40160, 401)
 
     def test_without_any_mode_that_is_offered(self) -> None:
-        assert self.refused(Conversation(), flags=Flag.PRESENCE) == (40160, 401)
+        assert self.refused(Conversation(), flags=Flag.OBJECT_PUBLISH) == (40160, 401)
 
     def test_past_the_limit_of_channels(self) -> None:
         client = Conversation()

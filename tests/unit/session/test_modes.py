@@ -8,6 +8,7 @@ from fanout.session.modes import granted_modes, parse_params, requested_modes
 from fanout.wire import Flag
 
 BOTH = Flag.PUBLISH | Flag.SUBSCRIBE
+USUAL = BOTH | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE
 
 
 def refused(**params: str) -> tuple[int, str]:
@@ -32,12 +33,15 @@ class TestRequestedModes:
 class TestGrantedModes:
     def test_are_what_is_requested_allowed_and_offered(self) -> None:
         usual = requested_modes(0, parse_params({}))
-        assert granted_modes(usual, EVERYTHING, "news") == BOTH
+        assert granted_modes(usual, EVERYTHING, "news") == USUAL
         assert granted_modes(Flag.SUBSCRIBE, EVERYTHING, "news") == Flag.SUBSCRIBE
-        assert granted_modes(usual, {"news": frozenset({"publish", "presence"})}, "news") == Flag.PUBLISH
+        some = {"news": frozenset({"publish", "presence"})}
+        assert granted_modes(usual, some, "news") == Flag.PUBLISH | Flag.PRESENCE
+        some = {"news": frozenset({"subscribe"})}
+        assert granted_modes(usual, some, "news") == Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 
     def test_can_be_none(self) -> None:
-        assert granted_modes(Flag.PRESENCE, EVERYTHING, "news") == 0
+        assert granted_modes(Flag.OBJECT_PUBLISH, EVERYTHING, "news") == 0
         assert granted_modes(BOTH, {"other": frozenset("*")}, "news") == 0
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fanout.errors import error
-from fanout.session.effects import Attach, Leave, Present
+from fanout.session.effects import Attach, Leave, Present, Sync
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.types import PresenceEvent
@@ -184,6 +184,20 @@ class TestWhoIsNotAttached:
         client.attach(channelSerial="later")
         (effect,) = say(client, {"action": ENTER})
         assert isinstance(effect, Present)
+
+
+class TestAskingForTheSet:
+    def test_sends_it_once_more(self) -> None:
+        client = Conversation()
+        client.attach("other")
+        client.attach()
+        assert client.say(action=16, channel="news") == [Sync(2)]
+
+    def test_is_nothing_where_presence_is_not_given(self) -> None:
+        client = Conversation(capability={"news": ["publish", "presence"]})
+        client.attach()
+        assert client.say(action=16, channel="news") == []
+        assert client.say(action=16, channel="elsewhere") == []
 
 
 class TestLeaving:
