@@ -69,8 +69,8 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
 
 
 def requested_modes(flags: int, params: ChannelParams) -> int:
-    """The modes an ATTACH asks for: by its flags, else by its parameters, else the protocol's usual ones."""
-    return flags & _EVERY_MODE or params.modes or _DEFAULT
+    """The modes an ATTACH asks for: by its parameters, else by its flags, else the protocol's usual ones."""
+    return params.modes or flags & _EVERY_MODE or _DEFAULT
 
 
 def granted_modes(requested: int, capability: Capability, channel: str) -> int:

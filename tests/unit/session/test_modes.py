@@ -18,10 +18,11 @@ def refused(**params: str) -> tuple[int, str]:
 
 
 class TestRequestedModes:
-    def test_are_those_of_the_flags(self) -> None:
-        assert requested_modes(Flag.SUBSCRIBE, parse_params({"modes": "publish"})) == Flag.SUBSCRIBE
+    def test_are_those_of_the_flags_without_such_a_parameter(self) -> None:
+        assert requested_modes(Flag.SUBSCRIBE | Flag.RESUMED, parse_params({"echo": "false"})) == Flag.SUBSCRIBE
 
-    def test_are_those_of_the_parameters_without_such_flags(self) -> None:
+    def test_are_those_of_the_parameters_whatever_the_flags_say(self) -> None:
+        assert requested_modes(Flag.SUBSCRIBE, parse_params({"modes": "publish"})) == Flag.PUBLISH
         params = parse_params({"modes": "publish, presence_subscribe"})
         assert requested_modes(Flag.ATTACH_RESUME, params) == Flag.PUBLISH | Flag.PRESENCE_SUBSCRIBE
 
