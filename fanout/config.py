@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from fanout.errors import ConfigError
 
@@ -81,6 +82,10 @@ class Config:
     revocable: tuple[str, ...] = ()
     """appId.keyId, a key whose tokens can be revoked before their time; they live for an hour at most. Repeatable."""
 
+    jwks: tuple[str, ...] = ()
+    """URL, https: a document of public keys (RFC 7517) of an identity provider whose JWTs are accepted, if they say
+    x-ably-capability. Repeatable."""
+
     secret: str | None = field(default=None, repr=False)
     """Secret that seals positions, connection keys and tokens; nodes of one log need the same. At least 16 bytes.
     Without it one is made and kept in the data directory."""
@@ -142,6 +147,8 @@ class Config:
         if not self.host:
             raise _wrong("host", self.host, "give an address, like 127.0.0.1")
         _check_range("port", self.port, 0, 65_535)
+        for url in self.jwks:
+            _check_key_set(url)
         if self.secret is not None and len(self.secret.encode()) < SECRET_MIN:
             raise ConfigError(
                 f"secret is too short: give at least {SECRET_MIN} bytes, like those of `openssl rand -hex 32`"
@@ -198,6 +205,16 @@ def _check_bootstrap(text: str) -> None:
         host, colon, port = server.strip().rpartition(":")
         if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise _wrong("kafka", text, "give the bootstrap servers as HOST:PORT[,HOST:PORT...], like localhost:9092")
+
+
+def _check_key_set(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        host = ""
+    if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
+        raise _wrong("jwks", url, "give an https URL, like https://login.example.com/.well-known/jwks.json")
 
 
 def _check_range(option: str, value: object, least: int, most: int) -> None:

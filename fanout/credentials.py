@@ -11,6 +11,7 @@ import secrets
 import tempfile
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from fanout.auth.revoked import Revoked
 from fanout.auth.tokens import Tokens
 from fanout.config import Config
 from fanout.errors import ClientError, ConfigError, error
+from fanout.fetching import fetch
 from fanout.session.ports import Authenticator
 from fanout.types import Identity
 
@@ -72,12 +74,12 @@ def grant_access(config: Config, authorize: Authorize | None) -> Access:
         kept = load_or_create(config.data)
         secret, made_key = secret or kept.secret, kept.key
     if authorize is not None:
-        return _access(Keys(), secret, None)._replace(authenticator=_Rule(authorize))
+        return _access(config, Keys(), secret, None)._replace(authenticator=_Rule(authorize))
     if not config.key and made_key is not None:
-        return _access(configured_keys((made_key,), config.revocable), secret, made_key)._replace(made=True)
+        return _access(config, configured_keys((made_key,), config.revocable), secret, made_key)._replace(made=True)
     name, _, rest = config.key[0].partition(":")
     usable = f"{name}:{rest.partition('=')[0]}"  # without its capability
-    return _access(configured_keys(config.key, config.revocable), secret, usable)
+    return _access(config, configured_keys(config.key, config.revocable), secret, usable)
 
 
 def configured_keys(texts: Iterable[str], revocable: Collection[str]) -> Keys:
@@ -94,11 +96,15 @@ def configured_keys(texts: Iterable[str], revocable: Collection[str]) -> Keys:
     return keys
 
 
-def _access(keys: Keys, secret: str, key: str | None) -> Access:
-    from fanout.auth.known import KnownCredentials  # takes 50 ms, for what only a running node needs
+def _access(config: Config, keys: Keys, secret: str, key: str | None) -> Access:
+    # Takes 50 ms, for what only a running node needs.
+    from fanout.auth.key_sets import DOCUMENT_BYTES, KeySets
+    from fanout.auth.known import KnownCredentials
 
     tokens, revoked = Tokens(secret.encode()), Revoked()
-    return Access(KnownCredentials(keys, tokens, revoked), keys, tokens, revoked, secret.encode(), key, made=False)
+    key_sets = KeySets(config.jwks, partial(fetch, limit=DOCUMENT_BYTES)) if config.jwks else None
+    known = KnownCredentials(keys, tokens, revoked, key_sets)
+    return Access(known, keys, tokens, revoked, secret.encode(), key, made=False)
 
 
 class _Rule:

@@ -12,6 +12,7 @@ A request shows one credential, a key or a token, wherever a client can write it
 Pure; any thread.
 """
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ import msgspec
 from fanout.auth.keys import check_client_id
 from fanout.errors import ClientError, error
 
-__all__ = ["Presented", "agreed_client_id"]
+__all__ = ["KeysAwaited", "Presented", "agreed_client_id"]
 
 
 class Presented(msgspec.Struct, frozen=True, gc=False):
@@ -43,6 +44,14 @@ class Presented(msgspec.Struct, frozen=True, gc=False):
         if authorization is not None:
             return cls(*_authorization(authorization), client_id)
         raise ClientError(error(40101, "there are none; give a key or a token"))
+
+
+class KeysAwaited(Exception):
+    """Whose credential this is can be said once the keys are there: ask again when `done` is."""
+
+    def __init__(self, done: "asyncio.Future[None]") -> None:
+        super().__init__("the keys are being fetched")
+        self.done = done
 
 
 def _authorization(header: str) -> tuple[str, bool]:

@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Final
 
 from fanout.auth import json_web_tokens as jwt
-from fanout.auth.capabilities import parse_capability
+from fanout.auth.capabilities import EVERYTHING, canonical, parse_capability
 from fanout.auth.credentials import Presented, agreed_client_id
 from fanout.auth.intersection import intersect
+from fanout.auth.key_sets import KeySets
 from fanout.auth.keys import Key, Keys, app_of, check_client_id
 from fanout.auth.revoked import Revoked
 from fanout.auth.token_requests import HOUR_MS
@@ -33,17 +34,24 @@ __all__ = ["KnownCredentials"]
 CAPABILITIES_KEPT: Final = 512
 """Capabilities of tokens kept to be shared, those asked for last. With the longest tokens, some 30 MiB."""
 
+_EVERYTHING: Final = canonical(EVERYTHING)
+
 
 class KnownCredentials:
     """What a node accepts. Its keys may change while it runs."""
 
-    def __init__(self, keys: Keys, tokens: Tokens, revoked: Revoked) -> None:
+    def __init__(self, keys: Keys, tokens: Tokens, revoked: Revoked, key_sets: KeySets | None = None) -> None:
+        """`key_sets` holds the public keys of JWTs that identity providers sign, if there are any."""
         self._keys = keys
+        self._key_sets = key_sets
         self._tokens = tokens
         self._revoked = revoked
 
     def identify(self, shown: Presented, now_ms: int) -> Identity:
-        """Who that is. Raises ClientError, see the module; 40012 for a client id that cannot be one."""
+        """Who that is. Raises ClientError, see the module; 40012 for a client id that cannot be one.
+
+        Raises KeysAwaited if that can only be said after a key has been fetched.
+        """
         if not shown.is_token:
             return self._keys.authenticate(shown.text, shown.client_id)
         identity = self._of_token(shown.text, shown.client_id, now_ms)
@@ -80,27 +88,42 @@ class KnownCredentials:
             return self._of_own(wrapped, client_id, now_ms)
         header = jwt.read_header(text)
         if header.alg != jwt.SHARED_SECRET:
-            raise ClientError(error(40144, f"alg is {jwt.SHARED_SECRET}"))
+            return self._of_provider(text, header, client_id, now_ms)
         key = self._of_name(header.kid)
         claims = jwt.verify(text, key.secret, now_ms)
         if key.revocable_tokens and (claims.exp - claims.iat) * 1_000 > HOUR_MS:
             raise ClientError(error(40144, "it is of a key whose tokens can be revoked, and lives longer than an hour"))
-        if claims.client_id not in (None, "*"):
-            check_client_id(claims.client_id)
-        return Identity(
-            key.name,
-            agreed_client_id(claims.client_id, client_id),
-            _granted(key.capability_text, claims.capability) if claims.capability else key.capability,
-            expires=int(claims.exp * 1_000),
-            issued=min(int(claims.iat * 1_000), now_ms),
-            revocation_key=claims.revocation_key,
-        )
+        capability = _granted(key.capability_text, claims.capability) if claims.capability else key.capability
+        return _claimed(key.name, capability, claims, client_id, now_ms)
+
+    def _of_provider(self, text: str, header: jwt.Header, client_id: str | None, now_ms: int) -> Identity:
+        if self._key_sets is None:
+            raise ClientError(error(40144, f"alg is {jwt.SHARED_SECRET}"))
+        claims = jwt.verify(text, self._key_sets.find(header.kid), now_ms)
+        if not claims.capability:  # it may have been made for quite another service
+            raise ClientError(error(40144, "it has no x-ably-capability"))
+        return _claimed(f"jwks.{header.kid}", _granted(_EVERYTHING, claims.capability), claims, client_id, now_ms)
 
     def _of_name(self, name: str) -> Key:
         key = self._keys.find(name)
         if key is None:
             raise ClientError(error(40130) if self._keys.has_app(app_of(name)) else error(40400, "no such application"))
         return key
+
+
+def _claimed(
+    key_name: str, capability: dict[str, frozenset[str]], claims: jwt.Claims, client_id: str | None, now_ms: int
+) -> Identity:
+    if claims.client_id not in (None, "*"):
+        check_client_id(claims.client_id)
+    return Identity(
+        key_name,
+        agreed_client_id(claims.client_id, client_id),
+        capability,
+        expires=int(claims.exp * 1_000),
+        issued=min(int(claims.iat * 1_000), now_ms),
+        revocation_key=claims.revocation_key,
+    )
 
 
 @lru_cache(CAPABILITIES_KEPT)

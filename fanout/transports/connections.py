@@ -51,12 +51,13 @@ class Connections:
         self.opened = 0  # connections that came up, ever, those refused in band among them
         self._by_handle: dict[int, Driver] = {}
         self._held: dict[Driver, None] = {}  # bounded by the listener's limit of connections
+        self._unknown: dict[Driver, None] = {}  # whose credential cannot be judged yet; bounded likewise
         self._opening: asyncio.Task[None] | None = None
         self._empty = asyncio.Event()
 
     def __len__(self) -> int:
         """Connections that are open or held."""
-        return len(self._by_handle) + len(self._held)
+        return len(self._by_handle) + len(self._held) + len(self._unknown)
 
     def event(self, kind: str, handle: int, argument: int) -> None:
         """Takes one event of the engine's. Those of connections that are gone, and other kinds, are ignored."""
@@ -74,7 +75,7 @@ class Connections:
         """Sends all clients away, spread over the window, and waits until they have gone; cuts who does not go."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        drivers = [*self._by_handle.values(), *self._held]
+        drivers = self._all()
         for index, driver in enumerate(drivers):
             due = begun + window_s * index / len(drivers)
             if due - loop.time() > 0.001:  # the timers' own grain
@@ -90,7 +91,7 @@ class Connections:
         """Cuts every connection. What its client was not told it learns by resuming."""
         if self._opening is not None:
             self._opening.cancel()
-        for driver in [*self._by_handle.values(), *self._held]:
+        for driver in self._all():
             driver.cut()
 
     # -- for the drivers --
@@ -113,15 +114,30 @@ class Connections:
                     driver.cut()
             await asyncio.sleep(0)
 
+    def hold_until(self, done: "asyncio.Future[None]", driver: Driver) -> None:
+        """Opens the connection when that is done."""
+        self._unknown[driver] = None
+        done.add_done_callback(lambda _: self._known(driver))
+
+    def _known(self, driver: Driver) -> None:
+        if driver in self._unknown:  # still there
+            del self._unknown[driver]
+            self.hold(driver)
+
+    def _all(self) -> list[Driver]:
+        return [*self._by_handle.values(), *self._held, *self._unknown]
+
     def entered(self, handle: int, driver: Driver) -> None:
         """The connection has its handle."""
         self.opened += 1
         self._held.pop(driver, None)
+        self._unknown.pop(driver, None)
         self._by_handle[handle] = driver
 
     def left(self, handle: int, driver: Driver) -> None:
         """The connection is gone."""
         self._held.pop(driver, None)
+        self._unknown.pop(driver, None)
         self._by_handle.pop(handle, None)
         if not len(self):
             self._empty.set()

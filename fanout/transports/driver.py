@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Protocol
 
+from fanout.auth.credentials import KeysAwaited
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import connection
 from fanout.session.effects import (
@@ -129,6 +130,9 @@ class Node(Protocol):
     def hold(self, driver: "Driver", /) -> None:
         """Has the driver opened when the node is ready."""
 
+    def hold_until(self, done: "asyncio.Future[None]", driver: "Driver", /) -> None:
+        """Has the driver opened once that is done."""
+
     def entered(self, handle: int, driver: "Driver", /) -> None:
         """The connection has its handle."""
 
@@ -203,12 +207,17 @@ class Driver:
     # -- what the node asks --
 
     def open(self) -> None:
-        """Begins the session, or refuses the client in band."""
+        """Begins the session, or refuses the client in band; or waits until it can be said who the client is."""
         request, self._request = self._request, None
         assert request is not None
         self._cancel_timer()
         try:
             session = self._node.open_session(request.query, request.headers.get("authorization"), self._node.clock())
+        except KeysAwaited as awaited:
+            self._request = request
+            self.link.pause()
+            self._node.hold_until(awaited.done, self)
+            return
         except ClientError as refused:
             self._register("", heartbeats=False)
             self._run(partial(connection.ended, refused.info))
@@ -321,7 +330,11 @@ class Driver:
         session = self._session
         assert session is not None
         before = session.identity
-        effects = self._node.reauthenticate(session, token, self._node.clock())
+        try:
+            effects = self._node.reauthenticate(session, token, self._node.clock())
+        except KeysAwaited as awaited:
+            awaited.done.add_done_callback(lambda _: self._reauthenticate(token))
+            return
         self._end(_PENDING_MAX)
         self._deliver(effects)
         if session.identity is not before:

@@ -61,9 +61,11 @@ export function createAgent(Ably) {
 
   return {
     /** Starts to connect; `state` and `awaitState` tell how it went. */
-    connect({ client, host, port, tls = false, key, format, clientId, options = {} }) {
+    connect({ client, host, port, tls = false, key, format, clientId, tokens, options = {} }) {
+      const authCallback = (_, give) => give(null, tokens.length > 1 ? tokens.shift() : tokens[0]);
       const realtime = new Ably.Realtime({
-        endpoint: host, port, tlsPort: port, tls, key, ...(clientId && { clientId }), useBinaryProtocol: format === "msgpack",
+        endpoint: host, port, tlsPort: port, tls, ...(tokens ? { authCallback } : { key }), ...(clientId && { clientId }),
+        useBinaryProtocol: format === "msgpack",
         disconnectedRetryTimeout: 500, suspendedRetryTimeout: 500, disableConnectivityCheck: true,
         wsConnectivityCheckUrl: `${tls ? "wss" : "ws"}://${host}:${port}/`, logLevel: 0, ...options,
       });
@@ -82,6 +84,11 @@ export function createAgent(Ably) {
       const { connection } = clients.get(client).realtime;
       return until(() => connection.state === state, (check) => connection.on(check), (check) => connection.off(check),
         timeout, () => `connection is ${connection.state}, not ${state} (${connection.errorReason?.message})`);
+    },
+
+    /** Changes the connection's token for one with these parameters. */
+    async authorize({ client, params }) {
+      await clients.get(client).realtime.auth.authorize(params);
     },
 
     /** Subscribes and attaches; rejects with the channel's error when it may not be. */

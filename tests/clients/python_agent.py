@@ -65,8 +65,13 @@ async def connect(
     format: str,  # noqa: A002
     **options: Any,
 ) -> None:
+    tokens: list[str] = options.get("tokens") or []
+
+    async def next_token(_: Any) -> str:
+        return tokens.pop(0) if len(tokens) > 1 else tokens[0]
+
     realtime = AblyRealtime(
-        key=key,
+        **({"auth_callback": next_token} if tokens else {"key": key}),
         endpoint=f"{host}:{port}",  # the SDK puts `port` into HTTP addresses only
         tls=tls,
         use_binary_protocol=format == "msgpack",

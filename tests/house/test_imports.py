@@ -16,7 +16,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"control"},
+    {"control", "fetching"},
     {"credentials", "probes", "publish", "subscribe", "history", "revocations", "occupancy"},
     {"mutate", "presence"},
     {"sandbox"},

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.support.agents import AgentHost
+from tests.support.agents import AgentError, AgentHost
 from tests.support.node import KEY, NodeProcess
 from tests.support.proxy import Proxy
 from tests.support.sdk_presence import PresencePromises
@@ -24,6 +24,21 @@ class TestNodeSdk(PresencePromises, SdkPromises):
         await client.publish(room, *map(str, range(5)))
         assert await client.history(room, limit=2) == [["4", "3"], ["2", "1"], ["0"]]
         assert await client.history(room, limit=3, direction="forwards") == [["0", "1", "2"], ["3", "4"]]
+
+    async def test_signed_token_request_gives_a_token_that_can_be_changed_for_another(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        narrow = {"capability": {"elsewhere": ["*"]}, "clientId": "bob"}
+        options = {"useTokenAuth": True, "defaultTokenParams": narrow}
+        client = await host.connect(node.url, KEY, wire, options=options)
+        with pytest.raises(AgentError) as refused:
+            await client.attach(room)
+        assert refused.value.code == 40160
+        await client.ask("authorize", params={"capability": {f"{room}:*": ["*"]}, "clientId": "bob"})
+        await client.attach(f"{room}:inner")
+        await client.publish(f"{room}:inner", "hello")
+        await client.await_count(f"{room}:inner", 1)
+        assert [event["state"] for event in (await client.state())["events"]].count("connecting") <= 1
 
     async def test_unacknowledged_publish_is_sent_again_and_stored_once(
         self, node: NodeProcess, proxy: Proxy, host: AgentHost, wire: str, room: str

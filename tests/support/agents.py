@@ -183,7 +183,8 @@ class AgentHost:
     async def connect(self, url: str, key: str, format: str = "json", *, wait: bool = True, **options: Any) -> "Agent":  # noqa: A002
         """A new client of the server at `url`. Unless told not to `wait`, it is connected when this returns.
 
-        `options`: `clientId`, and `options={...}` for more of the SDK's own (JavaScript only).
+        `options`: `clientId`; `tokens=[...]` to show in the key's place, one after another and the last for ever; and
+        `options={...}` for more of the SDK's own (JavaScript only).
         """
         address = urlsplit(url)
         agent = Agent(self, f"client{next(self._names)}")

@@ -4,6 +4,7 @@ import base64
 import hmac
 from typing import Any
 
+import jwt
 import msgspec
 
 from fanout.auth.keys import Key, Keys
@@ -11,7 +12,7 @@ from fanout.auth.known import KnownCredentials
 from fanout.auth.revoked import Revoked
 from fanout.auth.tokens import Tokens
 
-__all__ = ["SECRET", "accepting", "made_jwt"]
+__all__ = ["SECRET", "accepting", "made_jwt", "signed_jwt"]
 
 SECRET = b"a secret of all nodes"
 
@@ -37,3 +38,9 @@ def made_jwt(key: str, header: dict[str, Any] | None = None, **claims: Any) -> s
 
 def _base64url(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+
+def signed_jwt(claims: dict[str, Any], key: Any, alg: str, kid: str) -> str:
+    """A JWT of an identity provider, by its private key."""
+    present = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(present, key, algorithm=alg, headers={"kid": kid})

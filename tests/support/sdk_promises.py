@@ -5,25 +5,45 @@ have clients and a channel of their own each. Publishers speak to the server dir
 to be cut speak through a proxy, because the Python SDK raises from a publish that meets a cut.
 """
 
+import asyncio
 import json
+import time
 import uuid
 from collections.abc import AsyncIterator
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 import pytest_asyncio
 
-from tests.support.agents import AgentError, AgentHost, Kind, agents, digest
+from tests.support.agents import Agent, AgentError, AgentHost, Kind, agents, digest
 from tests.support.broker import Kafka
 from tests.support.certificates import Certificates, make_certificates
+from tests.support.credentials import made_jwt
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import Proxy, proxy_to
 
 __all__ = ["LIMITED_KEY", "SdkPromises"]
 
 LIMITED_KEY = "app.limited:secret"
+REVOCABLE_KEY = "app.revocable:secret"
 LIMITED = {"open:*": ["subscribe", "publish"], "read:*": ["subscribe"]}
+
+
+def jwt(key: str = KEY, *, lives_s: int = 3_600, ahead_s: int = 0, **claims: Any) -> str:
+    """A JWT that says it was made `ahead_s` from now."""
+    now_s = int(time.time())
+    return made_jwt(key, iat=now_s + ahead_s, exp=now_s + lives_s + ahead_s, **claims)
+
+
+async def disconnected(client: Agent, code: int) -> None:
+    """Waits until the client was sent away for this reason; it may be back by then."""
+    for _ in range(400):
+        if code in [event["code"] for event in (await client.state())["events"]]:
+            return
+        await asyncio.sleep(0.05)
+    raise TimeoutError(f"not sent away for {code}: {await client.state()}")
 
 
 @pytest.mark.asyncio(loop_scope="class")
@@ -48,12 +68,14 @@ class SdkPromises:
         certificates: Certificates | None,
     ) -> AsyncIterator[NodeProcess]:
         limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
-        options = ["--sandbox"]
+        options = ["--sandbox", "--revocable", REVOCABLE_KEY.partition(":")[0]]
         if cls.log == "kafka":
             kafka: Kafka = request.getfixturevalue("kafka")
             options += ["--kafka", kafka.bootstrap]
         directory = tmp_path_factory.mktemp("node")
-        async with node_process(directory, *options, keys=(KEY, limited), certificates=certificates) as node:
+        async with node_process(
+            directory, *options, keys=(KEY, limited, REVOCABLE_KEY), certificates=certificates
+        ) as node:
             yield node
 
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
@@ -152,6 +174,57 @@ class SdkPromises:
         self, node: NodeProcess, host: AgentHost, wire: str
     ) -> None:
         client = await host.connect(node.url, "app.full:wrong", wire, wait=False)
+        await client.await_state("failed")
+        assert (await client.state())["code"] == 40101
+
+    async def test_jwt_lets_a_client_in_as_who_it_says_and_for_what_it_says(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        rights = json.dumps({f"{room}:*": ["*"]})
+        client = await host.connect(node.url, KEY, wire, tokens=[jwt(x_ably_clientId="bob", x_ably_capability=rights)])
+        with pytest.raises(AgentError) as refused:
+            await client.attach(room)
+        assert refused.value.code == 40160
+        await client.attach(f"{room}:inner")
+        await client.publish(f"{room}:inner", "hello")
+        await client.await_count(f"{room}:inner", 1)
+        assert [message["clientId"] for message in await client.received(f"{room}:inner")] == ["bob"]
+
+    async def test_token_that_ends_is_replaced_and_nothing_is_missed(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        subscriber = await host.connect(node.url, KEY, wire, tokens=[jwt(lives_s=3), jwt()])
+        await subscriber.attach(room)
+        await publisher.publish(room, "before")
+        await disconnected(subscriber, 40142)
+        await publisher.publish(room, "meanwhile")
+        await subscriber.await_state("connected")
+        await publisher.publish(room, "after")
+        await subscriber.await_count(room, 3)
+        assert await subscriber.texts(room) == ["before", "meanwhile", "after"]
+
+    async def test_revoked_token_is_replaced_too(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        name = REVOCABLE_KEY.partition(":")[0]
+        first = jwt(REVOCABLE_KEY, x_ably_revocation_key=room, ahead_s=-10)
+        second = jwt(REVOCABLE_KEY, x_ably_revocation_key=room, ahead_s=30)
+        client = await (await host.connect(node.url, KEY, wire, tokens=[first, second])).attach(room)
+        owner = httpx.BasicAuth(*REVOCABLE_KEY.split(":"))
+        async with httpx.AsyncClient(auth=owner, verify=False) as http:  # TLS is others' matter here
+            answer = await http.post(
+                f"{node.url}/keys/{name}/revokeTokens", json={"targets": [f"revocationKey:{room}", "nobody"]}
+            )
+        assert answer.status_code == 201
+        assert (answer.json()["successCount"], answer.json()["failureCount"]) == (1, 1)
+        await disconnected(client, 40141)
+        await client.await_state("connected")
+        await client.publish(room, "again")
+        await client.await_count(room, 1)
+
+    async def test_token_that_is_none_fails_the_connection(self, node: NodeProcess, host: AgentHost, wire: str) -> None:
+        client = await host.connect(node.url, KEY, wire, tokens=["app.nothing"], wait=False)
         await client.await_state("failed")
         assert (await client.state())["code"] == 40101
 
