@@ -107,6 +107,7 @@ class RawClient:
         self._channels: dict[str, _Channel] = {}
         self._pending: dict[int, _Pending] = {}
         self._serials = itertools.count()
+        self._opened: socket.socket
         self._transport: WSTransport | None = None
         self._connected: asyncio.Future[None] | None = None
         self._returning: asyncio.Task[None] | None = None
@@ -123,9 +124,13 @@ class RawClient:
         url = f"ws://127.0.0.1:{self.port}/?{urlencode(self._query)}"
         self._connected = asyncio.get_running_loop().create_future()
         self._gone.clear()
-        _, listener = await ws_connect(
-            lambda: _Listener(self), url, read_buffer_init_size=4096, socket_factory=self._socket, max_redirects=0
-        )
+        try:
+            _, listener = await ws_connect(
+                lambda: _Listener(self), url, read_buffer_init_size=4096, socket_factory=self._socket, max_redirects=0
+            )
+        except OSError:  # nobody listens: picows leaves the socket to whoever made it
+            self._opened.close()
+            raise
         if listener is None:  # how picows says that the peer closed in the middle of the handshake
             raise ConnectionResetError("cut before the handshake was done")
         async with asyncio.timeout(ANSWER_S):
@@ -215,7 +220,7 @@ class RawClient:
     # -- what comes --
 
     def _socket(self, _: Any) -> socket.socket:
-        opened = socket.socket()
+        opened = self._opened = socket.socket()
         opened.setblocking(False)
         if self._receive_buffer is not None:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
