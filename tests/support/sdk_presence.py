@@ -40,8 +40,7 @@ class PresencePromises:
         self, node: NodeProcess, host: AgentHost, wire: str, room: str
     ) -> None:
         # The Python SDK enters for others only where it was told that it may be anybody.
-        anybody = {"clientId": "*"} if host.kind == "python" else {}
-        crowd = await host.connect(node.url, KEY, wire, **anybody)
+        crowd = await host.connect(node.url, KEY, wire, clientId="*" if host.kind == "python" else None)
         names = [f"member {number:03}" for number in range(MANY)]
         await asyncio.gather(*(crowd.present(room, "enter", "here", who=name) for name in names))
         late = await host.connect(node.url, KEY, wire)
@@ -67,7 +66,10 @@ class PresencePromises:
         watcher = await (await host.connect(node.url, KEY, wire)).watch_presence(room)
         (alice,) = await self._entered(host, proxy, wire, room, "alice")
         await watcher.await_presence(room, 1)
+        proxy.refuse()
         proxy.cut()
+        await alice.await_state("disconnected")
+        proxy.accept()
         await alice.await_state("connected")
         await alice.present(room, "update", "back")
         await watcher.await_presence(room, 2)
