@@ -21,6 +21,7 @@ __all__ = [
     "KIND_META",
     "KIND_OWN_PRESENCE",
     "KIND_PRESENCE",
+    "KIND_PUBLISH",
     "MSGPACK",
     "RESUMED",
     "Cursor",
@@ -49,6 +50,7 @@ KIND_PRESENCE: Final = 2
 KIND_ANNOTATIONS: Final = 4
 KIND_META: Final = 8
 KIND_OWN_PRESENCE: Final = 16  # of presence, that of the receiver's own connection
+KIND_PUBLISH: Final = 32  # no kind: the attachment may publish, and is counted among publishers
 
 @final
 class Plan:
@@ -249,7 +251,14 @@ class Engine:
     def position(self, channel: str) -> str:
         """Where the channel stands now."""
     def occupancy(self, channel: str) -> dict[str, int]:
-        """`subscribers`: attachments on this node; `messages`: held in memory."""
+        """Attachments on this node by what they may do: `connections` (all), `publishers` (`KIND_PUBLISH`),
+        `subscribers`, `presenceConnections` (`KIND_OWN_PRESENCE`), `presenceSubscribers`, `watchers` (`KIND_META`);
+        `presenceMembers` of all nodes; `messages` held in memory.
+        """
+    def inject(self, channel: str, name: str, data: str) -> None:
+        """Says something to the attachments on this node that have `KIND_META`, in no log: a message of that name with
+        the JSON text `data`. Nothing, if there is none.
+        """
     def names(self, prefix: str, after: str, limit: int) -> list[str]:
         """The channels in use on this node whose names begin with `prefix` and stand behind `after`, in order, the
         first `limit`. Any thread; 5 ms with 100,000 channels.

@@ -21,13 +21,13 @@ from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
-    "KIND_OWN_PRESENCE", "KIND_PRESENCE", "MSGPACK", "RESUMED",
+    "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "MSGPACK", "RESUMED",
     "Cursor", "Engine", "Plan", "headers_of", "message_serial",
 ]
 
 JSON, MSGPACK = 0, 1
 FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
-KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE = 1, 2, 4, 8, 16
+KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE, KIND_PUBLISH = 1, 2, 4, 8, 16, 32
 
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
 if _table.version != 1:
@@ -340,9 +340,10 @@ cdef class Engine:
         return self._native.position(channel)
 
     def occupancy(self, channel):
-        counts = self._native.occupancy(channel)
-        attachments, messages = (0, 0) if counts is None else counts
-        return {"subscribers": attachments, "messages": messages}
+        return dict(self._native.occupancy(channel))
+
+    def inject(self, channel, name, data):
+        self._native.inject(channel, name, data)
 
     def names(self, prefix, after, limit):
         return self._native.names(prefix, after, limit)

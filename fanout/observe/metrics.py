@@ -51,6 +51,7 @@ COUNTERS: Final = {
     ),
     "messages": ("messages", "Messages appended to channels."),
     "presence_events": ("presence_events", "Members that entered, were updated or left."),
+    "injected": ("injected", "What the node itself said on channels."),
     "sync_pages": ("sync_pages", "Pages of presence sets made for clients that came."),
     "sync_members": ("sync_members", "Members in those pages."),
     "members_refused": ("presence_members_refused", "Members refused because presence has no more memory."),

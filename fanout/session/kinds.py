@@ -17,13 +17,16 @@ class Kinds(IntFlag):
     META = 8
     """The node's own word about a channel, such as its occupancy."""
     OWN_PRESENCE = 16
-    """Presence of the connection itself."""
+    """Presence of the connection itself: it may enter."""
+    PUBLISH = 32
+    """No kind: it may publish, and is counted as such."""
 
 
 _BY_MODE: Final = {
     Flag.SUBSCRIBE: Kinds.MESSAGES,
     Flag.PRESENCE_SUBSCRIBE: Kinds.PRESENCE,
     Flag.PRESENCE: Kinds.OWN_PRESENCE,
+    Flag.PUBLISH: Kinds.PUBLISH,
     Flag.ANNOTATION_SUBSCRIBE: Kinds.ANNOTATIONS,
 }
 

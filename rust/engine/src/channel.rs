@@ -20,6 +20,7 @@ mod held;
 mod place;
 mod ring;
 mod sync;
+mod usage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +31,8 @@ use smallvec::SmallVec;
 pub use place::{Filter, Had, Located, Outcome, Own, Start};
 use ring::{Cached, Ring};
 pub use sync::{Sync, SyncPage};
+pub use usage::Occupancy;
+use usage::Usage;
 
 use crate::kind::{Kind, Kinds};
 use crate::message::Message;
@@ -67,8 +70,8 @@ pub struct Channel {
     pending: AtomicU64,
     /// One bit per shard that holds news for more to gather.
     held: AtomicU64,
-    /// Attachments on this node.
-    attachments: AtomicUsize,
+    /// By attachments on this node.
+    usage: Usage,
     /// When it was last used, by the node's clock.
     touched: AtomicI64,
     end: AtomicU64,
@@ -134,7 +137,7 @@ impl Channel {
             watchers: AtomicU64::new(0),
             pending: AtomicU64::new(0),
             held: AtomicU64::new(0),
-            attachments: AtomicUsize::new(0),
+            usage: Usage::default(),
             touched: AtomicI64::new(now_ms),
             end: AtomicU64::new(0),
             batch: AtomicU64::new(0),
@@ -197,19 +200,33 @@ impl Channel {
         self.held.fetch_and(!bit, Ordering::SeqCst);
     }
 
-    /// Counts attachments up or down.
-    pub fn attached(&self, by: isize) {
-        self.attachments.fetch_add(by as usize, Ordering::Relaxed); // two's complement: adding -1 subtracts
+    /// Counts an attachment of these kinds.
+    pub fn attached(&self, kinds: Kinds) {
+        self.usage.count(kinds, true);
+    }
+
+    /// It is no more.
+    pub fn detached(&self, kinds: Kinds) {
+        self.usage.count(kinds, false);
+    }
+
+    /// How many are attached, by what they may do, and what it holds.
+    pub fn occupancy(&self) -> Occupancy {
+        let (members, messages) = {
+            let ring = self.ring.lock();
+            (ring.members.as_ref().map_or(0, |members| members.len()), ring.messages())
+        };
+        self.usage.occupancy(members, messages)
     }
 
     /// Attachments on this node.
     pub fn attachments(&self) -> usize {
-        self.attachments.load(Ordering::Relaxed)
+        self.usage.attachments()
     }
 
     /// Whether somebody is attached, or it holds something.
     pub fn is_used(&self) -> bool {
-        self.attachments() > 0 || self.held().0 > 0
+        self.attachments() > 0 || !self.is_empty()
     }
 
     /// Entries held, and their bytes.
@@ -238,11 +255,6 @@ impl Channel {
             Some(members) => look(members),
             None => look(&Members::default()),
         }
-    }
-
-    /// Messages held.
-    pub fn messages(&self) -> usize {
-        self.ring.lock().messages()
     }
 
     /// Appends; returns the message's cost and its number.

@@ -7,6 +7,7 @@
 mod directory;
 mod held;
 mod history;
+mod inject;
 mod presence;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,7 +23,7 @@ pub use history::{Page, PageQuery};
 use presence::Nodes;
 pub use presence::{MembersPage, MembersQuery};
 
-use crate::channel::{Channel, Context, Located, Outcome, Start};
+use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::{
     BATCH_OVERHEAD, CHANNEL_HISTORY_SHARE, CHANNEL_IDLE_MS, CHANNEL_OVERHEAD, CHANNELS_PER_RECORD_MAX,
@@ -113,6 +114,8 @@ pub struct Hub {
     /// Of the next giving of a presence set.
     next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
+    /// Where what the node itself says is said to lie.
+    own: Arc<Partition>,
     intake: Mutex<Intake>,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
 }
@@ -166,10 +169,14 @@ pub const LOCAL_BIT: u64 = 1 << 63;
 impl Hub {
     /// An empty node.
     pub fn new(settings: Settings) -> Self {
+        let partitions = Partitions::default();
+        partitions.add_state_topic(inject::TOPIC);
+        let own = partitions.assign(inject::TOPIC, [0; 16], 0, 0).expect("it is the first");
         Self {
             settings,
             stats: Stats::default(),
-            partitions: Partitions::default(),
+            partitions,
+            own,
             channels: RwLock::default(),
             hand: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
@@ -523,10 +530,10 @@ impl Hub {
             .map(|first| serial(&first.partition.topic, first.partition.number, first.offset))
     }
 
-    /// Attachments here, and messages held, of a channel; None if it is not in memory.
-    pub fn occupancy(&self, name: &str) -> Option<(usize, usize)> {
+    /// How many use a channel here; None if it is not in memory.
+    pub fn occupancy(&self, name: &str) -> Option<Occupancy> {
         let channel = self.channels.read().get(name).cloned()?;
-        Some((channel.attachments(), channel.messages()))
+        Some(channel.occupancy())
     }
 
     /// The names of channels in use on this node that begin with `prefix` and stand behind `after`, in order, the first

@@ -37,12 +37,16 @@ impl Kinds {
     pub const META: Self = Self(8);
     /// [`Kind::Presence`], as far as it is the receiver's own.
     pub const OWN_PRESENCE: Self = Self(16);
+    /// No kind: who has it may publish, and is counted as such.
+    pub const PUBLISH: Self = Self(32);
+    /// How many bits have a meaning.
+    pub const BITS: usize = 6;
     /// Whatever it is.
     pub const ALL: Self = Self(15);
 
     /// The set of these bits; none for bits without meaning.
     pub fn from_bits(bits: u8) -> Option<Self> {
-        (bits < 32).then_some(Self(bits))
+        (bits < 1 << Self::BITS).then_some(Self(bits))
     }
 
     /// Whether everything of this kind is in it.
@@ -53,6 +57,20 @@ impl Kinds {
     /// Whether all of `other` is in it.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Those of them that everybody is given alike.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self(self.0 & Self::ALL.0)
+    }
+
+    pub(crate) fn has_bit(self, bit: usize) -> bool {
+        self.0 >> bit & 1 != 0
+    }
+
+    pub(crate) fn first_bit(self) -> usize {
+        self.0.trailing_zeros() as usize
     }
 
     /// Without those of `other`.
@@ -75,6 +93,6 @@ mod tests {
             }
             assert!(Kinds::ALL.has(kind) && !Kinds::OWN_PRESENCE.has(kind) && !Kinds::ALL.without(own).has(kind));
         }
-        assert_eq!(Kinds::from_bits(32), None);
+        assert_eq!(Kinds::from_bits(64), None);
     }
 }

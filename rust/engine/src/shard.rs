@@ -169,7 +169,7 @@ impl Shard {
 
     fn place(&mut self, handle: Handle, new: NewAttachment) {
         let NewAttachment { number, plan, spelling, kinds, echo } = new;
-        plan.channel.attached(1);
+        plan.channel.attached(kinds);
         let group = self.groups.find_or_make(&plan.channel, self.bit);
         let index = self.groups.join(group, Member { slot: slot(handle) as u32, number });
         // Still there, if cut off: only `unregister` takes attachments away.
@@ -181,8 +181,8 @@ impl Shard {
         let special = Special { spelling, filter: Filter { had: plan.located.had, own }, sync };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
-        let at = if kinds == Kinds::NONE { STOPPED } else { plan.located.cursor };
-        let kinds = kinds.without(Kinds::OWN_PRESENCE);
+        let is_given = kinds.shared() != Kinds::NONE || presence;
+        let at = if is_given { plan.located.cursor } else { STOPPED };
         connection.cursors.push(Cursor { at, special, number, group, index, kinds });
         self.queue(slot(handle), Lane::Express);
     }

@@ -37,6 +37,8 @@ counters! {
     messages,
     /// Events of presence that were news to their channels.
     presence_events,
+    /// What the node itself said on channels.
+    injected,
     /// Pages of presence sets made for somebody who has come.
     sync_pages,
     /// Members in them.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use fanout_engine::channel::{Channel, Had};
 use fanout_engine::hub::LOCAL_BIT;
+use fanout_engine::kind::Kinds;
 use pyo3::exceptions::PyLookupError;
 use pyo3::prelude::*;
 
@@ -25,7 +26,7 @@ pub struct Cursor {
 
 impl Cursor {
     pub fn new(core: Arc<Core>, plan: fanout_engine::hub::Plan, id: u32) -> Self {
-        plan.channel.attached(1);
+        plan.channel.attached(Kinds::MESSAGES);
         core.watch(&plan.channel, id);
         let outcome = plan.located.outcome as u8;
         Self { core, channel: plan.channel, at: plan.located.cursor, had: plan.located.had, id, outcome, open: true }
@@ -58,7 +59,7 @@ impl Cursor {
     /// Ends the subscription. Idempotent.
     fn close(&mut self) {
         if std::mem::take(&mut self.open) {
-            self.channel.attached(-1);
+            self.channel.detached(Kinds::MESSAGES);
             self.core.unwatch(&self.channel, self.id);
         }
     }

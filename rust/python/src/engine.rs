@@ -352,9 +352,24 @@ impl Engine {
         Ok(guarded(|| self.core.hub.position(channel, monotonic_ms())))
     }
 
-    /// Attachments on this node and messages held; none if the channel is not in memory.
-    fn occupancy(&self, channel: &str) -> Option<(usize, usize)> {
-        self.core.hub.occupancy(channel)
+    /// How many use the channel on this node, by the protocol's names.
+    fn occupancy(&self, channel: &str) -> [(&'static str, usize); 8] {
+        let count = self.core.hub.occupancy(channel).unwrap_or_default();
+        [
+            ("connections", count.connections),
+            ("publishers", count.publishers),
+            ("subscribers", count.subscribers),
+            ("presenceConnections", count.presence_connections),
+            ("presenceSubscribers", count.presence_subscribers),
+            ("presenceMembers", count.presence_members),
+            ("watchers", count.watchers),
+            ("messages", count.messages),
+        ]
+    }
+
+    /// Says something to the channel's watchers on this node.
+    fn inject(&self, channel: &str, name: &str, data: &str) {
+        guarded(|| self.core.hub.inject(channel, name, data, (monotonic_ms(), wall_ms())));
     }
 
     fn names(&self, py: Python<'_>, prefix: &str, after: &str, limit: usize) -> Vec<String> {

@@ -36,7 +36,8 @@ class TestAttached:
         plan = FakePlan(serial="here")
         effect = only_attach(Conversation(plan).attach("news"))
         assert (effect.attachment, effect.plan, effect.spelling) == (1, plan, "news")
-        assert (effect.kinds, effect.echo) == (Kinds.MESSAGES | Kinds.PRESENCE | Kinds.OWN_PRESENCE, True)
+        every = Kinds.MESSAGES | Kinds.PRESENCE | Kinds.OWN_PRESENCE | Kinds.PUBLISH
+        assert (effect.kinds, effect.echo) == (every, True)
 
     def test_tells_recognised_parameters_back(self) -> None:
         frame = only_frame(Conversation().attach(params={"rewind": "1", "delta": "vcdiff", "agent": "x"}))
@@ -52,7 +53,7 @@ class TestAttached:
     def test_without_subscribing_delivers_nothing(self) -> None:
         effect = only_attach(Conversation().attach(flags=Flag.PUBLISH))
         assert effect.frame["flags"] == Flag.PUBLISH
-        assert not effect.kinds
+        assert effect.kinds == Kinds.PUBLISH
 
     def test_gives_every_channel_a_number_of_its_own(self) -> None:
         client = Conversation()

@@ -11,7 +11,8 @@ class TestTheKindsOfAnAttachment:
         ("granted", "kinds"),
         [
             (0, Kinds(0)),
-            (Flag.PUBLISH | Flag.ANNOTATION_PUBLISH, Kinds(0)),
+            (Flag.ANNOTATION_PUBLISH, Kinds(0)),
+            (Flag.PUBLISH, Kinds.PUBLISH),
             (Flag.SUBSCRIBE, Kinds.MESSAGES),
             (Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE, Kinds.MESSAGES | Kinds.PRESENCE),
             (Flag.PRESENCE, Kinds.OWN_PRESENCE),

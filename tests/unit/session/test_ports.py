@@ -17,6 +17,7 @@ class TestTheEngine:
             _core.KIND_ANNOTATIONS,
             _core.KIND_META,
             _core.KIND_OWN_PRESENCE,
+            _core.KIND_PUBLISH,
         ]
 
     def test_takes_every_name_that_a_session_takes(self) -> None:

@@ -1,4 +1,5 @@
 mod held;
+mod inject;
 
 use super::*;
 use crate::channel::Ask;
@@ -66,7 +67,7 @@ fn channels_in_use_are_listed_in_order_page_by_page() {
     assert_eq!(names("b:", "b:2", 2), "b:3");
     assert_eq!(names("", "c", 2), "");
     assert_eq!(names("", "", 0), "");
-    hub.channel("b:0", 0).attached(1);
+    hub.channel("b:0", 0).attached(Kinds::ALL);
     assert_eq!(names("b:", "", 1), "b:0");
 }
 
@@ -190,7 +191,7 @@ fn a_sweep_takes_so_many_messages_and_says_that_more_are_due() {
     let count = 2 * MESSAGES_SWEPT + 10;
     let records = (0..count as i64).map(|offset| (record(0, offset, "c", "v", &[]), Routing::Rules));
     hub.ingest(records, 0);
-    let held = || hub.occupancy("c").map_or(0, |(_, messages)| messages);
+    let held = || hub.occupancy("c").map_or(0, |count| count.messages);
     for left in [count - MESSAGES_SWEPT, count - 2 * MESSAGES_SWEPT] {
         assert!(hub.sweep(HISTORY_MS + 1));
         assert_eq!(held(), left);

@@ -59,7 +59,7 @@ pub(super) struct Cursor {
     pub(super) group: u32,
     /// Which member of the group it is.
     pub(super) index: u32,
-    /// What it is given.
+    /// What it is given, and may do.
     pub(super) kinds: Kinds,
 }
 

@@ -94,7 +94,7 @@ pub(super) fn fill(
 /// Gives the next page of the presence set, if that is being given and nothing has to come before; whether it did.
 fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Channel, context: &Context<'_>) -> bool {
     let Some(Special { spelling, sync: Some(sync), .. }) = cursor.special.as_deref_mut() else { return false };
-    let ask = Ask { wire, kinds: cursor.kinds, spelling: spelling.as_ref(), from: cursor.at };
+    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: spelling.as_ref(), from: cursor.at };
     let Some(page) = channel.sync_page(&ask, sync, context) else { return false };
     outbox.push(page.bytes);
     if page.is_last {
@@ -115,7 +115,7 @@ fn give(
     tally: &mut Tally,
 ) {
     cursor.shed();
-    let ask = Ask { wire, kinds: cursor.kinds, spelling: None, from: cursor.at };
+    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: None, from: cursor.at };
     let given = match &cursor.special {
         None => memo.frame(&ask, channel, context),
         Some(special) => special.frame(ask, channel, context),

@@ -103,7 +103,7 @@ impl Groups {
         group.members.swap_remove(at);
         group.due = group.due.min(group.members.len());
         if let Some(channel) = &group.channel {
-            channel.attached(-1);
+            channel.detached(cursor.kinds);
             if group.members.is_empty() {
                 channel.unwatch(bit);
                 self.by_channel.remove(&channel.id);

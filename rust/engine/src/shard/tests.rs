@@ -334,7 +334,7 @@ fn detaching_and_leaving_disturb_nobody_else() {
         world.shard.unregister(handle);
     }
     assert!(world.shard.is_empty());
-    assert_eq!(world.hub.occupancy("c").unwrap().0, 0);
+    assert_eq!(world.hub.occupancy("c").unwrap().connections, 0);
     world.publish("c", "nobody");
     assert!(world.inbox.take().is_empty(), "a shard without attachments is not told");
 }
@@ -366,7 +366,7 @@ fn who_asked_for_no_echo_or_no_messages_gets_none() {
     world.turn();
     assert_eq!(world.values(mine), ["other"]);
     assert!(world.values(deaf).is_empty());
-    assert_eq!(world.hub.occupancy("c").unwrap().0, 2);
+    assert_eq!(world.hub.occupancy("c").unwrap().connections, 2);
 }
 
 #[test]
@@ -409,7 +409,7 @@ fn what_an_attachment_is_given_changes_and_its_place_does_not() {
     world.publish("c", "again");
     world.turn();
     assert_eq!(world.values(handle), ["before", "after", "again"]);
-    assert_eq!(world.hub.occupancy("c").unwrap().0, 1);
+    assert_eq!(world.hub.occupancy("c").unwrap().connections, 1);
 }
 
 #[test]
@@ -421,5 +421,5 @@ fn attaching_again_moves_the_attachment() {
     world.publish("c", "once");
     world.turn();
     assert_eq!(world.values(handle), ["once"]);
-    assert_eq!(world.hub.occupancy("c").unwrap().0, 1);
+    assert_eq!(world.hub.occupancy("c").unwrap().connections, 1);
 }

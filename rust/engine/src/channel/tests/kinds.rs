@@ -122,7 +122,7 @@ fn a_rewind_counts_messages_and_is_made_of_them_until_live_begins() {
     assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &filter), [(15, 2)]);
     put(&hub, 0, 3, b"live");
     assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &filter), [(15, 3)]);
-    assert_eq!(hub.occupancy("c").unwrap().1, 4);
+    assert_eq!(hub.occupancy("c").unwrap().messages, 4);
 }
 
 #[test]

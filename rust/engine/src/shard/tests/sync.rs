@@ -28,7 +28,7 @@ impl Client {
                 self.residue = Some(self.members.keys().cloned().collect());
             }
             self.pages += 1;
-            items.iter().for_each(|item| self.put(item));
+            self.put_all(items);
             if cursor.is_empty() {
                 for key in self.residue.take().unwrap() {
                     self.members.remove(&key);
@@ -36,7 +36,13 @@ impl Client {
                 self.members.retain(|_, item| item["action"] != 0);
             }
         } else {
-            items.iter().for_each(|item| self.put(item));
+            self.put_all(items);
+        }
+    }
+
+    fn put_all(&mut self, items: &[serde_json::Value]) {
+        for item in items {
+            self.put(item);
         }
     }
 
