@@ -7,7 +7,7 @@ the event loop that made the engine. Bytes that are handed in are copied; those 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, final
 
-from fanout.types import Message, PresenceMessage
+from fanout.types import Annotation, Message, PresenceMessage
 
 __all__ = [
     "AHEAD",
@@ -29,6 +29,7 @@ __all__ = [
     "Plan",
     "headers_of",
     "message_serial",
+    "summary_shown",
 ]
 
 JSON: Final = 0
@@ -247,6 +248,16 @@ class Engine:
         """How many members each node answers for, by what their records say in `fanout.node`."""
     def members_of(self, node: str, limit: int, /) -> list[tuple[str, str, str]]:
         """Some of a node's members, at most so many: channel, connection id and client id of each."""
+    def message(self, channel: str, serial: str) -> tuple[int, Message | None, int, str | None, int]:
+        """What is known of a message: outcome (0 known, 1 its record is yet to be read here, 2 unknown); the message as
+        it is now, None if only its annotations are known; when the newest record with the whole of it was written; the
+        state of its summary (see `summary_shown`), None if not all annotations are known; and when the newest record
+        was written from which on that can be told.
+        """
+    def versions(self, channel: str, serial: str) -> list[Message]:
+        """The message as it was published, and each update and delete, as far as they are held; oldest first."""
+    def annotations(self, channel: str, serial: str) -> list[Annotation]:
+        """The annotations of a message that are held, oldest first."""
     def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
     def position(self, channel: str) -> str:
         """Where the channel stands now."""
@@ -273,3 +284,8 @@ def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
 
 def message_serial(topic: str, partition: int, offset: int) -> str:
     """The serial of the message at these coordinates; rises with the offset within a partition."""
+
+def summary_shown(state: str, client_id: str | None) -> str | None:
+    """The JSON that shows what annotations come to: of each name the first clients, or `client_id` alone if it is among
+    them. None if `state` is none.
+    """

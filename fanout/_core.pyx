@@ -16,13 +16,13 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
-from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial
+from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial, summary_shown
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
     "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "MSGPACK", "RESUMED",
-    "Cursor", "Engine", "Plan", "headers_of", "message_serial",
+    "Cursor", "Engine", "Plan", "headers_of", "message_serial", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
@@ -332,6 +332,15 @@ cdef class Engine:
 
     def members_of(self, node, limit, /):
         return self._native.members_of(node, limit)
+
+    def message(self, channel, serial):
+        return self._native.message(channel, serial)
+
+    def versions(self, channel, serial):
+        return self._native.versions(channel, serial)
+
+    def annotations(self, channel, serial):
+        return self._native.annotations(channel, serial)
 
     def cursor(self, channel, since, cursor_id):
         return self._native.cursor(channel, since, cursor_id)

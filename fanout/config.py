@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from fanout.errors import ConfigError
 
-__all__ = ["Config", "is_loopback", "parse_duration"]
+__all__ = ["HISTORY_MAX_MS", "Config", "is_loopback", "parse_duration"]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back

@@ -16,11 +16,13 @@ from typing import Final
 from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.token_requests import TokenRequests
-from fanout.config import Config, is_loopback
+from fanout.config import HISTORY_MAX_MS, Config, is_loopback
 from fanout.control import Control
 from fanout.credentials import Access
 from fanout.errors import ConfigError
 from fanout.history import History
+from fanout.lookup import Lookup
+from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
@@ -48,6 +50,7 @@ from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
+from fanout.transports.rest.changes import changes
 from fanout.transports.rest.keys import keys
 from fanout.transports.terms import Terms
 from fanout.transports.tls import TlsDoor, server_context
@@ -56,6 +59,7 @@ from fanout.transports.websocket import websockets
 __all__ = ["Node"]
 
 HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
+REPLAY_BYTES: Final = 64 << 20  # a look-up in the log holds at most so much; a few of them are made at a time
 
 
 class Node:
@@ -107,6 +111,15 @@ class Node:
         self.terms = Terms(access.revoked, _now_ms)
         stack.callback(self.terms.close)
         self.revocations = Revocations(access.revoked, self.control, self.terms.review, _now_ms)
+        self.lookup = Lookup(self.engine, self.source, self._replayer(routing, route))
+        self.mutator = Mutator(
+            self.lookup,
+            self.publisher,
+            self.namespaces,
+            clock=_now_ms,
+            history_ms=config.history_ms,
+            limits=settings.limits,
+        )
         self.connections = self._connections()
         self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
@@ -220,6 +233,7 @@ class Node:
             engine=self.engine,
             publisher=self.publisher,
             presence=self.presence,
+            mutator=self.mutator,
             open_session=opener,
             reauthenticate=renewer,
             terms=self.terms,
@@ -244,10 +258,33 @@ class Node:
         demo_key = access.key if access.made and is_loopback(self.config.host) else None
         return [
             *probes(self.health, self.metrics.render),
-            *rest(api, [*self._provisioning(api), *keys(api, requests, self.revocations)]),
+            *rest(
+                api,
+                [
+                    *self._provisioning(api),
+                    *changes(api, self.lookup, self.mutator),
+                    *keys(api, requests, self.revocations),
+                ],
+            ),
             *comet(),
             *pages(demo_key),
         ]
+
+    def _replayer(self, routing: Routing, route: Route | None) -> Callable[[], Engine]:
+        """Makes engines that are given records of the log again, to tell from them what became of a message."""
+
+        def replayer() -> Engine:
+            engine = Engine(
+                io_threads=0,
+                history_ms=HISTORY_MAX_MS,
+                secret=self.access.secret,
+                history_bytes=REPLAY_BYTES,
+            )
+            engine.rules(routing.rules)
+            engine.router(guarded(route) if route else None)
+            return engine
+
+        return replayer
 
     def _provisioning(self, api: Api) -> Sequence[router.Route]:
         """The routes by which test suites make apps; none unless asked for."""

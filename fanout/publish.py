@@ -192,6 +192,7 @@ def _record(topic: str, key: bytes, message: OutMessage) -> NewRecord:
         headers.append(("fanout.connectionId", message.connection_id.encode()))
     if message.extras is not None:
         headers.append(("fanout.extras", orjson.dumps(message.extras)))
+    headers.extend(message.headers)
     return NewRecord(topic, key, data, headers)
 
 

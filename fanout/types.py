@@ -12,11 +12,14 @@ import msgspec
 
 __all__ = [
     "END_OF_TIME",
+    "Annotation",
     "Creation",
     "HistoryPage",
     "HistoryQuery",
     "Identity",
     "Message",
+    "OutAnnotation",
+    "OutChange",
     "OutMessage",
     "PresenceEvent",
     "PresenceMessage",
@@ -46,6 +49,34 @@ class Message:
     connection_id: str | None = None
     extras: dict[str, Any] | None = None
     position: str = ""
+    action: int = 0
+    """What it is by now: 0 as it was published, 1 updated, 2 deleted; 4 is news of `annotations` alone, 5 a piece that
+    was appended."""
+    version: dict[str, Any] | None = None
+    """Of one that was changed: `serial`, `timestamp` and, as far as they were given, `clientId`, `description`,
+    `metadata` of the change."""
+    annotations: dict[str, Any] | None = None
+    """What its annotations come to, by type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """Something that was said about a message. `action` is 0, or 1 if it takes back what was said."""
+
+    channel: str
+    id: str
+    serial: str
+    timestamp: int
+    action: int
+    message_serial: str
+    type: str
+    name: str | None = None
+    count: int | None = None
+    data: str | bytes | None = None
+    encoding: str | None = None
+    client_id: str | None = None
+    connection_id: str | None = None
+    extras: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +130,44 @@ class OutMessage(msgspec.Struct, frozen=True, gc=False):
     id: str
     data: str | bytes | None
     name: str | None = None
+    encoding: str | None = None
+    client_id: str | None = None
+    connection_id: str | None = None
+    extras: dict[str, Any] | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+    """Of its record, beside those that say the above."""
+
+
+class OutChange(msgspec.Struct, frozen=True, gc=False):
+    """A change of a message on its way to the log. What is None stays as it is."""
+
+    action: str
+    """`update`, `delete` or `append`; the last adds `data` to what is there."""
+    serial: str
+    """Of the message."""
+    id: str
+    data: str | bytes | None = None
+    name: str | None = None
+    encoding: str | None = None
+    connection_id: str | None = None
+    extras: dict[str, Any] | None = None
+    version: dict[str, Any] = {}
+    """`clientId`, `description`, `metadata` of the change, as far as they are given."""
+    owner: str | None = None
+    """The message's publisher must be this client; None: it may be anybody."""
+
+
+class OutAnnotation(msgspec.Struct, frozen=True, gc=False):
+    """An annotation on its way to the log."""
+
+    serial: str
+    """Of the message."""
+    type: str
+    id: str
+    deletes: bool = False
+    name: str | None = None
+    count: int | None = None
+    data: str | bytes | None = None
     encoding: str | None = None
     client_id: str | None = None
     connection_id: str | None = None

@@ -21,8 +21,8 @@ import orjson
 from fanout.errors import ClientError, error
 
 __all__ = [
-    "FRAME_BYTES", "JSON", "MSGPACK", "Action", "ClientFrame", "ClientMessage", "ClientPresence", "Flag",
-    "decode", "decode_data", "encode",
+    "FRAME_BYTES", "JSON", "MSGPACK", "Action", "ClientAnnotation", "ClientFrame", "ClientMessage", "ClientPresence",
+    "Flag", "decode", "decode_data", "encode",
 ]  # fmt: skip
 
 JSON: Final = 0
@@ -83,6 +83,23 @@ class ClientMessage(msgspec.Struct, rename="camel", frozen=True, gc=False):
     client_id: Any = None
     extras: Any = None
     action: Any = None
+    serial: Any = None
+    version: Any = None
+
+
+class ClientAnnotation(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """One annotation of a client's ANNOTATION frame or REST body, with every field still unchecked."""
+
+    id: Any = None
+    action: Any = None
+    message_serial: Any = None
+    type: Any = None
+    name: Any = None
+    count: Any = None
+    data: Any = None
+    encoding: Any = None
+    client_id: Any = None
+    extras: Any = None
 
 
 class ClientPresence(msgspec.Struct, rename="camel", frozen=True, gc=False):
@@ -118,6 +135,7 @@ class ClientFrame(msgspec.Struct, rename="camel", frozen=True, gc=False):
     messages: list[ClientMessage] | None = None
     presence: list[ClientPresence] | None = None
     auth: Auth | None = None
+    annotations: list[ClientAnnotation] | None = None
 
 
 _JSON = msgspec.json.Decoder(ClientFrame)

@@ -77,6 +77,7 @@ FAMILIES: Final = (
             "unroutable": "records_unroutable",
             "read_before": "records_repeated",
             "duplicate_id": "duplicates",
+            "change_refused": "changes_refused",
         },
     ),
     Family(

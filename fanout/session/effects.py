@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from fanout.errors import ErrorInfo
-from fanout.types import OutMessage, PresenceEvent
+from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 
 __all__ = [
-    "Attach", "Authenticate", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply", "Retry",
-    "Sync",
+    "Attach", "Authenticate", "Change", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply",
+    "Retry", "Sync",
 ]  # fmt: skip
 
 
@@ -72,6 +72,16 @@ class Sync(msgspec.Struct, frozen=True):
     attachment: int
 
 
+class Change(msgspec.Struct, frozen=True):
+    """Write changes or annotations of messages of `channel` to the log, if the messages are there and may be changed;
+    answer with `Session.published` or `Session.refused`.
+    """
+
+    msg_serial: int
+    channel: str
+    changes: Sequence[OutChange | OutAnnotation]
+
+
 class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
@@ -109,4 +119,4 @@ class Close(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
 
 
-Effect = Reply | Attach | Regrant | Detach | Publish | Present | Leave | Sync | Retry | Authenticate | Close
+Effect = Reply | Attach | Regrant | Detach | Publish | Change | Present | Leave | Sync | Retry | Authenticate | Close

@@ -29,6 +29,15 @@ class Limits:
     encoding_bytes: int = 256
     """A message's encoding: 40013. The size rule of the protocol leaves it out, so it needs a bound of its own."""
 
+    serial_bytes: int = 320
+    """The serial by which a client names a message: 40003. The longest there is has a topic's 249 characters in it."""
+
+    annotations_per_frame: int = 100
+    """Annotations in one frame or request, each of which is looked up: 40034."""
+
+    annotation_type_bytes: int = 256
+    """An annotation's type, and its name: 40000. Summaries keep them, and are sent to everybody."""
+
     extras_depth: int = 32
     """Objects and arrays within each other in a message's extras, themselves included: 40032. Every reader must be able
     to parse them, and readers have limits of their own, some at about a hundred; SDKs need 2."""

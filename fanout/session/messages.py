@@ -13,9 +13,9 @@ from fanout.errors import ClientError, error
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import Limits
 from fanout.types import Identity, OutMessage
-from fanout.wire import ClientMessage, decode_data
+from fanout.wire import ClientAnnotation, ClientMessage, decode_data
 
-__all__ = ["Checked", "check_messages"]
+__all__ = ["Checked", "byte_size", "check_messages", "message_ids", "resolve_client_id"]
 
 # An id of this form is given by the server alone. Were others free to use it, whoever has seen a connection's id could
 # publish under the ids that it is about to use, and its own messages would be taken for repeats.
@@ -47,11 +47,11 @@ def check_messages(
         raise ClientError(error(40000, "a publish without messages"))
     if len(messages) > limits.messages_per_frame:
         raise ClientError(error(40034, f"{len(messages)} in one publish, {limits.messages_per_frame} is the limit"))
-    ids = _ids(messages, id_base, connection_id, limits)
+    ids = message_ids(messages, id_base, connection_id, limits)
     checked, size = [], 0
     for message, message_id in zip(messages, ids, strict=True):
         one = _check(message, message_id, wire, identity, connection_id, limits)
-        size += _bytes(one.name) + _bytes(one.client_id) + _bytes(one.data)
+        size += byte_size(one.name) + byte_size(one.client_id) + byte_size(one.data)
         if one.extras is not None:
             size += extras_bytes(one.extras, limits.extras_depth)
         if size > limits.message_bytes:
@@ -70,11 +70,12 @@ def _check(
     data, encoding = decode_data(message.data, message.encoding, wire)
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
-    client_id = _client_id(message.client_id, identity)
+    client_id = resolve_client_id(message.client_id, identity)
     return OutMessage(message_id, data, message.name, encoding, client_id, connection_id, message.extras)
 
 
-def _client_id(given: Any, identity: Identity) -> str | None:
+def resolve_client_id(given: Any, identity: Identity) -> str | None:
+    """Who speaks, if a client says `given` about itself. Raises ClientError 40012 for what it is not."""
     if given is None:
         return None if identity.client_id == "*" else identity.client_id
     client_id = check_client_id(given)
@@ -83,7 +84,10 @@ def _client_id(given: Any, identity: Identity) -> str | None:
     return client_id
 
 
-def _ids(messages: Sequence[ClientMessage], base: str, connection_id: str | None, limits: Limits) -> list[str]:
+def message_ids(
+    messages: Sequence[ClientMessage | ClientAnnotation], base: str, connection_id: str | None, limits: Limits
+) -> list[str]:
+    """The ids of one publish: as given, or `base:index`. Raises ClientError 40031."""
     given = [message.id for message in messages]
     if all(message_id is None for message_id in given):
         return [f"{base}:{index}" for index in range(len(given))]
@@ -101,7 +105,8 @@ def _ids(messages: Sequence[ClientMessage], base: str, connection_id: str | None
     return given
 
 
-def _bytes(value: str | bytes | None) -> int:
+def byte_size(value: str | bytes | None) -> int:
+    """What it takes in the log."""
     if value is None:
         return 0
     if isinstance(value, bytes) or value.isascii():

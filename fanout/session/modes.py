@@ -25,6 +25,8 @@ _DEFAULT: Final = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_
 _OFFERED: Final = {
     Flag.PUBLISH.value: "publish",
     Flag.SUBSCRIBE.value: "subscribe",
+    Flag.ANNOTATION_PUBLISH.value: "annotation-publish",
+    Flag.ANNOTATION_SUBSCRIBE.value: "annotation-subscribe",
     Flag.PRESENCE.value: "presence",
     Flag.PRESENCE_SUBSCRIBE.value: "subscribe",
 }

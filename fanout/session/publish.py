@@ -11,20 +11,31 @@ Messages, presence and annotations share one sequence; what a frame asks for is 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypedDict
 
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.annotations import check_annotations
 from fanout.session.attach import Attachments
-from fanout.session.effects import Effect, Publish, Reply
+from fanout.session.changes import check_change, is_change
+from fanout.session.effects import Change, Effect, Publish, Reply
 from fanout.session.limits import Limits
 from fanout.session.messages import check_messages
 from fanout.session.names import parse_name
 from fanout.session.resume import Answer, Publishes
+from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
 __all__ = ["Accepted", "Publisher"]
+
+
+class _Given(TypedDict):
+    wire: int
+    identity: Identity
+    connection_id: str | None
+    id_base: str
+    limits: Limits
 
 
 class Accepted(NamedTuple):
@@ -127,25 +138,51 @@ class Publisher:
             self._waiting.append(answer)
         return self.answers()
 
+    def annotate(self, spelling: str, frame: ClientFrame) -> list[Effect]:
+        """Takes an ANNOTATION. Raises like `take`."""
+        return self.take(frame, lambda serial: self._annotated(serial, spelling, frame))
+
     def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         if (frame.params or {}).get("_forceNack") in (True, "true"):
             raise ClientError(error(40099))
-        identity = self._attachments.identity
-        channel = parse_name(spelling, self._limits.channel_bytes, realm_of(identity.key_name)).channel
+        channel = self._channel(spelling, Flag.PUBLISH)
+        messages = frame.messages or []
+        if is_change(messages):
+            change, size = check_change(messages, channel=channel, **self._given(serial))
+            return Accepted([Change(serial, channel, [change])], 1, size)
+        self._check_right(channel, "publish")
+        checked, size = check_messages(messages, **self._given(serial))
+        return Accepted([Publish(serial, channel, checked)], len(checked), size)
+
+    def _annotated(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
+        channel = self._channel(spelling, Flag.ANNOTATION_PUBLISH)
+        self._check_right(channel, "annotation-publish")
+        annotations, size = check_annotations(frame.annotations or [], **self._given(serial))
+        return Accepted([Change(serial, channel, annotations)], len(annotations), size)
+
+    def _channel(self, spelling: str, mode: Flag) -> str:
+        """The channel that is meant, unless it was attached without the mode that this takes."""
+        channel = parse_name(
+            spelling, self._limits.channel_bytes, realm_of(self._attachments.identity.key_name)
+        ).channel
         attached = self._attachments.find(spelling)
-        if attached is not None and not attached.requested & Flag.PUBLISH:
-            raise ClientError(error(40165, "PUBLISH was not among the modes asked for"))
-        if not allows(identity.capability, channel, "publish"):
-            raise ClientError(error(40160, "this credential does not allow to publish on this channel"))
-        messages, size = check_messages(
-            frame.messages or [],
-            wire=self._wire,
-            identity=identity,
-            connection_id=self._connection_id,
-            id_base=f"{self._connection_id}:{serial}",
-            limits=self._limits,
-        )
-        return Accepted([Publish(serial, channel, messages)], len(messages), size)
+        if attached is not None and not attached.requested & mode:
+            raise ClientError(error(40165, f"{mode.name} was not among the modes asked for"))
+        return channel
+
+    def _check_right(self, channel: str, operation: str) -> None:
+        if not allows(self._attachments.identity.capability, channel, operation):
+            raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
+
+    def _given(self, serial: int) -> _Given:
+        """What every check is to know of the client."""
+        return {
+            "wire": self._wire,
+            "identity": self._attachments.identity,
+            "connection_id": self._connection_id,
+            "id_base": f"{self._connection_id}:{serial}",
+            "limits": self._limits,
+        }
 
 
 def _nack(msg_serial: int, reason: ErrorInfo) -> dict[str, Any]:

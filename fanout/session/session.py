@@ -28,10 +28,7 @@ from fanout.wire import Action, ClientFrame
 
 __all__ = ["Session"]
 
-_NOT_OFFERED = {
-    Action.ANNOTATION: error(93002),
-    Action.OBJECT: error(40160, "objects are not offered"),
-}
+_NO_OBJECTS = error(40160, "objects are not offered")
 
 
 class Session:
@@ -152,8 +149,10 @@ class Session:
                 return self._present(_channel(frame), frame, now_ms)
             case Action.SYNC:
                 return self._attachments.sync(_channel(frame))
-            case Action.ANNOTATION | Action.OBJECT as action:
-                return self._publishing().refuse(frame, _NOT_OFFERED[Action(action)])
+            case Action.ANNOTATION:
+                return self._publishing().annotate(_channel(frame), frame)
+            case Action.OBJECT:
+                return self._publishing().refuse(frame, _NO_OBJECTS)
             case Action.CLOSE:
                 return self._end(connection.closed())
             case Action.DISCONNECT:

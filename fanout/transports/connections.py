@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
-from fanout.transports.driver import Driver, Opener, Presence, Publisher, Renewer
+from fanout.transports.driver import Driver, Mutator, Opener, Presence, Publisher, Renewer
 from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
@@ -31,6 +31,7 @@ class Connections:
         engine: Any,
         publisher: Publisher,
         presence: Presence,
+        mutator: Mutator,
         open_session: Opener,
         reauthenticate: Renewer,
         terms: Terms,
@@ -41,6 +42,7 @@ class Connections:
         self.engine = engine
         self.publisher = publisher
         self.presence = presence
+        self.mutator = mutator
         self.open_session = open_session
         self.reauthenticate = reauthenticate
         self.terms = terms

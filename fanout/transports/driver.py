@@ -25,6 +25,7 @@ from fanout.session import connection
 from fanout.session.effects import (
     Attach,
     Authenticate,
+    Change,
     Close,
     Detach,
     Effect,
@@ -41,10 +42,10 @@ from fanout.transports.http import Request
 from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
-from fanout.types import OutMessage, PresenceEvent
+from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 from fanout.wire import JSON, ClientFrame, encode
 
-__all__ = ["Driver", "Link", "Node", "Opener", "Presence", "Publisher", "Renewer"]
+__all__ = ["Driver", "Link", "Mutator", "Node", "Opener", "Presence", "Publisher", "Renewer"]
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,18 @@ class Presence(Protocol):
 
     def leave(self, connection_id: str, channel: str) -> None:
         """Lets the connection's members leave the channel."""
+
+
+class Mutator(Protocol):
+    """Writes changes and annotations to the log; `fanout.mutate.Mutator` answers this."""
+
+    def change(
+        self,
+        channel: str,
+        changes: Sequence[OutChange | OutAnnotation],
+        done: Callable[[list[str] | ErrorInfo], None],
+    ) -> None:
+        """Writes the changes next to each other. `done` is called once, on the loop, perhaps before this returns."""
 
 
 class Opener(Protocol):
@@ -119,6 +132,7 @@ class Node(Protocol):
     engine: Any
     publisher: Publisher
     presence: Presence
+    mutator: Mutator
     open_session: Opener
     reauthenticate: Renewer
     terms: Terms
@@ -311,6 +325,12 @@ class Driver:
                 self._node.presence.leave(self._connection_id(), effect.channel)
             case Sync():
                 engine.sync(self._handle, effect.attachment)
+            case Change():
+                count = len(effect.changes)
+                self._begin(count)
+                self._node.mutator.change(
+                    effect.channel, effect.changes, partial(self._answered, effect.msg_serial, count)
+                )
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)

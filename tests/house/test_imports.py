@@ -17,7 +17,7 @@ LAYERS = [
     {"session"},
     {"transports", "sources", "observe"},
     {"control", "fetching"},
-    {"credentials", "probes", "publish", "subscribe", "history", "revocations", "occupancy"},
+    {"credentials", "probes", "publish", "subscribe", "history", "lookup", "revocations", "occupancy"},
     {"mutate", "presence"},
     {"sandbox"},
     {"node"},

@@ -60,8 +60,9 @@ def message_to_wire(message: Message, wire: int) -> dict[str, Any]:
         "connectionId": message.connection_id,
         "timestamp": message.timestamp,
         "extras": message.extras,
-        "action": 0,
+        "action": message.action,
         "serial": message.serial,
-        "version": {"serial": message.serial, "timestamp": message.timestamp},
+        "version": message.version or {"serial": message.serial, "timestamp": message.timestamp},
+        "annotations": message.annotations,
     }
     return {name: value for name, value in fields.items() if value is not None}

@@ -21,6 +21,7 @@ mod place;
 mod ring;
 mod sync;
 mod usage;
+mod versions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -29,11 +30,14 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use place::{Filter, Had, Located, Outcome, Own, Start};
-use ring::{Cached, Ring};
+use ring::{Cached, Ring, is_publication};
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
 use usage::Usage;
+pub use versions::Known;
+use versions::Shown;
 
+use crate::change;
 use crate::kind::{Kind, Kinds};
 use crate::message::Message;
 use crate::partition::{Partition, Partitions};
@@ -93,6 +97,8 @@ pub struct Ask<'a> {
     pub spelling: Option<&'a Arc<str>>,
     /// Its cursor.
     pub from: u64,
+    /// See [`Located::since`].
+    pub since: u64,
 }
 
 /// Bytes for everyone who stands at the same place.
@@ -104,6 +110,16 @@ pub struct Frame {
     pub to: u64,
     /// Messages in it.
     pub messages: u32,
+    /// For whom it is, by [`Located::since`]: from here to there. Who has not seen what something was appended to is
+    /// given the whole of it.
+    pub since: (u64, u64),
+}
+
+impl Frame {
+    /// Whether it is for a receiver that is given entries as they came from this number on.
+    pub fn is_for(&self, since: u64) -> bool {
+        (self.since.0..=self.since.1).contains(&since)
+    }
 }
 
 /// What was dropped of a ring.
@@ -266,6 +282,30 @@ impl Channel {
         (cost, end - 1)
     }
 
+    /// Appends what a record does to a message of this channel; what it costs, and the number of its last entry. None if
+    /// nothing comes of it.
+    pub fn change(&self, change: &change::Change<'_>, new: &Message) -> Option<(isize, u64)> {
+        let ring = &mut *self.ring.lock();
+        let changed = ring.change(change, new);
+        self.end.store(ring.end(), Ordering::Release);
+        changed
+    }
+
+    /// What is known of a message, by its serial.
+    pub fn known(&self, serial: &str) -> Option<Known> {
+        self.ring.lock().known(serial)
+    }
+
+    /// A message as it was published, and each of its updates and deletes, as far as they are held; oldest first.
+    pub fn versions(&self, serial: &str) -> Vec<Message> {
+        self.ring.lock().versions(serial)
+    }
+
+    /// Makes of publications, held or not, their newest versions, as far as these are held.
+    pub fn show_newest(&self, messages: &mut [Message]) {
+        self.ring.lock().show_newest(messages);
+    }
+
     /// Drops the oldest messages that are numbered below `limit`, at most so many.
     pub fn drop_below(&self, limit: u64, most: usize) -> Dropped {
         let ring = &mut *self.ring.lock();
@@ -323,8 +363,9 @@ impl Channel {
     }
 
     fn shared_frame(ring: &mut Ring, name: &str, ask: &Ask<'_>, context: &Context<'_>) -> Given {
-        let Ask { wire, kinds, spelling, from } = *ask;
-        if let Some(cached) = ring.frames.iter().find(|cached| cached.is_for(wire, kinds, spelling, from)) {
+        let Ask { wire, kinds, spelling, from, since } = *ask;
+        let same = |cached: &&Cached| cached.is_for(wire, kinds, spelling, from) && cached.frame.is_for(since);
+        if let Some(cached) = ring.frames.iter().find(same) {
             // One made before more came is out of date, unless there was no room for more.
             if cached.full || cached.frame.to == ring.end() {
                 return Given::Frame(cached.frame.clone());
@@ -376,9 +417,12 @@ impl Channel {
         while cursor < ring.end() && taken.len() < limit {
             let message = &ring.entries[(cursor - ring.base) as usize];
             cursor += 1;
-            if message.kind == Kind::Message && had.is_none_or(|had| !had.has(message)) {
+            if message.kind != Kind::Message || had.is_some_and(|had| had.has(message)) {
+                continue;
+            }
+            if let Shown::As(instead, _) = ring.shown(message, cursor - 1, u64::MAX) {
                 let position = ring.print(&self.name, key, partitions, cursor, had);
-                taken.push(Taken { message: message.clone(), position });
+                taken.push(Taken { message: instead.unwrap_or_else(|| message.clone()), position });
             }
         }
         Some((taken, cursor))
@@ -387,6 +431,11 @@ impl Channel {
     /// The oldest cursor held.
     pub fn base(&self) -> u64 {
         self.ring.lock().base
+    }
+
+    /// The publications held, as they came, oldest first.
+    pub fn publications(&self) -> Vec<Message> {
+        self.ring.lock().entries.iter().filter(|entry| is_publication(entry)).cloned().collect()
     }
 
     /// What is held of a kind, oldest first.

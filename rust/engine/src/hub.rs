@@ -4,6 +4,7 @@
 //! bounded by age and by bytes with one queue: batches in the order in which they came. Old batches leave when their
 //! time is up, and sooner when all channels together hold too much.
 
+mod changed;
 mod directory;
 mod held;
 mod history;
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+pub use changed::Found;
 use directory::{Directory, OWN_REFERENCES};
 pub use held::{Held, HeldQuery, Place};
 pub use history::{Page, PageQuery};
@@ -334,14 +336,24 @@ impl Hub {
             Some((channel, _)) if *channel.name == *name => Arc::clone(channel),
             _ => self.channel(name, now_ms),
         };
+        let appended = match record.change() {
+            None => Some(channel.append(message)).map(|(cost, number)| (cost as isize, number)),
+            Some(change) => change.and_then(|change| channel.change(&change, &message)),
+        };
+        let Some((cost, number)) = appended else { return self.stats.changes_refused.add(1) };
         work.messages += 1;
-        self.put(work, channel, message);
+        self.grown(work, channel, cost, number);
     }
 
     /// Appends an entry; its channel is among those with news.
     fn put(&self, work: &mut Work, channel: Arc<Channel>, entry: Message) {
         let (cost, number) = channel.append(entry);
-        let memory = self.memory.fetch_add(cost, Ordering::Relaxed) + cost;
+        self.grown(work, channel, cost as isize, number);
+    }
+
+    /// A channel holds so many bytes more, the last for the entry of this number: it is among those with news.
+    fn grown(&self, work: &mut Work, channel: Arc<Channel>, cost: isize, number: u64) {
+        let memory = self.memory.fetch_add(cost as usize, Ordering::Relaxed).wrapping_add_signed(cost);
         if memory > self.settings.history_bytes / CHANNEL_HISTORY_SHARE {
             self.squeeze_channel(&channel, number);
         }

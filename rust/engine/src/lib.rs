@@ -12,6 +12,7 @@
 //!
 //! Bounds are in [`limits`], counters in [`stats`].
 
+pub mod change;
 pub mod channel;
 pub mod dedup;
 pub mod delta;

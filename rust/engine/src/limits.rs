@@ -124,6 +124,10 @@ pub const MEMBERS_SCANNED: usize = 10_000;
 /// Messages in one page of history.
 pub const HISTORY_PAGE_MAX: usize = 1000;
 
+/// A message that was appended to takes no more: as much as a frame without others holds, several times what clients may
+/// publish.
+pub const VERSION_BYTES_MAX: usize = 256 << 10;
+
 /// Names and clients that the summary of one message's annotations remembers: some 1,500 clients. It is written into the
 /// log now and then, in a record that has to stay well below a megabyte.
 pub const SUMMARY_BYTES_MAX: usize = 64 << 10;

@@ -56,10 +56,12 @@ pub enum Field {
     ConnectionId,
     /// JSON text.
     Extras,
+    /// JSON object of what only a changed message, or an annotation, has beside these; see [`crate::change`].
+    More,
 }
 
 /// How many there are.
-pub const FIELDS: usize = Field::Extras as usize + 1;
+pub const FIELDS: usize = Field::More as usize + 1;
 
 /// Every field of a message, by [`Field`].
 pub type Fields<'a> = [Option<&'a str>; FIELDS];
@@ -235,4 +237,11 @@ pub fn serial(topic: &str, partition: i32, offset: i64) -> String {
     let digits = digits.format(offset);
     let zeros = &"0000000000000000"[digits.len().min(16)..];
     [zeros, digits, "-", number.format(partition), "-", topic].concat()
+}
+
+/// Offset, partition and topic of the message with this serial; None for text that is none.
+pub fn place_of(serial: &str) -> Option<(i64, i32, &str)> {
+    let (offset, place) = serial.split_once('-')?;
+    let (number, topic) = place.split_once('-')?;
+    Some((offset.parse().ok()?, number.parse().ok()?, topic))
 }

@@ -6,12 +6,10 @@
 
 use std::sync::Arc;
 
+use crate::change::CREATE;
 use crate::kind::Kind;
 use crate::message::{FIELDS, Field, Fields, Form, Message};
 use crate::partition::Partition;
-
-/// The action of a message that is new (Ably protocol, "Wire message").
-const CREATE: u8 = 0;
 
 /// One header of a record.
 #[derive(Debug, Clone, Copy)]

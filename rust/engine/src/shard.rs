@@ -177,13 +177,14 @@ impl Shard {
         let Some(connection) = self.connection(handle) else { return };
         let presence = kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE);
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
+        let since = plan.located.since;
         let sync = (plan.has_presence && kinds.contains(Kinds::PRESENCE)).then(|| hub.sync());
         let special = Special { spelling, filter: Filter { had: plan.located.had, own }, sync };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let is_given = kinds.shared() != Kinds::NONE || presence;
         let at = if is_given { plan.located.cursor } else { STOPPED };
-        connection.cursors.push(Cursor { at, special, number, group, index, kinds });
+        connection.cursors.push(Cursor { at, special, number, group, index, kinds, since });
         self.queue(slot(handle), Lane::Express);
     }
 

@@ -33,6 +33,8 @@ counters! {
     records_repeated,
     /// Records whose id the channel already had within the window.
     duplicates,
+    /// Records that were to change a message, or to say something about one, and cannot.
+    changes_refused,
     /// Messages appended to channels.
     messages,
     /// Events of presence that were news to their channels.

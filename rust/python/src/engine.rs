@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanout_engine::channel::Start;
-use fanout_engine::hub::{HeldQuery, MembersQuery, PageQuery, Place, Settings};
+use fanout_engine::hub::{Found, HeldQuery, MembersQuery, PageQuery, Place, Settings};
 use fanout_engine::kind::{Kind, Kinds};
 use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
 use fanout_engine::presence::parts;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Event, NewAttachment};
+use fanout_engine::summary::Summary;
 use fanout_io::port::Command;
 use fanout_io::sys::{monotonic_ms, wall_ms};
 use parking_lot::Mutex;
@@ -20,7 +21,7 @@ use pyo3::types::PyBytes;
 
 use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
-use crate::messages::{presence_to_python, to_python};
+use crate::messages::{annotation_to_python, presence_to_python, to_python};
 use crate::table::{Borrowed, CRecord};
 
 /// Topic, partition, offset.
@@ -42,6 +43,9 @@ pub struct Plan {
     has_presence: bool,
     unused: Mutex<Option<fanout_engine::hub::Plan>>,
 }
+
+/// Outcome (0 known, 1 yet to be read, 2 unknown), message, time of its whole record, summary, time of that.
+type FoundMessage<'py> = (u8, Option<Bound<'py, PyAny>>, i64, Option<String>, i64);
 
 /// The engine. `fanout._core.Engine` is what Python uses.
 #[pyclass(module = "fanout._engine", frozen, subclass)]
@@ -340,6 +344,28 @@ impl Engine {
         members.iter().map(split).collect()
     }
 
+    /// See [`FoundMessage`].
+    fn message<'py>(&self, py: Python<'py>, channel: &str, serial: &str) -> PyResult<FoundMessage<'py>> {
+        match guarded(|| self.core.hub.message(channel, serial)) {
+            Found::Known(known) => {
+                let message = known.message.map(|message| to_python(py, channel, &message, "")).transpose()?;
+                Ok((0, message, known.whole_ms, known.summary.map(|summary| summary.state()), known.summary_ms))
+            }
+            Found::Ahead => Ok((1, None, 0, None, 0)),
+            Found::Unknown => Ok((2, None, 0, None, 0)),
+        }
+    }
+
+    fn versions<'py>(&self, py: Python<'py>, channel: &str, serial: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let versions = guarded(|| self.core.hub.versions(channel, serial));
+        versions.iter().map(|message| to_python(py, channel, message, "")).collect()
+    }
+
+    fn annotations<'py>(&self, py: Python<'py>, channel: &str, serial: &str) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let annotations = py.detach(|| guarded(|| self.core.hub.annotations(channel, serial)));
+        annotations.iter().map(|annotation| annotation_to_python(py, channel, annotation)).collect()
+    }
+
     #[pyo3(signature = (channel, since, cursor_id))]
     fn cursor(&self, channel: &str, since: Option<&str>, cursor_id: u32) -> PyResult<Cursor> {
         check_name(channel)?;
@@ -421,4 +447,10 @@ fn check_name(channel: &str) -> PyResult<()> {
 #[pyfunction]
 pub fn message_serial(topic: &str, partition: i32, offset: i64) -> String {
     serial(topic, partition, offset)
+}
+
+/// What annotations come to, as clients are shown it: JSON. None where `state` is none.
+#[pyfunction]
+pub fn summary_shown(state: &str, client_id: Option<&str>) -> Option<String> {
+    Summary::read(state).map(|summary| summary.shown(client_id).to_string())
 }

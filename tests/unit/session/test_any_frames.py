@@ -10,7 +10,7 @@ from fanout.session.effects import Attach, Detach, Effect, Present, Publish, Rep
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.session.resume import ConnectionState
-from fanout.wire import JSON, MSGPACK, Auth, ClientFrame, ClientMessage, ClientPresence, encode
+from fanout.wire import JSON, MSGPACK, Auth, ClientAnnotation, ClientFrame, ClientMessage, ClientPresence, encode
 from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines that test are busy
@@ -32,7 +32,11 @@ PARAMS = st.dictionaries(
 )
 MESSAGES = st.builds(
     ClientMessage, id=ANYTHING, name=ANYTHING, data=ANYTHING, encoding=ANYTHING, client_id=ANYTHING, extras=ANYTHING,
-    action=ANYTHING,
+    action=ANYTHING | st.sampled_from([1, 2, 5]), serial=ANYTHING, version=ANYTHING,
+)  # fmt: skip
+ANNOTATIONS = st.builds(
+    ClientAnnotation, id=ANYTHING, action=ANYTHING, message_serial=ANYTHING, type=ANYTHING, name=ANYTHING,
+    count=ANYTHING, data=ANYTHING, encoding=ANYTHING, client_id=ANYTHING, extras=ANYTHING,
 )  # fmt: skip
 EVENTS = st.builds(
     ClientPresence, id=ANYTHING, action=st.integers(0, 6) | ANYTHING, client_id=ANYTHING, data=ANYTHING,
@@ -50,6 +54,7 @@ FRAMES = st.builds(
     messages=st.none() | st.lists(MESSAGES, max_size=3),
     presence=st.none() | st.lists(EVENTS, max_size=3),
     auth=st.none() | st.builds(Auth, st.none() | st.text(max_size=5)),
+    annotations=st.none() | st.lists(ANNOTATIONS, max_size=3),
 )
 PLANS = st.builds(FakePlan, st.sampled_from(Outcome), st.text(max_size=3), st.integers(0, 200))
 

@@ -20,7 +20,7 @@ from tests.support.conversation import (
     only_retry,
 )
 
-GRANTED = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE
+GRANTED = Flag.PUBLISH | Flag.SUBSCRIBE | Flag.PRESENCE | Flag.PRESENCE_SUBSCRIBE | Flag.ANNOTATION_PUBLISH
 READ_ONLY = {"*": ["subscribe"]}
 AHEAD = FakePlan(Outcome.AHEAD)
 

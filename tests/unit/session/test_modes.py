@@ -34,7 +34,7 @@ class TestRequestedModes:
 class TestGrantedModes:
     def test_are_what_is_requested_allowed_and_offered(self) -> None:
         usual = requested_modes(0, parse_params({}))
-        assert granted_modes(usual, EVERYTHING, "news") == USUAL
+        assert granted_modes(usual, EVERYTHING, "news") == USUAL | Flag.ANNOTATION_PUBLISH
         assert granted_modes(Flag.SUBSCRIBE, EVERYTHING, "news") == Flag.SUBSCRIBE
         some = {"news": frozenset({"publish", "presence"})}
         assert granted_modes(usual, some, "news") == Flag.PUBLISH | Flag.PRESENCE

@@ -29,7 +29,7 @@ from fanout.transports.router import Router
 from fanout.transports.terms import Terms
 from fanout.transports.tls import TlsDoor, server_context
 from fanout.transports.websocket import websockets
-from fanout.types import HistoryPage, HistoryQuery, Message, OutMessage, PresenceEvent
+from fanout.types import HistoryPage, HistoryQuery, Message, OutAnnotation, OutChange, OutMessage, PresenceEvent
 from tests.support.certificates import Certificates
 from tests.support.credentials import accepting
 from tests.support.rest import rest_api
@@ -193,6 +193,22 @@ class FakePresence:
         self.left.append((connection_id, channel))
 
 
+class FakeMutator:
+    """Writes down what it is to change, and confirms it at once."""
+
+    def __init__(self) -> None:
+        self.changed: list[tuple[str, Sequence[OutChange | OutAnnotation]]] = []
+
+    def change(
+        self,
+        channel: str,
+        changes: Sequence[OutChange | OutAnnotation],
+        done: Callable[[list[str] | ErrorInfo], None],
+    ) -> None:
+        self.changed.append((channel, changes))
+        done([f"v{len(self.changed)}-{index}" for index in range(len(changes))])
+
+
 class FrontDoor:
     """Everything on one port, as a server puts it together."""
 
@@ -201,6 +217,7 @@ class FrontDoor:
         self.certificates = certificates
         self.publisher = FakePublisher()
         self.presence = FakePresence()
+        self.mutator = FakeMutator()
         self.ready = asyncio.Event()
         self.ready.set()
         self.revoked = Revoked()
@@ -212,6 +229,7 @@ class FrontDoor:
             engine=engine,
             publisher=self.publisher,
             presence=self.presence,
+            mutator=self.mutator,
             open_session=lambda query, authorization, now: open_session(
                 query,
                 authorization=authorization,

@@ -1,9 +1,9 @@
 //! The ring as the newest part of the log: what it holds behind some places, and from where on it holds all.
 
 use super::Channel;
-use super::ring::Ring;
+use super::ring::{Ring, is_publication};
 use crate::hub::{Held, HeldQuery, Place};
-use crate::kind::Kind;
+
 use crate::message::Message;
 
 impl Channel {
@@ -29,6 +29,7 @@ impl Channel {
             }
         }
         held.next = next;
+        ring.show_newest(&mut held.messages);
         held
     }
 }
@@ -46,7 +47,7 @@ impl Held {
         next: &mut [i64],
         query: &HeldQuery,
     ) {
-        for entry in entries.filter(|entry| entry.kind == Kind::Message) {
+        for entry in entries.filter(|entry| is_publication(entry)) {
             let Some(slot) = places.iter().position(|place| place.partition.index == entry.partition.index) else {
                 continue;
             };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::change::CREATE;
 use crate::kind::{Kind, Kinds};
 use crate::message::{Field, Message};
 use crate::position::Position;
@@ -44,6 +45,8 @@ impl Filter {
 pub struct Had {
     /// The kinds that a backlog is made of.
     pub(super) kinds: Kinds,
+    /// Whether it is made of publications alone, each in its newest version.
+    pub(super) publications: bool,
     /// Offsets below which a resuming client has everything, by partition.
     pub(super) next: Box<[i64]>,
     /// The cursor behind the last message that could be among it.
@@ -59,6 +62,7 @@ impl Had {
     /// Whether this entry is among it.
     pub(super) fn has(&self, message: &Message) -> bool {
         !self.kinds.has(message.kind)
+            || (self.publications && message.action != CREATE)
             || self.next.get(usize::from(message.partition.index)).is_some_and(|&next| message.offset < next)
     }
 }
@@ -101,6 +105,9 @@ pub struct Located {
     pub outcome: Outcome,
     /// The cursor.
     pub cursor: u64,
+    /// The number of the first entry that it is given as it came: what was appended to a message before that it has
+    /// never seen.
+    pub since: u64,
     /// What to leave out at first.
     pub had: Option<Arc<Had>>,
     /// Messages waiting there.

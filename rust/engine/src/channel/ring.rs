@@ -1,5 +1,6 @@
 //! The entries of one channel that memory holds, messages most of them, and what is made of them. Locked by the channel.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,10 +9,12 @@ use std::sync::atomic::Ordering;
 use smallvec::SmallVec;
 
 use super::place::{Filter, Had, Located, Outcome, Start};
+use super::versions::{ALL, Known, Shown, Versions};
 use super::{Ask, Context, Frame, Given};
+use crate::change::{CREATE, Change, DELETE, UPDATE};
 use crate::kind::{Kind, Kinds};
 use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
-use crate::message::Message;
+use crate::message::{Message, place_of};
 use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
 use crate::presence::Members;
@@ -21,7 +24,7 @@ use crate::wire::Wire;
 #[derive(Debug, Default)]
 pub(super) struct Ring {
     pub(super) entries: VecDeque<Message>,
-    /// How many of them are of another kind than messages.
+    /// How many of them are no publications: of another kind than messages, or changes of these.
     pub(super) others: usize,
     /// One past the number of the newest of presence.
     pub(super) presence: u64,
@@ -29,6 +32,8 @@ pub(super) struct Ring {
     pub(super) bytes: usize,
     pub(super) feeds: SmallVec<[Feed; 1]>,
     pub(super) frames: Vec<Cached>,
+    /// Of messages that were changed or annotated; most channels have none.
+    pub(super) versions: Option<Box<Versions>>,
     /// What earlier channels of any name dropped before this one was born, by partition.
     pub(super) born: Option<Box<[i64]>>,
     /// Who is present, if ever somebody was: under the same lock, so that a place in the ring has its set.
@@ -80,14 +85,17 @@ impl Ring {
     pub(super) fn push(&mut self, message: Message) -> usize {
         let cost = message.cost();
         let (partition, next, last) = (message.partition.index, message.offset + 1, self.end());
-        self.others += usize::from(message.kind != Kind::Message);
+        self.others += usize::from(!is_publication(&message));
         if message.kind == Kind::Presence {
             self.presence = last + 1;
         }
         match self.feeds.iter_mut().find(|feed| feed.partition == partition) {
             _ if !message.partition.has_position => {}
             Some(feed) => {
-                debug_assert!(feed.next < next, "offsets of a partition rise");
+                debug_assert!(
+                    feed.next <= next,
+                    "offsets of a partition rise, and stay where a record makes two entries"
+                );
                 feed.next = next;
                 feed.last = last;
             }
@@ -98,12 +106,87 @@ impl Ring {
         cost
     }
 
+    /// Appends what a record does to a message; what it costs, and the number of its last entry. None if nothing comes of
+    /// it.
+    pub(super) fn change(&mut self, change: &Change<'_>, new: &Message) -> Option<(isize, u64)> {
+        let serial = match change {
+            Change::Version(version) => version.serial,
+            Change::Annotation(annotation) => annotation.serial,
+        };
+        let mut versions = self.versions.take().unwrap_or_default();
+        let create = if versions.needs_create(serial, change) { self.published(serial) } else { None };
+        let create = create.as_ref().map(|(number, message)| (*number, message));
+        let number = self.end();
+        let (first, second) = match change {
+            Change::Version(version) => (versions.change(version, new, number, create), None),
+            Change::Annotation(annotation) => {
+                (versions.annotate(annotation, new, number, create), Some(annotation.entry(new)))
+            }
+        };
+        self.versions = Some(versions);
+        let mut cost = 0;
+        if let Some((entry, beside)) = first {
+            self.bytes = self.bytes.wrapping_add_signed(beside);
+            cost += beside + self.push(entry) as isize;
+        }
+        if let Some(entry) = second {
+            cost += self.push(entry) as isize;
+        }
+        (self.end() > number).then(|| (cost, self.end() - 1))
+    }
+
+    /// The message of this serial as it was published, with its number, if it is held. Looked for from the newest on.
+    fn published(&self, serial: &str) -> Option<(u64, Message)> {
+        let (offset, number, topic) = place_of(serial)?;
+        let is_there = |entry: &Message| entry.partition.number == number && *entry.partition.topic == *topic;
+        let mut there = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_there(entry));
+        let (index, entry) = there.find(|(_, entry)| entry.offset <= offset && is_publication(entry))?;
+        (entry.offset == offset).then(|| (self.base + index as u64, entry.clone()))
+    }
+
+    /// What is known of a message.
+    pub(super) fn known(&self, serial: &str) -> Option<Known> {
+        let create = self.published(serial).map(|(_, message)| message);
+        match &self.versions {
+            Some(versions) => versions.known(serial, create.as_ref()),
+            None => Versions::default().known(serial, create.as_ref()),
+        }
+    }
+
+    /// A message as it was published, and each of its updates and deletes; oldest first.
+    pub(super) fn versions(&self, serial: &str) -> Vec<Message> {
+        let create = self.published(serial).map(|(_, create)| create);
+        let numbers = self.versions.iter().flat_map(|versions| versions.numbers(serial));
+        let changes = numbers.map(|number| self.entries[(number - self.base) as usize].clone());
+        create.into_iter().chain(changes.filter(|entry| matches!(entry.action, UPDATE | DELETE))).collect()
+    }
+
+    /// A publication in its newest version below a number, whole.
+    pub(super) fn version_of(&self, message: &Message, until: u64) -> Option<Message> {
+        self.versions.as_ref()?.version_of(message, until, (&self.entries, self.base))
+    }
+
+    /// Makes of publications their newest versions.
+    pub(super) fn show_newest(&self, messages: &mut [Message]) {
+        for message in messages {
+            if let Some(newest) = self.version_of(message, u64::MAX) {
+                *message = newest;
+            }
+        }
+    }
+
+    /// How an entry is shown as it comes; see [`Versions::shown`].
+    pub(super) fn shown(&self, entry: &Message, number: u64, since: u64) -> Shown {
+        self.versions.as_ref().map_or(Shown::As(None, ALL), |versions| versions.shown(entry, number, since))
+    }
+
     /// Drops the oldest message; returns the bytes freed.
     pub(super) fn pop(&mut self) -> Option<usize> {
         let message = self.entries.pop_front()?;
+        let beside = self.versions.as_mut().map_or(0, |versions| versions.pop(self.base));
         self.base += 1;
-        self.others -= usize::from(message.kind != Kind::Message);
-        let cost = message.cost();
+        self.others -= usize::from(!is_publication(&message));
+        let cost = message.cost() + beside;
         self.bytes -= cost;
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
             feed.dropped = message.offset + 1;
@@ -113,6 +196,7 @@ impl Ring {
             self.entries.shrink_to_fit();
             freed += self.cached_bytes();
             self.frames = Vec::new();
+            self.versions = None;
         }
         Some(freed)
     }
@@ -133,33 +217,38 @@ impl Ring {
 
     /// With the earliest message that both limits admit; of what else stands behind it, nothing.
     fn rewound(&self, count: usize, since_ms: i64) -> Located {
-        let is_message = |entry: &Message| entry.kind == Kind::Message;
+        let is_message = is_publication;
         let held = self.entries.len();
         let young = self.entries.iter().position(|entry| is_message(entry) && entry.timestamp >= since_ms);
         let most = count.min(REWIND_MESSAGES_MAX);
         let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_message(entry)).take(most).last();
         let first = young.unwrap_or(held).max(last.map_or(held, |(index, _)| index));
         let backlog = self.entries.range(first..).filter(|entry| is_message(entry)).count();
-        let had = Had { kinds: Kinds::MESSAGES, next: [].into(), until: self.end() };
+        let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end() };
         let had = (backlog < held - first).then(|| Arc::new(had));
-        Located { outcome: Outcome::Fresh, cursor: self.base + first as u64, had, backlog }
+        let (cursor, since) = (self.base + first as u64, self.end());
+        Located { outcome: Outcome::Fresh, cursor, since, had, backlog }
     }
 
     /// Where `start` is.
     pub(super) fn find(&self, start: &Start, partitions: &Partitions) -> Located {
         match start {
-            Start::Live => Located { outcome: Outcome::Fresh, cursor: self.end(), had: None, backlog: 0 },
+            Start::Live => self.live(Outcome::Fresh),
             Start::Rewind { count, since_ms } => self.rewound(*count, *since_ms),
             Start::After(position) => self.after(position, partitions),
         }
     }
 
+    /// With what comes next.
+    fn live(&self, outcome: Outcome) -> Located {
+        Located { outcome, cursor: self.end(), since: self.end(), had: None, backlog: 0 }
+    }
+
     fn after(&self, position: &Position, partitions: &Partitions) -> Located {
-        let nowhere = |outcome| Located { outcome, cursor: self.end(), had: None, backlog: 0 };
         let list = partitions.list();
         let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
         if position.entries.is_empty() || !position.entries.iter().all(known) {
-            return nowhere(Outcome::Foreign);
+            return self.live(Outcome::Foreign);
         }
         let mut outcome = Outcome::Resumed;
         let mut next = vec![0; list.len()];
@@ -169,13 +258,13 @@ impl Ring {
             let offset = position.entry(partition).map_or(0, |entry| entry.offset);
             next[index] = offset;
             if offset > partition.next() {
-                return nowhere(Outcome::Ahead);
+                return self.live(Outcome::Ahead);
             }
             if offset < self.floor(index, partition.start) {
                 outcome = Outcome::Gap;
             }
         }
-        let had = Had { kinds: Kinds::ALL, next: next.into(), until: self.end() };
+        let had = Had { kinds: Kinds::ALL, publications: false, next: next.into(), until: self.end() };
         let first = self.first_new(&had);
         let given = self.entries.range(first..);
         let (mut again, mut backlog) = (0, given.len());
@@ -185,7 +274,8 @@ impl Ring {
             backlog = given.filter(|entry| entry.kind == Kind::Message && !had.has(entry)).count();
         }
         let had = (again > 0).then(|| Arc::new(had));
-        Located { outcome, cursor: self.base + first as u64, had, backlog }
+        let cursor = self.base + first as u64;
+        Located { outcome, cursor, since: cursor, had, backlog }
     }
 
     /// The place of the first entry that positions speak of and that a client who had this did not have. What they do
@@ -218,7 +308,8 @@ impl Ring {
     pub(super) fn cache(&mut self, new: Cached) -> usize {
         let before: usize = self.cached_bytes();
         let len = new.frame.bytes.len();
-        self.frames.retain(|old| !old.is_for(new.wire, new.kinds, new.spelling.as_ref(), new.from));
+        let same = |old: &Cached| old.is_for(new.wire, new.kinds, new.spelling.as_ref(), new.from);
+        self.frames.retain(|old| !same(old) || old.frame.since != new.frame.since);
         if self.frames.len() >= FRAMES_CACHED {
             self.frames.remove(0);
         }
@@ -237,10 +328,16 @@ impl Ring {
         if start >= self.entries.len() {
             return (Given::Nothing, false);
         }
-        let kept = self.entries.iter().enumerate().skip(start).filter(|(_, entry)| filter.keeps(ask.kinds, entry));
-        let (mut parts, mut bytes, mut made) = (SmallVec::<[&[u8]; 64]>::new(), 0, 0);
+        // What comes behind a backlog is for another frame: other rules hold for it.
+        let until = filter.had.as_ref().map_or(self.end(), |had| had.until.max(ask.from + 1).min(self.end()));
+        let end = (until - self.base) as usize;
+        let kept = self.entries.iter().enumerate().take(end).skip(start);
+        let kept = kept.filter(|(_, entry)| filter.keeps(ask.kinds, entry));
+        let publications_until = filter.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until);
+        let (mut parts, mut bytes, mut made) = (SmallVec::<[Cow<'_, [u8]>; 64]>::new(), 0, 0);
+        let mut since = (0, u64::MAX);
         let mut kind = Kind::Message;
-        let mut stop = self.entries.len();
+        let mut stop = end;
         for (index, entry) in kept {
             if parts.is_empty() {
                 kind = entry.kind;
@@ -248,15 +345,30 @@ impl Ring {
                 stop = index;
                 break;
             }
-            let (part, new) = entry.encoded(ask.wire);
-            made += new;
+            let number = self.base + index as u64;
+            let shown = if number < publications_until {
+                Shown::As(self.version_of(entry, publications_until), ALL)
+            } else {
+                self.shown(entry, number, ask.since)
+            };
+            let (part, of) = match shown {
+                Shown::Not => continue,
+                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead)), of),
+                Shown::As(None, of) => {
+                    let (part, new) = entry.encoded(ask.wire);
+                    made += new;
+                    (Cow::Borrowed(part), of)
+                }
+            };
             bytes += part.len();
             if !parts.is_empty() && bytes > FRAME_BYTES {
                 stop = index;
                 break;
             }
             parts.push(part);
+            since = (since.0.max(of.0), since.1.min(of.1));
         }
+        let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(|part| &**part).collect();
         let full = stop < self.entries.len();
         let to = self.base + stop as u64;
         let given = if parts.is_empty() {
@@ -266,7 +378,7 @@ impl Ring {
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
             let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: parts.len() as u32 })
+            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, since })
         };
         self.bytes += made;
         context.memory.fetch_add(made, Ordering::Relaxed);
@@ -308,4 +420,9 @@ impl Ring {
         });
         position::print(key, name, entries)
     }
+}
+
+/// Whether an entry is a message as it was published.
+pub(super) fn is_publication(entry: &Message) -> bool {
+    entry.kind == Kind::Message && entry.action == CREATE
 }

@@ -31,7 +31,7 @@ fn put(hub: &Hub, partition: i32, offset: i64, value: &[u8]) {
 }
 
 fn ask(wire: Wire, from: u64) -> Ask<'static> {
-    Ask { wire, kinds: Kinds::ALL, spelling: None, from }
+    Ask { wire, kinds: Kinds::ALL, spelling: None, from, since: 0 }
 }
 
 /// The ids in a frame, and the position behind it.
@@ -120,6 +120,7 @@ fn own_messages_are_left_out_for_their_publisher_alone() {
     assert!(matches!(given("you"), Given::Frame(_)));
 }
 
+mod changes;
 mod kinds;
 
 proptest! {

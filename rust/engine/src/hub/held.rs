@@ -118,7 +118,14 @@ impl Hub {
             }
             Some(message)
         };
-        records.map(|(record, routing)| decode(record, routing)).collect()
+        let mut messages: Vec<_> = records.map(|(record, routing)| decode(record, routing)).collect();
+        // What was changed lately is shown as it is now, though it was published long ago.
+        if let Some(channel) = self.channels.read().get(name).cloned() {
+            for message in messages.iter_mut().flatten() {
+                channel.show_newest(std::slice::from_mut(message));
+            }
+        }
+        messages
     }
 }
 

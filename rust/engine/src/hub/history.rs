@@ -49,7 +49,8 @@ impl Hub {
         let Some(channel) = self.channels.read().get(name).cloned() else {
             return Some(Page { messages: Vec::new(), cursor: None });
         };
-        let mut held = channel.entries(query.kind);
+        let is_message = query.kind == Kind::Message;
+        let mut held = if is_message { channel.publications() } else { channel.entries(query.kind) };
         if !query.forwards {
             held.reverse();
         }
@@ -68,6 +69,9 @@ impl Hub {
             let Partition { topic, number, .. } = &*last.partition;
             format!("{topic}:{number}:{}", last.offset)
         });
+        if is_message {
+            channel.show_newest(&mut messages);
+        }
         Some(Page { messages, cursor })
     }
 

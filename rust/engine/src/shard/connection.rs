@@ -61,6 +61,8 @@ pub(super) struct Cursor {
     pub(super) index: u32,
     /// What it is given, and may do.
     pub(super) kinds: Kinds,
+    /// The number of the first entry that it is given as it came.
+    pub(super) since: u64,
 }
 
 /// The cursor of an attachment that the ring has passed, or that never wanted messages: behind everything there will be.

@@ -39,9 +39,14 @@ impl Memo {
     }
 
     fn frame(&mut self, ask: &Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
-        let Ask { wire, kinds, from, .. } = *ask;
-        let same =
-            |old: &&Remembered| old.channel == channel.id && old.from == from && old.wire == wire && old.kinds == kinds;
+        let Ask { wire, kinds, from, since, .. } = *ask;
+        let same = |old: &&Remembered| {
+            old.channel == channel.id
+                && old.from == from
+                && old.wire == wire
+                && old.kinds == kinds
+                && old.frame.as_ref().is_none_or(|frame| frame.is_for(since))
+        };
         if let Some(found) = self.given.iter().find(same) {
             return found.frame.clone().map_or(Given::Skipped(found.to), Given::Frame);
         }
@@ -94,7 +99,8 @@ pub(super) fn fill(
 /// Gives the next page of the presence set, if that is being given and nothing has to come before; whether it did.
 fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Channel, context: &Context<'_>) -> bool {
     let Some(Special { spelling, sync: Some(sync), .. }) = cursor.special.as_deref_mut() else { return false };
-    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: spelling.as_ref(), from: cursor.at };
+    let ask =
+        Ask { wire, kinds: cursor.kinds.shared(), spelling: spelling.as_ref(), from: cursor.at, since: cursor.since };
     let Some(page) = channel.sync_page(&ask, sync, context) else { return false };
     outbox.push(page.bytes);
     if page.is_last {
@@ -115,7 +121,7 @@ fn give(
     tally: &mut Tally,
 ) {
     cursor.shed();
-    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: None, from: cursor.at };
+    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: None, from: cursor.at, since: cursor.since };
     let given = match &cursor.special {
         None => memo.frame(&ask, channel, context),
         Some(special) => special.frame(ask, channel, context),

@@ -6,6 +6,7 @@
 //! presence {"action":…,"id":…,"timestamp":…,"data"?,"encoding"?,"clientId":…,"connectionId":…,"extras"?}
 //! ```
 //!
+//! A message that was changed has its `action` and `serial`, and what else [`Field::More`] holds; an annotation likewise.
 //! Binary data is base64 text, with `base64` as the last step of its encoding.
 
 use base64::Engine as _;
@@ -49,8 +50,16 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     text(&mut out, &message.id());
     out.extend_from_slice(b",\"timestamp\":");
     integer(&mut out, message.timestamp);
-    if message.kind.has_position() {
+    let more = message.field(Field::More);
+    if message.kind.has_position() && (more.is_none() || message.kind != Kind::Message) {
         field(&mut out, "serial", &message.serial());
+    }
+    if let Some(more) = more {
+        out.extend_from_slice(b",\"action\":");
+        integer(&mut out, i64::from(message.action));
+        out.push(b',');
+        // An object's text that is our own: never empty, and without its braces a row of members.
+        out.extend_from_slice(&more.as_bytes()[1..more.len() - 1]);
     }
     optional(&mut out, "name", message.field(Field::Name));
     let (data, encoding) = message.data();

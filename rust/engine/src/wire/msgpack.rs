@@ -32,9 +32,12 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     let has_data = data != Data::None;
     let present = fields.iter().filter(|(_, value)| value.is_some()).count();
     let mut out = Vec::with_capacity(ENVELOPE_BYTES + message.size());
-    let (has_action, has_serial) = (message.kind == Kind::Presence, message.kind.has_position());
+    let more: Option<serde_json::Map<String, serde_json::Value>> =
+        message.field(Field::More).and_then(|more| serde_json::from_str(more).ok());
+    let has_action = message.kind == Kind::Presence || more.is_some();
+    let has_serial = message.kind.has_position() && (more.is_none() || message.kind != Kind::Message);
     let optional = [has_action, has_serial, has_data, extras.is_some()].into_iter().filter(|&is| is).count();
-    map(&mut out, 2 + present + optional);
+    map(&mut out, 2 + present + optional + more.as_ref().map_or(0, serde_json::Map::len));
     if has_action {
         text(&mut out, "action");
         integer(&mut out, i64::from(message.action));
@@ -46,6 +49,10 @@ pub(super) fn message(message: &Message) -> Vec<u8> {
     if has_serial {
         text(&mut out, "serial");
         text(&mut out, &message.serial());
+    }
+    for (name, item) in more.iter().flatten() {
+        text(&mut out, name);
+        value(&mut out, item);
     }
     match data {
         Data::None => {}

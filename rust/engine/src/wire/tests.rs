@@ -9,8 +9,15 @@ fn partition() -> Arc<Partition> {
 
 const CREATED: (Kind, u8) = (Kind::Message, 0);
 
-const FIELDS: Fields<'static> =
-    [Some("c:0:0"), Some("a \"name\""), Some("utf-8/cipher"), Some("bob"), Some("c"), Some(r#"{"headers":{"x":1}}"#)];
+const FIELDS: Fields<'static> = [
+    Some("c:0:0"),
+    Some("a \"name\""),
+    Some("utf-8/cipher"),
+    Some("bob"),
+    Some("c"),
+    Some(r#"{"headers":{"x":1}}"#),
+    None,
+];
 
 fn published(form: Form, data: &[u8]) -> Message {
     Message::new(partition(), (9, 1_700_000_000_000), CREATED, form, data, Some(&FIELDS))

@@ -1,0 +1,166 @@
+"""Single messages by their serials: from memory, and from the log where memory does not reach.
+
+A serial names a place in the log. What memory does not hold is read from there on, up to what the log has now: the
+message, and all that was done to it since, are given to an engine of their own, which merges them as any node does. One
+look-up reads at most `SCAN_RECORDS` records; for a message that has more behind it in its partition it is refused, so
+that nothing is ever told, or changed, on the ground of half of what is so.
+"""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+
+from fanout._core import Engine, headers_of
+from fanout.errors import ClientError, SourceBusy, SourceError, SourceTimeout, error
+from fanout.sources.base import Source
+from fanout.types import Annotation, Message, Record
+
+__all__ = ["Known", "Lookup"]
+
+SCAN_RECORDS: Final = 100_000
+"""Records that one look-up in the log goes through: some seconds."""
+
+SCANS: Final = 2
+"""Look-ups in the log at a time, and as many as `SCANS_WAITING` that wait for them: 42910 beyond."""
+
+SCANS_WAITING: Final = 64
+AHEAD_S: Final = 5.0
+"""How long a message is waited for whose record this node has yet to read."""
+
+AHEAD_RETRY_S: Final = 0.005
+_KNOWN, _AHEAD = 0, 1
+_CREATE: Final = 0
+_Answer = TypeVar("_Answer")
+
+
+class Known(NamedTuple):
+    """A message as it is now. Times are in ms."""
+
+    message: Message
+    whole_ms: int
+    """When the newest record was written that holds the whole of it."""
+    summary: str | None
+    """The state of its summary; None if not all of its annotations are known."""
+    summary_ms: int
+    """When the newest record was written from which on the summary can be told."""
+
+
+class _Held(Protocol):
+    """What holds messages; `fanout._core.Engine` answers this."""
+
+    def message(self, channel: str, serial: str) -> tuple[int, Message | None, int, str | None, int]: ...
+
+    def versions(self, channel: str, serial: str) -> list[Message]: ...
+
+    def annotations(self, channel: str, serial: str) -> list[Annotation]: ...
+
+
+class Lookup:
+    """Finds the messages of one node. Belongs to the event loop."""
+
+    def __init__(self, engine: _Held, source: Source, replayer: Callable[[], Engine]) -> None:
+        """`replayer` makes an empty engine with the node's rules."""
+        self._engine = engine
+        self._source = source
+        self._replayer = replayer
+        self._scans = asyncio.Semaphore(SCANS)
+        self._waiting = 0
+
+    def held(self, channel: str, serial: str) -> Known | None:
+        """The message, if memory holds it with all its annotations."""
+        outcome, message, whole_ms, summary, summary_ms = self._engine.message(channel, serial)
+        if outcome != _KNOWN or message is None or summary is None:
+            return None
+        return Known(message, whole_ms, summary, summary_ms)
+
+    async def find(self, channel: str, serial: str) -> Known:
+        """The message. Raises ClientError: 40400 if there is none of this serial, or too much lies behind it; 42910,
+        50000 or 50003 if the log cannot be asked.
+        """
+        if known := await self._in_memory(channel, serial):
+            return known
+        return await self._in_log(channel, serial, lambda engine: _known(engine, channel, serial))
+
+    async def versions(self, channel: str, serial: str) -> list[Message]:
+        """The message as it was published, and each update and delete; oldest first. Raises as `find`."""
+        await self._in_memory(channel, serial)
+        versions = self._engine.versions(channel, serial)
+        if versions and versions[0].action == _CREATE:
+            return versions
+        return await self._in_log(channel, serial, lambda engine: engine.versions(channel, serial))
+
+    async def annotations(self, channel: str, serial: str) -> list[Annotation]:
+        """What was said about the message, oldest first. Raises as `find`."""
+        await self._in_memory(channel, serial)
+        versions = self._engine.versions(channel, serial)
+        if versions and versions[0].action == _CREATE:
+            return self._engine.annotations(channel, serial)
+        return await self._in_log(channel, serial, lambda engine: engine.annotations(channel, serial))
+
+    async def _in_memory(self, channel: str, serial: str) -> Known | None:
+        """As `held`; waits for a message that is yet to be read."""
+        until = time.monotonic() + AHEAD_S
+        while self._engine.message(channel, serial)[0] == _AHEAD and time.monotonic() < until:  # noqa: ASYNC110
+            await asyncio.sleep(AHEAD_RETRY_S)  # the engine has no event for what one look-up waits for
+        return self.held(channel, serial)
+
+    async def _in_log(self, channel: str, serial: str, answer: Callable[[Engine], _Answer]) -> _Answer:
+        place = _place(serial)
+        if self._waiting >= SCANS_WAITING:
+            raise ClientError(error(42910, "too many old messages are being looked for"))
+        self._waiting += 1
+        try:
+            async with self._scans:
+                with contextlib.closing(self._replayer()) as engine:
+                    await self._replay(engine, serial, *place)
+                    _known(engine, channel, serial)
+                    return answer(engine)
+        except SourceBusy as busy:
+            raise ClientError(error(42910, "the log cannot be read right now; try again")) from busy
+        except SourceTimeout as late:
+            raise ClientError(error(50003, "the log was not read in time")) from late
+        except SourceError as failed:
+            raise ClientError(error(50000, "the log cannot be read")) from failed
+        finally:
+            self._waiting -= 1
+
+    async def _replay(self, engine: Engine, serial: str, topic: str, partition: int, offset: int) -> None:
+        """Gives the engine the record at that place and all that are about the message in it."""
+        start, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
+        if not start <= offset < stop:
+            raise ClientError(error(40400, "no message has this serial"))
+        if stop - offset > SCAN_RECORDS:
+            raise ClientError(error(40400, f"more than {SCAN_RECORDS} records have been written since the message"))
+        engine.partition(topic, bytes(16), partition, offset)
+        at, wanted = offset, serial.encode()
+        while at < stop:
+            part = await self._source.read(topic, partition, at, stop)
+            engine.records([record for record in part.records if _is_about(record, wanted, offset)])
+            at = max(part.next, at + 1)
+
+
+def _known(engine: Engine, channel: str, serial: str) -> Known:
+    """What an engine knows that was given all. Raises ClientError 40400 if that is no message of the channel."""
+    _, message, whole_ms, summary, summary_ms = engine.message(channel, serial)
+    if message is None:
+        raise ClientError(error(40400, "no message has this serial"))
+    return Known(message, whole_ms, summary, summary_ms)
+
+
+def _place(serial: str) -> tuple[str, int, int]:
+    """Topic, partition and offset of a message (`fanout._core.message_serial`). Raises ClientError 40400."""
+    found = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,9})-(.+)", serial)
+    if found is None:
+        raise ClientError(error(40400, "no message has this serial"))
+    return found[3], int(found[2]), int(found[1])
+
+
+def _is_about(record: Any, serial: bytes, offset: int) -> bool:
+    """Whether a record is the one at this offset, or does something to its message."""
+    if (record.offset if isinstance(record, Record) else record.offset()) == offset:
+        return True
+    headers = record.headers if isinstance(record, Record) else headers_of(record)
+    return any(name == "fanout.serial" and value == serial for name, value in headers or ())
