@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
 pytestmark = pytest.mark.kafka
@@ -9,7 +10,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.mark.node
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestNodeSdkOverKafka(SdkPromises):
+class TestNodeSdkOverKafka(PresencePromises, SdkPromises):
     kind = "node"
     log = "kafka"
 
@@ -23,6 +24,6 @@ class TestBrowserSdkOverKafka(SdkPromises):
 
 
 @pytest.mark.parametrize("wire", ["json"])
-class TestPythonSdkOverKafka(SdkPromises):
+class TestPythonSdkOverKafka(PresencePromises, SdkPromises):
     kind = "python"
     log = "kafka"

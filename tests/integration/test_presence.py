@@ -71,8 +71,10 @@ class TestOneNode:
 
     async def test_gives_who_comes_later_the_whole_set(self, server: Server, room: str) -> None:
         crowd = await connected(server)
+        await crowd.attach(room)
         names = [f"{number:03}" for number in range(600)]
         await crowd.enter(room, *names)
+        await crowd.told(600)
         watcher = await watching(server, room)
         await watcher.until(lambda: watcher.synced)
         assert watcher.names() == names

@@ -41,8 +41,10 @@ class PresencePromises:
     ) -> None:
         # The Python SDK enters for others only where it was told that it may be anybody.
         crowd = await host.connect(node.url, KEY, wire, clientId="*" if host.kind == "python" else None)
+        await crowd.watch_presence(room)
         names = [f"member {number:03}" for number in range(MANY)]
         await asyncio.gather(*(crowd.present(room, "enter", "here", who=name) for name in names))
+        await crowd.await_presence(room, MANY)
         late = await host.connect(node.url, KEY, wire)
         assert await late.members(room) == [(name, "here") for name in names]
 
