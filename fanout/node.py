@@ -43,7 +43,7 @@ from fanout.sources.base import Health, Source
 from fanout.stats import Stats
 from fanout.subscribe import Subscriptions
 from fanout.transports import router
-from fanout.transports.comet import comet
+from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
@@ -121,8 +121,15 @@ class Node:
             limits=settings.limits,
         )
         self.connections = self._connections()
-        self.front = Front(router.Router(self._routes()), websockets(self.connections))
         most = min(connection_limit(), config.max_connections or connection_limit())
+        self.comet = Comet(
+            self.connections,
+            access.authenticator,
+            self._connection_keys,
+            has_room=lambda: self._open_connections() < most,
+            max_idle_ms=settings.max_idle_ms,
+        )
+        self.front = Front(router.Router(self._routes()), websockets(self.connections))
         self.door = _door(config, self.front)
         self.listener = Listener(self.door.take if self.door else self.front.take, self._open_connections, most)
 
@@ -190,7 +197,8 @@ class Node:
             self.door.context = server_context(self.config.tls_cert, self.config.tls_key)
 
     def _open_connections(self) -> int:
-        return self.front.open_connections + (self.door.waiting if self.door is not None else 0)
+        at_the_door = self.door.waiting if self.door is not None else 0
+        return self.front.open_connections + at_the_door + len(self.comet)
 
     def _readings(self) -> Readings:
         return Readings(
@@ -266,7 +274,7 @@ class Node:
                     *keys(api, requests, self.revocations),
                 ],
             ),
-            *comet(),
+            *self.comet.routes(),
             *pages(demo_key),
         ]
 

@@ -22,7 +22,7 @@ from fanout.errors import ClientError, error
 
 __all__ = [
     "FRAME_BYTES", "JSON", "MSGPACK", "Action", "ClientAnnotation", "ClientFrame", "ClientMessage", "ClientPresence",
-    "Flag", "decode", "decode_data", "encode",
+    "Flag", "decode", "decode_data", "decode_list", "encode",
 ]  # fmt: skip
 
 JSON: Final = 0
@@ -139,6 +139,7 @@ class ClientFrame(msgspec.Struct, rename="camel", frozen=True, gc=False):
 
 
 _JSON = msgspec.json.Decoder(ClientFrame)
+_JSON_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _MSGPACK = msgspec.msgpack.Decoder(ClientFrame)
 
 
@@ -152,6 +153,17 @@ def decode(payload: bytes | bytearray | memoryview, wire: int) -> ClientFrame:
         raise ClientError(error(40000, "the frame is nested too deeply")) from None
     except ValueError as reason:  # msgspec's own errors and broken UTF-8
         raise ClientError(error(40000, f"the frame cannot be read: {reason}")) from None
+
+
+def decode_list(payload: bytes) -> list[ClientFrame]:
+    """Reads a JSON list of frames, each as `decode` does. Raises ClientError like that."""
+    try:
+        frames = _JSON_LIST.decode(payload)
+    except RecursionError:
+        raise ClientError(error(40000, "the frames are nested too deeply")) from None
+    except ValueError as reason:
+        raise ClientError(error(40000, f"the frames cannot be read: {reason}")) from None
+    return [decode(memoryview(frame), JSON) for frame in frames]
 
 
 def encode(frame: dict[str, Any], wire: int) -> bytes:

@@ -162,9 +162,10 @@ async def json_lines(*command: str, authority: Path | None = None) -> AsyncItera
 class AgentHost:
     """One process with many clients. Made by `agents`."""
 
-    def __init__(self, kind: Kind, lines: LineProcess) -> None:
+    def __init__(self, kind: Kind, lines: LineProcess, transports: Sequence[str] = ()) -> None:
         self.kind = kind
         self._lines = lines
+        self._transports = transports
         self._names = itertools.count(1)
         self._open: set[Agent] = set()
 
@@ -187,6 +188,8 @@ class AgentHost:
         `options={...}` for more of the SDK's own (JavaScript only).
         """
         address = urlsplit(url)
+        if self._transports:
+            options["options"] = {"transports": self._transports, **options.get("options", {})}
         agent = Agent(self, f"client{next(self._names)}")
         self._open.add(agent)
         tls = address.scheme == "https"
@@ -300,8 +303,13 @@ class Agent:
 
 
 @asynccontextmanager
-async def agents(kind: Kind, certificates: Certificates | None = None) -> AsyncIterator[AgentHost]:
-    """A process of that kind for the length of the block; with `certificates` it trusts their authority."""
+async def agents(
+    kind: Kind, certificates: Certificates | None = None, transports: Sequence[str] = ()
+) -> AsyncIterator[AgentHost]:
+    """A process of that kind for the length of the block; with `certificates` it trusts their authority.
+
+    `transports` are those of the SDK that its clients use, if not its own choice (JavaScript only).
+    """
     authority = certificates.authority if certificates is not None else None
     if kind == "python":
         async with json_lines(sys.executable, "python_agent.py", authority=authority) as lines:
@@ -312,4 +320,4 @@ async def agents(kind: Kind, certificates: Certificates | None = None) -> AsyncI
     async with json_lines("node", script, authority=authority) as lines:
         if kind == "browser":
             await lines.ask("openAgent", page="agents")
-        yield AgentHost(kind, lines)
+        yield AgentHost(kind, lines, transports)

@@ -9,7 +9,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -24,7 +24,7 @@ from tests.support.credentials import made_jwt
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import Proxy, proxy_to
 
-__all__ = ["LIMITED_KEY", "SdkPromises"]
+__all__ = ["LIMITED_KEY", "SdkHosts", "SdkPromises"]
 
 LIMITED_KEY = "app.limited:secret"
 REVOCABLE_KEY = "app.revocable:secret"
@@ -47,12 +47,13 @@ async def disconnected(client: Agent, code: int) -> None:
 
 
 @pytest.mark.asyncio(loop_scope="class")
-class SdkPromises:
-    """Collected only as the base of a class that is named `Test…`."""
+class SdkHosts:
+    """One server and one process of an SDK for the tests of a class."""
 
     kind: ClassVar[Kind]
     log: ClassVar[Literal["embedded", "kafka"]] = "embedded"
     over_tls: ClassVar[bool] = False
+    transports: ClassVar[Sequence[str]] = ()
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -81,7 +82,7 @@ class SdkPromises:
     @pytest_asyncio.fixture(scope="class", loop_scope="class")
     @classmethod
     async def shared_host(cls, certificates: Certificates | None) -> AsyncIterator[AgentHost]:
-        async with agents(cls.kind, certificates) as host:
+        async with agents(cls.kind, certificates, cls.transports) as host:
             yield host
 
     @pytest_asyncio.fixture(loop_scope="class")
@@ -98,6 +99,10 @@ class SdkPromises:
     def room(self) -> str:
         """A channel that no other test uses."""
         return f"room-{uuid.uuid4().hex[:12]}"
+
+
+class SdkPromises(SdkHosts):
+    """Collected only as the base of a class that is named `Test…`."""
 
     async def test_messages_arrive_in_order_with_what_was_published(
         self, node: NodeProcess, host: AgentHost, wire: str, room: str

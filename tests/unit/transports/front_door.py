@@ -20,10 +20,11 @@ from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session, reauthenticate
 from fanout.session.resume import ConnectionTable
+from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.http import Request, Response
-from fanout.transports.listener import Listener
+from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.rest import rest
 from fanout.transports.router import Router
 from fanout.transports.terms import Terms
@@ -37,6 +38,7 @@ from tests.support.rest import rest_api
 KEY = "app.key:secret"
 READER = "app.reader:secret"
 PUBLISHER = "app.publisher:secret"
+STRANGER = "other.key:secret"
 QUEUE_BYTES = 1 << 20
 
 
@@ -221,7 +223,7 @@ class FrontDoor:
         self.ready = asyncio.Event()
         self.ready.set()
         self.revoked = Revoked()
-        authenticator = accepting(KEY, READER + '={"room":["subscribe"]}', revoked=self.revoked)
+        authenticator = accepting(KEY, READER + '={"room":["subscribe"]}', STRANGER, revoked=self.revoked)
         settings = SessionSettings()
         table = ConnectionTable(ttl_ms=settings.connection_state_ttl_ms, now=now_ms)
         connection_keys = ConnectionKeys(b"0123456789abcdef")
@@ -254,9 +256,16 @@ class FrontDoor:
         )
         api = rest_api(authenticator=authenticator, engine=engine, publisher=self.publisher, clock=now_ms)
         self.handled: list[Request] = []
-        self.router = Router(
-            [*rest(api), ("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
+        most = connection_limit() if limit is None else limit
+        self.comet = Comet(
+            self.connections,
+            authenticator,
+            connection_keys,
+            has_room=lambda: self.open_connections() < most,
+            max_idle_ms=settings.max_idle_ms,
         )
+        own = [("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
+        self.router = Router([*rest(api), *self.comet.routes(), *own])
         self.front = Front(self.router, websockets(self.connections))
         take, self.tls = self.front.take, None
         if certificates is not None:
@@ -267,7 +276,7 @@ class FrontDoor:
         self.port = 0
 
     def open_connections(self) -> int:
-        return self.front.open_connections + (self.tls.waiting if self.tls else 0)
+        return self.front.open_connections + (self.tls.waiting if self.tls else 0) + len(self.comet)
 
     async def page(self, request: Request) -> Response:
         self.handled.append(request)
