@@ -21,6 +21,7 @@ from fanout.control import Control
 from fanout.credentials import Access
 from fanout.errors import ConfigError
 from fanout.history import History
+from fanout.history.reading import Channels
 from fanout.lookup import Lookup
 from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
@@ -214,6 +215,7 @@ class Node:
 
     def _connections(self) -> Connections:
         settings, authenticator = self.settings, self.access.authenticator
+        channels = Channels(self.engine, self.publisher.ends)
 
         def opener(query: Mapping[str, str], authorization: str | None, now_ms: int) -> Session:
             return open_session(
@@ -222,7 +224,7 @@ class Node:
                 authenticator=authenticator,
                 table=self._table,
                 connection_keys=self._connection_keys,
-                channels=self.engine,
+                channels=channels,
                 settings=settings,
                 now_ms=now_ms,
             )

@@ -22,6 +22,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from fanout.errors import ClientError, SourceBusy, SourceError, error
+from fanout.history.reading import has_read
 from fanout.history.streams import Budget, Decoder, Stream, merge
 from fanout.sources.base import Source
 from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery, Message
@@ -105,7 +106,7 @@ class History:
     async def _caught_up(self, channel: str, places: Mapping[Where, int]) -> None:
         """Waits until this node has read as far as that."""
         for _ in range(BEHIND_LOOKS):
-            if all(places.get((name, number), 0) <= end for name, number, end in self._memory.places(channel, None)):
+            if has_read(self._memory.places(channel, None), places):
                 return
             await asyncio.sleep(BEHIND_EVERY_S)
         raise ClientError(error(50003, "this node has not read as far yet; try again"))

@@ -21,7 +21,7 @@ class Outcome(IntEnum):
     FOREIGN = 3
     """It is not a position of this channel in this log: live."""
     AHEAD = 4
-    """It is beyond what this node has read so far."""
+    """It is beyond what this node has read so far; so may be what a rewind would show."""
 
 
 class PlanLike(Protocol):
