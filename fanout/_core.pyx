@@ -354,8 +354,8 @@ cdef class Engine:
     def inject(self, channel, name, data):
         self._native.inject(channel, name, data)
 
-    def names(self, prefix, after, limit):
-        return self._native.names(prefix, after, limit)
+    def names(self, realm, prefix, after, limit):
+        return self._native.names(realm, prefix, after, limit)
 
     def stats(self):
         return dict(self._native.stats())

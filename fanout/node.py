@@ -27,6 +27,7 @@ from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
+from fanout.occupancy import Occupancy
 from fanout.presence.leases import Leases
 from fanout.presence.service import Presence
 from fanout.probes import probes
@@ -103,6 +104,7 @@ class Node:
         )
         topics_of = routing.topics_of if route is None else lambda _: routing.topics
         self.history = History(self.engine, self.source, topics_of, self.publisher.ends)
+        self.occupancy = Occupancy(self.engine)
         self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
         self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
         self._table = ConnectionTable(
@@ -149,6 +151,7 @@ class Node:
             self.metrics.watch_loop(),
             watch_minutes(self.stats, self._readings(), _now_ms),
             self.presence.run(),
+            self.occupancy.run(),
             self.leases.run(self.subscriptions.ready),
             self.revocations.sweep(),
         ):
@@ -244,6 +247,7 @@ class Node:
             publisher=self.publisher,
             presence=self.presence,
             mutator=self.mutator,
+            watch=self.occupancy.watch,
             open_session=opener,
             reauthenticate=renewer,
             terms=self.terms,

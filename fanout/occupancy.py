@@ -13,13 +13,9 @@ from typing import Final, Protocol
 
 import orjson
 
-__all__ = ["METRICS", "Counting", "Occupancy"]
+from fanout.session.modes import METRICS
 
-METRICS: Final = (
-    "connections", "publishers", "subscribers", "presenceConnections", "presenceMembers", "presenceSubscribers",
-    "objectPublishers", "objectSubscribers",
-)  # fmt: skip
-"""The protocol's names. Objects are not offered: nobody is counted for them."""
+__all__ = ["Counting", "Occupancy"]
 
 NAME: Final = "[meta]occupancy"
 PERIOD_S: Final = 0.5

@@ -20,9 +20,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from fanout.auth.capabilities import allows
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry, Sync
+from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry, Sync, Watch
 from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
@@ -148,7 +149,8 @@ class Attachments:
             reason = error(90003, "nothing as late as this position has been read")
         self._attached[spelling] = attachment
         self._next_number = max(self._next_number, attachment.number + 1)
-        return [self._attached_effect(attachment, plan, reason)]
+        attached = self._attached_effect(attachment, plan, reason)
+        return [attached, Watch(attachment.channel)] if attached.kinds & Kinds.META else [attached]
 
     def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
         channel, qualified = parse_name(spelling, self._limits.channel_bytes, realm_of(self.identity.key_name))
@@ -157,6 +159,8 @@ class Attachments:
         granted = granted_modes(requested, self.identity.capability, channel)
         if not granted:
             raise ClientError(error(40160, "none of the modes asked for is allowed on this channel, or offered here"))
+        if params.occupancy and not self._may_watch(channel):
+            raise ClientError(error(40160, "occupancy takes the right to channel-metadata on this channel"))
         moved = self._attached.get(spelling)
         if moved is None and self._count() >= self._limits.attachments:
             raise ClientError(error(90010, f"{self._limits.attachments} is the limit"))
@@ -197,7 +201,7 @@ class Attachments:
             flags |= Flag.RESUMED
         if plan.backlog:
             flags |= Flag.HAS_BACKLOG
-        kinds = kinds_of(attachment.granted)
+        kinds = self._kinds(attachment)
         if plan.has_presence and kinds & Kinds.PRESENCE:
             flags |= Flag.HAS_PRESENCE
         frame: dict[str, Any] = {
@@ -219,12 +223,19 @@ class Attachments:
             frame=frame,
         )
 
+    def _kinds(self, attachment: Attachment) -> Kinds:
+        kinds = kinds_of(attachment.granted)
+        return kinds | Kinds.META if attachment.params.occupancy and self._may_watch(attachment.channel) else kinds
+
+    def _may_watch(self, channel: str) -> bool:
+        return allows(self.identity.capability, channel, "channel-metadata")
+
     def _regranted(self, attachment: Attachment, now_ms: int) -> Regrant:
         return Regrant(
             attachment=attachment.number,
             plan=self._channels.locate(attachment.channel, None, 0, 0, now_ms),
             spelling=attachment.spelling,
-            kinds=kinds_of(attachment.granted),
+            kinds=self._kinds(attachment),
             echo=self._echo and attachment.params.echo,
         )
 

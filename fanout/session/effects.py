@@ -14,7 +14,7 @@ from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 
 __all__ = [
     "Attach", "Authenticate", "Change", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply",
-    "Retry", "Sync",
+    "Retry", "Sync", "Watch",
 ]  # fmt: skip
 
 
@@ -82,6 +82,12 @@ class Change(msgspec.Struct, frozen=True):
     changes: Sequence[OutChange | OutAnnotation]
 
 
+class Watch(msgspec.Struct, frozen=True):
+    """Tell who has just attached how many use the channel, and go on telling."""
+
+    channel: str
+
+
 class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
@@ -119,4 +125,6 @@ class Close(msgspec.Struct, frozen=True):
     error: ErrorInfo | None = None
 
 
-Effect = Reply | Attach | Regrant | Detach | Publish | Change | Present | Leave | Sync | Retry | Authenticate | Close
+Effect = (
+    Reply | Attach | Regrant | Detach | Publish | Change | Present | Leave | Sync | Watch | Retry | Authenticate | Close
+)

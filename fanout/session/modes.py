@@ -17,7 +17,13 @@ from fanout.auth.capabilities import Capability, operations_on
 from fanout.errors import ClientError, error
 from fanout.wire import Flag
 
-__all__ = ["ChannelParams", "granted_modes", "parse_params", "requested_modes"]
+__all__ = ["METRICS", "ChannelParams", "granted_modes", "parse_params", "requested_modes"]
+
+METRICS: Final = (
+    "connections", "publishers", "subscribers", "presenceConnections", "presenceMembers", "presenceSubscribers",
+    "objectPublishers", "objectSubscribers",
+)  # fmt: skip
+"""What is known of a channel's occupancy, by the protocol's names. Objects are not offered: nobody counts for them."""
 
 _MODES: Final = {flag.name.lower(): flag.value for flag in Flag if flag >= Flag.PRESENCE}
 _EVERY_MODE: Final = reduce(or_, _MODES.values())
@@ -32,6 +38,10 @@ _OFFERED: Final = {
 }
 """By mode, the operation that the capability must allow."""
 
+_PARAMS: Final = ("rewind", "rewindLimit", "echo", "modes", "occupancy")
+_OCCUPANCY: Final = {None, "metrics", *(f"metrics.{name}" for name in METRICS)}
+"""What may be asked; who asks for one figure gets all."""
+
 _REWIND: Final = re.compile(r"([0-9]{1,6})([sm]?)")
 _MS: Final = {"s": 1_000, "m": 60_000}
 
@@ -43,6 +53,8 @@ class ChannelParams(msgspec.Struct, frozen=True):
     rewind_ms: int
     echo: bool
     modes: int | None
+    occupancy: bool
+    """Whether the attachment is told how many use the channel."""
     recognised: dict[str, str]
     """As the client wrote them, to be told back."""
 
@@ -52,13 +64,13 @@ class ChannelParams(msgspec.Struct, frozen=True):
         return self.rewind_count > 0 or self.rewind_ms > 0
 
 
-_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, recognised={})
+_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, occupancy=False, recognised={})
 """Of every attachment without parameters."""
 
 
 def parse_params(params: Mapping[str, str]) -> ChannelParams:
     """Reads the parameters of an attachment. Raises ClientError 40000 naming the one that makes no sense."""
-    recognised = {name: params[name] for name in ("rewind", "rewindLimit", "echo", "modes") if name in params}
+    recognised = {name: params[name] for name in _PARAMS if name in params}
     if not recognised:
         return _PLAIN
     count, period = _rewind(params.get("rewind"))
@@ -67,7 +79,10 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
     if params.get("echo", "true") not in ("true", "false"):
         raise ClientError(error(40000, "echo is true or false"))
     modes = _mode_list(params["modes"]) if "modes" in params else None
-    return ChannelParams(count, period, params.get("echo") != "false", modes, recognised)
+    occupancy = params.get("occupancy")
+    if occupancy not in _OCCUPANCY:
+        raise ClientError(error(40000, "occupancy is metrics, or one of them, like metrics.subscribers"))
+    return ChannelParams(count, period, params.get("echo") != "false", modes, occupancy is not None, recognised)
 
 
 def requested_modes(flags: int, params: ChannelParams) -> int:

@@ -32,6 +32,7 @@ class Connections:
         publisher: Publisher,
         presence: Presence,
         mutator: Mutator,
+        watch: Callable[[str], None],
         open_session: Opener,
         reauthenticate: Renewer,
         terms: Terms,
@@ -43,6 +44,7 @@ class Connections:
         self.publisher = publisher
         self.presence = presence
         self.mutator = mutator
+        self.watch = watch
         self.open_session = open_session
         self.reauthenticate = reauthenticate
         self.terms = terms

@@ -36,6 +36,7 @@ from fanout.session.effects import (
     Reply,
     Retry,
     Sync,
+    Watch,
 )  # fmt: skip
 from fanout.session.session import Session
 from fanout.transports.http import Request
@@ -133,6 +134,7 @@ class Node(Protocol):
     publisher: Publisher
     presence: Presence
     mutator: Mutator
+    watch: Callable[[str], None]
     open_session: Opener
     reauthenticate: Renewer
     terms: Terms
@@ -331,6 +333,8 @@ class Driver:
                 self._node.mutator.change(
                     effect.channel, effect.changes, partial(self._answered, effect.msg_serial, count)
                 )
+            case Watch():
+                self._node.watch(effect.channel)
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from fanout.occupancy import CHANNELS_PER_TURN, METRICS, Occupancy
+from fanout.occupancy import CHANNELS_PER_TURN, Occupancy
+from fanout.session.modes import METRICS
 
 
 class Engine:

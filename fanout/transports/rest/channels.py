@@ -7,6 +7,7 @@ from typing import Any
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.errors import ClientError, error
+from fanout.session.modes import METRICS
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
 from fanout.transports.rest.common import Api, link, page_limit, protocol_version
@@ -52,7 +53,7 @@ class _Channels:
             raise ClientError(error(40003, f"by is one of {', '.join(_FORMS)}"))
         limit, prefix, cursor = page_limit(query), query.get("prefix", ""), query.get("cursor", "")
         realm = realm_of(identity.key_name)
-        found = await self._names(realm + prefix, realm + cursor, limit + 1)
+        found = await self._names(realm, prefix, cursor, limit + 1)
         page, more = found[:limit], len(found) > limit
         items = [bare(name) if form == "id" else self._details(name) for name in page]
         asked = {"limit": str(limit), "by": form} | ({"prefix": prefix} if prefix else {})
@@ -64,27 +65,18 @@ class _Channels:
             links.append(link("channels", "next", asked | {"cursor": bare(page[-1])}))
         return reply(request, items, 200, *links)
 
-    async def _names(self, prefix: str, after: str, limit: int) -> list[str]:
+    async def _names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
         if self._listing:
             raise ClientError(error(42912))
         self._listing = True
         try:
-            names: list[str] = await asyncio.to_thread(self._api.engine.names, prefix, after, limit)
+            names: list[str] = await asyncio.to_thread(self._api.engine.names, realm, prefix, after, limit)
         finally:
             self._listing = False
         return names
 
     def _details(self, channel: str) -> Mapping[str, Any]:
-        count = self._api.engine.occupancy(channel)
-        metrics = {
-            "connections": count["subscribers"],
-            "publishers": count["subscribers"],  # who of them will publish nobody knows
-            "subscribers": count["subscribers"],
-            "presenceConnections": 0,
-            "presenceMembers": 0,
-            "presenceSubscribers": 0,
-            "objectPublishers": 0,
-            "objectSubscribers": 0,
-        }
+        counts = self._api.engine.occupancy(channel)
+        metrics = {name: counts.get(name, 0) for name in METRICS}
         # A channel is there by being used, and to be asked about is a use.
         return {"channelId": bare(channel), "status": {"isActive": True, "occupancy": {"metrics": metrics}}}

@@ -548,10 +548,11 @@ impl Hub {
         Some(channel.occupancy())
     }
 
-    /// The names of channels in use on this node that begin with `prefix` and stand behind `after`, in order, the first
-    /// `limit`. Takes the longer the more channels there are: 50 ns each.
-    pub fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
-        self.channels.read().names(prefix, after, limit)
+    /// The names of channels in use on this node that `realm` stands before, which no other realm does, and that behind
+    /// it begin with `prefix` and stand behind `after`: in order, the first `limit`. Takes the longer the more channels
+    /// there are: 50 ns each.
+    pub fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
+        self.channels.read().names(realm, prefix, after, limit)
     }
 
     /// Gauges: channels, bytes, ids.

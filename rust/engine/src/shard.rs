@@ -107,11 +107,11 @@ impl Shard {
 
     /// Forgets a connection and all its attachments.
     pub fn unregister(&mut self, handle: Handle) {
-        let Some(connection) = self.connection(handle) else { return };
-        for cursor in std::mem::take(&mut connection.cursors) {
+        // One by one: the member that takes a leaving one's place may be this connection's own, on the same channel.
+        while let Some(cursor) = self.connection(handle).and_then(|connection| connection.cursors.pop()) {
             self.remove_cursor(&cursor);
         }
-        let connection = &mut self.connections[slot(handle)];
+        let Some(connection) = self.connection(handle) else { return };
         *connection = Connection::vacant(connection.waits);
         self.count -= 1;
     }

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fanout.session.effects import Detach, Reply
+from fanout.session.effects import Attach, Detach, Reply, Watch
 from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
@@ -42,6 +42,27 @@ class TestAttached:
     def test_tells_recognised_parameters_back(self) -> None:
         frame = only_frame(Conversation().attach(params={"rewind": "1", "delta": "vcdiff", "agent": "x"}))
         assert frame["params"] == {"rewind": "1"}
+
+    def test_who_asks_for_occupancy_is_told(self) -> None:
+        attach, watch = Conversation().attach("news", params={"occupancy": "metrics"})
+        assert isinstance(attach, Attach)
+        assert attach.kinds & Kinds.META
+        assert attach.frame["params"] == {"occupancy": "metrics"}
+        assert watch == Watch("news")
+
+    def test_one_figure_of_it_may_be_asked_for(self) -> None:
+        attach, _ = Conversation().attach("news", params={"occupancy": "metrics.subscribers"})
+        assert isinstance(attach, Attach)
+        assert attach.kinds & Kinds.META
+
+    @pytest.mark.parametrize("value", ["", "all", "metrics.", "metrics.nothing"])
+    def test_occupancy_that_is_none(self, value: str) -> None:
+        refused = Conversation().attach(params={"occupancy": value})
+        assert error_code(only_frame(refused)) == (40000, 400)
+
+    def test_occupancy_takes_a_right(self) -> None:
+        refused = Conversation(capability=READ_ONLY).attach(params={"occupancy": "metrics"})
+        assert error_code(only_frame(refused)) == (40160, 401)
 
     def test_has_no_parameters_where_none_were_recognised(self) -> None:
         assert "params" not in only_frame(Conversation().attach(params={"agent": "x"}))

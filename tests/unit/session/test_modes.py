@@ -54,7 +54,7 @@ class TestParameters:
             "modes": "subscribe",
             "delta": "vcdiff",
             "agent": "x",
-            "occupancy": "y",
+            "agent": "x",
         }
         assert parse_params(params).recognised == {"rewind": "5", "echo": "false", "modes": "subscribe"}
 

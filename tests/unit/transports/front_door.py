@@ -117,8 +117,9 @@ class FakeEngine:
         following = first + query.limit
         return HistoryPage(held[first:following], str(following) if following < len(held) else None)
 
-    def names(self, prefix: str, after: str, limit: int) -> list[str]:
-        return sorted(name for name in self.pages if name.startswith(prefix) and name > after)[:limit]
+    def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
+        found = (name for name in self.pages if name.startswith(realm + prefix) and name > realm + after)
+        return sorted(found)[:limit]
 
     def occupancy(self, channel: str) -> dict[str, int]:
         return {"subscribers": 1, "messages": len(self.pages.get(channel, []))}
@@ -220,6 +221,7 @@ class FrontDoor:
         self.publisher = FakePublisher()
         self.presence = FakePresence()
         self.mutator = FakeMutator()
+        self.watched: list[str] = []
         self.ready = asyncio.Event()
         self.ready.set()
         self.revoked = Revoked()
@@ -232,6 +234,7 @@ class FrontDoor:
             publisher=self.publisher,
             presence=self.presence,
             mutator=self.mutator,
+            watch=self.watched.append,
             open_session=lambda query, authorization, now: open_session(
                 query,
                 authorization=authorization,

@@ -52,10 +52,10 @@ async def test_one_list_at_a_time(used: Api) -> None:
     begun, go_on = threading.Event(), threading.Event()
     names = used.engine.names
 
-    def slow(prefix: str, after: str, limit: int) -> list[str]:
+    def slow(realm: str, prefix: str, after: str, limit: int) -> list[str]:
         begun.set()
         go_on.wait(10)
-        return names(prefix, after, limit)
+        return names(realm, prefix, after, limit)
 
     used.engine.names = slow  # type: ignore[method-assign]
     first = asyncio.create_task(listed(used))

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use crate::channel::Channel;
 
+/// What ends the realm that may stand before a channel's name: ASCII's unit separator, which no client can spell.
+const REALM_END: char = '\x1f';
+
 /// References that the directory itself holds to a channel: who finds no more than these has it alone.
 pub(super) const OWN_REFERENCES: usize = 2;
 
@@ -48,14 +51,14 @@ impl Directory {
         }
     }
 
-    /// The names of channels in use that begin with `prefix` and stand behind `after`, in order, the first `limit`.
-    /// Looks at all channels.
-    pub(super) fn names(&self, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
+    /// See [`super::Hub::names`]. Looks at all channels.
+    pub(super) fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
         let mut first = BinaryHeap::new();
         for channel in &self.round {
             let name = &channel.name;
+            let Some(bare) = name.strip_prefix(realm) else { continue };
             let fits = first.len() < limit || first.peek().is_some_and(|last| name < last);
-            if fits && &**name > after && name.starts_with(prefix) && channel.is_used() {
+            if fits && bare > after && bare.starts_with(prefix) && !bare.contains(REALM_END) && channel.is_used() {
                 first.push(Arc::clone(name));
                 if first.len() > limit {
                     first.pop();

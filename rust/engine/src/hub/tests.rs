@@ -61,12 +61,15 @@ fn channels_in_use_are_listed_in_order_page_by_page() {
         put(&hub, 0, offset as i64, name, 0);
     }
     hub.channel("b:0", 0); // looked at, and not in use
-    let names = |prefix: &str, after: &str, limit| hub.names(prefix, after, limit).join(" ");
+    put(&hub, 0, 5, "app\x1fb:1", 0);
+    let names = |prefix: &str, after: &str, limit| hub.names("", prefix, after, limit).join(" ");
     assert_eq!(names("", "", 100), "a b:1 b:2 b:3 c");
     assert_eq!(names("b:", "", 2), "b:1 b:2");
     assert_eq!(names("b:", "b:2", 2), "b:3");
     assert_eq!(names("", "c", 2), "");
     assert_eq!(names("", "", 0), "");
+    assert_eq!(hub.names("app\x1f", "b", "", 9).join(" "), "app\x1fb:1");
+    assert_eq!(hub.names("app\x1f", "", "b:1", 9).join(" "), "");
     hub.channel("b:0", 0).attached(Kinds::ALL);
     assert_eq!(names("b:", "", 1), "b:0");
 }

@@ -131,6 +131,36 @@ impl World {
 }
 
 #[test]
+fn a_connection_leaves_with_several_attachments_of_one_channel() {
+    for others_before in [false, true] {
+        for others_behind in [false, true] {
+            let mut world = World::new();
+            let (before, several, behind) = (world.connect(1), world.connect(2), world.connect(3));
+            if others_before {
+                world.attach(before, 1, "c");
+            }
+            for (number, spelling) in ["c", "[?echo=false]c", "[?rewind=1]c"].into_iter().enumerate() {
+                world.attach_as(several, number as u32, "c", spelling, Kinds::ALL, true);
+            }
+            if others_behind {
+                world.attach(behind, 1, "c");
+            }
+            world.turn();
+            world.shard.unregister(several);
+            world.publish("c", "still here");
+            world.turn();
+            for (handle, attached) in [(before, others_before), (behind, others_behind)] {
+                let seen = world.taken.get(&handle).is_some_and(|bytes| bytes.windows(10).any(|w| w == b"still here"));
+                assert_eq!(seen, attached);
+            }
+            world.shard.unregister(before);
+            world.shard.unregister(behind);
+            assert_eq!(world.hub.channel("c", 0).attachments(), 0);
+        }
+    }
+}
+
+#[test]
 fn a_reply_comes_first_and_then_every_message_in_order() {
     let mut world = World::new();
     let handle = world.connect(0);
