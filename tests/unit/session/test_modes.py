@@ -54,7 +54,6 @@ class TestParameters:
             "modes": "subscribe",
             "delta": "vcdiff",
             "agent": "x",
-            "agent": "x",
         }
         assert parse_params(params).recognised == {"rewind": "5", "echo": "false", "modes": "subscribe"}
 
