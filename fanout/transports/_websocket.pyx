@@ -227,8 +227,8 @@ cdef _forget_unsent(int fd):
 cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     """One connection, between its transport, the engine and its driver.
 
-    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `disconnected()`, and
-    `writable()`, which has `write_some` called.
+    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `disconnected()`,
+    and `writable()`, which has `write_some` called.
     """
 
     data_received = None  # uvloop would keep what it calls of the protocol before, which is all of HTTP's state

@@ -110,6 +110,20 @@ async def test_a_client_that_shuts_its_side_gets_its_answers() -> None:
         await wire.close()
 
 
+async def test_who_asks_for_a_websocket_and_says_that_it_is_done_is_closed_and_counted_once() -> None:
+    async with front_door() as door:
+        staying, wire = await Wire.open(door), await Wire.open(door)
+        await wire.say(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n" + upgrade())
+        wire.writer.write_eof()
+        await asyncio.sleep(0.05)
+        door.release.set()
+        await wire.end()
+        await wire.close()
+        await asyncio.sleep(0.05)
+        assert door.front.open_connections == 1
+        await staying.close()
+
+
 async def test_a_failing_handler_is_a_constant_500_and_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async with front_door() as door:
 

@@ -109,6 +109,25 @@ def test_renegotiation_is_off(certificates: Certificates) -> None:
     assert {cipher["aead"] for cipher in context.get_ciphers()} == {True}
 
 
+async def test_who_renegotiates_is_closed(certificates: Certificates) -> None:
+    async with native_front_door(certificates=certificates) as door:
+        process = await asyncio.create_subprocess_exec(
+            "openssl", "s_client", "-tls1_2", "-connect", f"127.0.0.1:{door.port}",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        await asyncio.wait_for(process.stdout.readuntil(b"Extended master secret"), 10)
+        process.stdin.write(b"R\n")  # its command for that
+        said = await asyncio.wait_for(process.stdout.read(), 10)
+        assert b"RENEGOTIATING" in said
+        assert b"no renegotiation" in said
+        await process.wait()
+        process.stdin.close()
+        await alive(other := await connected(door))
+        await other.close()
+
+
 async def test_a_client_that_says_its_hello_byte_by_byte_comes_in(certificates: Certificates) -> None:
     async with native_front_door(certificates=certificates) as door:
         incoming, sent = ssl.MemoryBIO(), ssl.MemoryBIO()
