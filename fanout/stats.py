@@ -27,6 +27,7 @@ SCHEMA: Final = "https://schemas.ably.com/json/app-stats-0.0.5.json"
 UNITS: Final = {"minute": "%Y-%m-%d:%H:%M", "hour": "%Y-%m-%d:%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """The units, and how an interval of each is written."""
 
+_FIGURE_MAX: Final = 1 << 40  # a month's minutes of them add up to what JSON readers keep
 _MINUTE_MS: Final = 60_000
 _UNIT_MS: Final = {"minute": _MINUTE_MS, "hour": 60 * _MINUTE_MS, "day": 24 * 60 * _MINUTE_MS}
 _LENGTHS: Final = {len(datetime(2000, 1, 1, tzinfo=UTC).strftime(form)): unit for unit, form in UNITS.items()}
@@ -126,10 +127,10 @@ def _leaves(nested: Mapping[str, Any], path: tuple[str, ...] = ()) -> Sequence[t
     for name, value in nested.items():
         if isinstance(value, Mapping):
             found += _leaves(value, (*path, name))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
+        elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _FIGURE_MAX:
             found.append(((*path, name), value))
         else:
-            raise ClientError(error(40000, "figures are numbers"))
+            raise ClientError(error(40000, f"figures are numbers up to {_FIGURE_MAX}"))
     return found
 
 

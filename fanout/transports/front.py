@@ -21,11 +21,10 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final, cast
 
-import orjson
-
 from fanout.errors import error
 from fanout.transports.http import CONTINUE, Handler, Request, Response, plain
 from fanout.transports.http_reader import Refusal, RequestReader, Upgrade
+from fanout.transports.replies import error_reply
 
 __all__ = ["Front", "UpgradeHandler"]
 
@@ -226,8 +225,7 @@ class _Connection(asyncio.Protocol):
             response = await self._front.handler(request)
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
-            body = orjson.dumps({"error": error(50000).to_wire()})
-            response = Response(500, body, "application/json")
+            response = error_reply(request, error(50000))
         keep_alive = request.keep_alive and not self._front.draining
         head_only = request.method == "HEAD"
         self._transport.write(response.encode(keep_alive=keep_alive, version=request.version, head_only=head_only))

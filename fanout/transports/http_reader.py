@@ -7,19 +7,23 @@ llhttp parses; this module adds what a server on the open net must check itself:
   `chunked` (501);
 - at most 16 requests wait to be answered: what follows is kept unparsed until the caller has taken some.
 
-A refusal is the last thing that a reader yields: after it, nothing on the connection can be trusted. The same is true
-of an upgrade, after which the bytes are another protocol's.
+A refusal is answered in the protocol's form, 40009 or 40000 with the status above. It is the last thing that a reader
+yields: after it, nothing on the connection can be trusted. The same is true of an upgrade, after which the bytes are
+another protocol's.
 """
 
 import re
 from collections import deque
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qsl
 
 import httptools
 
-from fanout.transports.http import Request, Response, plain
+from fanout.errors import error
+from fanout.transports.http import Request, Response
+from fanout.transports.replies import error_reply
 
 __all__ = ["LIMITS", "Limits", "Refusal", "RequestReader", "Upgrade"]
 
@@ -149,7 +153,9 @@ class RequestReader:
         return len(data)
 
     def _refuse(self, status: int) -> None:
-        self.ready.append(Refusal(plain(status)))
+        reason = replace(error(40009 if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE else 40000), status=status)
+        asked = Request("", "", {}, self._headers)  # as far as it came: it says who asks, and in which encoding
+        self.ready.append(Refusal(error_reply(asked, reason)))
         self.started = False
         self.close()
 

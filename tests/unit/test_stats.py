@@ -128,7 +128,17 @@ def test_figures_of_older_clients() -> None:
     assert figures["apiRequests.all.succeeded"] == 110
 
 
-@pytest.mark.parametrize("nested", [{"a": "b"}, {"a": None}, {"a": True}, {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}}])
+@pytest.mark.parametrize(
+    "nested",
+    [
+        {"a": "b"},
+        {"a": None},
+        {"a": True},
+        {"a": 1 << 41},
+        {"a": float("nan")},
+        {"a": {"b": {"c": {"d": {"e": {"f": 1}}}}}},
+    ],
+)
 def test_figures_that_are_none(nested: Any) -> None:
     with pytest.raises(ClientError, match="40000"):
         flattened(nested)
