@@ -20,11 +20,11 @@ from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, error_headers, reply
-from fanout.transports.rest.common import Api, body_wire, decoded_body, protocol_version
+from fanout.transports.rest.common import Api, BodyMessage, body_wire, decoded_body, protocol_version
 from fanout.transports.rest.presence import presence_to_wire
 from fanout.transports.router import Route
 from fanout.types import Identity, OutMessage
-from fanout.wire import JSON, MSGPACK, ClientMessage
+from fanout.wire import JSON, MSGPACK
 
 __all__ = ["batch"]
 
@@ -46,7 +46,7 @@ PUBLISHES_MAX: Final = 10_000
 
 class _Specification(msgspec.Struct, frozen=True):
     channels: str | list[str]
-    messages: ClientMessage | list[ClientMessage]
+    messages: BodyMessage | list[BodyMessage]
 
 
 _Body = _Specification | list[_Specification]
@@ -100,6 +100,8 @@ async def _checked(
             raise ClientError(error(40003, f"a specification names from 1 to {CHANNELS_MAX} channels"))
         given = specification.messages
         messages = given if isinstance(given, list) else [given]
+        if any(message.connection_key is not None for message in messages):
+            raise ClientError(error(40006, "a batch speaks for no connection; publish to its channels one by one"))
         publishes += len(channels) * len(messages)
         if publishes > PUBLISHES_MAX:
             raise ClientError(error(40034, f"{PUBLISHES_MAX} are the limit, counted for each channel"))

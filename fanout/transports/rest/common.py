@@ -25,9 +25,19 @@ from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
 from fanout.transports.replies import MEDIA_TYPES
 from fanout.types import HistoryPage, HistoryQuery, Identity
-from fanout.wire import JSON, MSGPACK
+from fanout.wire import JSON, MSGPACK, ClientMessage
 
-__all__ = ["Api", "body_wire", "data_to_wire", "decoded_body", "link", "page_limit", "protocol_version", "whole_number"]
+__all__ = [
+    "Api",
+    "BodyMessage",
+    "body_wire",
+    "data_to_wire",
+    "decoded_body",
+    "link",
+    "page_limit",
+    "protocol_version",
+    "whole_number",
+]
 
 _PAGE: Final = 100
 _PAGE_MAX: Final = 1_000
@@ -38,6 +48,12 @@ class Past(Protocol):
 
     async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
         """A page of a channel's messages. Raises ClientError."""
+
+
+class BodyMessage(ClientMessage, rename="camel", frozen=True, gc=False):
+    """A message of a body, which may speak for a connection: by its key."""
+
+    connection_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

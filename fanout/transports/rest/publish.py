@@ -18,20 +18,14 @@ from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api, body_wire, decoded_body
+from fanout.transports.rest.common import Api, BodyMessage, body_wire, decoded_body
 from fanout.transports.router import Route
-from fanout.wire import JSON, MSGPACK, ClientMessage
+from fanout.wire import JSON, MSGPACK
 
 __all__ = ["publish"]
 
 
-class _Message(ClientMessage, rename="camel", frozen=True, gc=False):
-    """A message of a body, which may speak for a connection."""
-
-    connection_key: str | None = None
-
-
-_Body = _Message | list[_Message]
+_Body = BodyMessage | list[BodyMessage]
 _DECODERS: Final[Mapping[int, Any]] = {JSON: msgspec.json.Decoder(_Body), MSGPACK: msgspec.msgpack.Decoder(_Body)}
 _FIELDS: Final = {
     "id": "x-ably-messageid",
@@ -80,12 +74,12 @@ def publish(api: Api) -> Sequence[Route]:
     return [("POST", "/channels/{channel}/messages", published)]
 
 
-def _enveloped(request: Request) -> tuple[Sequence[_Message], int]:
+def _enveloped(request: Request) -> tuple[Sequence[BodyMessage], int]:
     body = decoded_body(request, _DECODERS)
     return body if isinstance(body, list) else [body], body_wire(request)
 
 
-def _bare(request: Request) -> tuple[Sequence[_Message], int]:
+def _bare(request: Request) -> tuple[Sequence[BodyMessage], int]:
     """A message whose payload is the body: text and JSON by their media types, anything else as bytes."""
     said = {field: request.query.get(field) or request.headers.get(header) for field, header in _FIELDS.items()}
     media_type = request.header("content-type").partition(";")[0].strip().lower()
@@ -96,7 +90,7 @@ def _bare(request: Request) -> tuple[Sequence[_Message], int]:
         except UnicodeDecodeError:
             raise ClientError(error(40013, "the body is not UTF-8")) from None
     encoding = said["encoding"] or ("json" if media_type == "application/json" else None)
-    message = _Message(
+    message = BodyMessage(
         data=data, id=said["id"], name=said["name"], encoding=encoding, connection_key=said["connectionKey"]
     )
     return [message], JSON

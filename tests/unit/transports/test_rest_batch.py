@@ -75,6 +75,7 @@ async def test_version_2_fails_when_a_channel_does(api: Api) -> None:
         ([{"channels": ["a"] * 100, "messages": [{}] * 100}, {"channels": "a", "messages": {}}], 40034),
         ({"channels": "a", "messages": []}, 40000),
         ({"channels": "a", "messages": {"name": 1}}, 40016),
+        ({"channels": "a", "messages": {"connectionKey": "k"}}, 40006),
         ({"channels": "a"}, 40001),
         ({"channels": [1], "messages": {}}, 40001),
         ("text", 40001),
