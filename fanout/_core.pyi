@@ -22,6 +22,7 @@ __all__ = [
     "KIND_OWN_PRESENCE",
     "KIND_PRESENCE",
     "KIND_PUBLISH",
+    "KIND_WHOLE_APPENDS",
     "MSGPACK",
     "RESUMED",
     "Cursor",
@@ -52,6 +53,7 @@ KIND_ANNOTATIONS: Final = 4
 KIND_META: Final = 8
 KIND_OWN_PRESENCE: Final = 16  # of presence, that of the receiver's own connection
 KIND_PUBLISH: Final = 32  # no kind: the attachment may publish, and is counted among publishers
+KIND_WHOLE_APPENDS: Final = 64  # no kind: the attachment is given appends as updates with the whole message
 
 @final
 class Plan:

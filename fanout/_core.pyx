@@ -21,13 +21,14 @@ from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
-    "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "MSGPACK", "RESUMED",
+    "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "KIND_WHOLE_APPENDS", "MSGPACK", "RESUMED",
     "Cursor", "Engine", "Plan", "headers_of", "message_serial", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
 FRESH, RESUMED, GAP, FOREIGN, AHEAD = range(5)
 KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE, KIND_PUBLISH = 1, 2, 4, 8, 16, 32
+KIND_WHOLE_APPENDS = 64
 
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
 if _table.version != 1:

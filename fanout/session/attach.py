@@ -225,6 +225,8 @@ class Attachments:
 
     def _kinds(self, attachment: Attachment) -> Kinds:
         kinds = kinds_of(attachment.granted)
+        if attachment.params.whole_appends:
+            kinds |= Kinds.WHOLE_APPENDS
         return kinds | Kinds.META if attachment.params.occupancy and self._may_watch(attachment.channel) else kinds
 
     def _may_watch(self, channel: str) -> bool:

@@ -20,6 +20,8 @@ class Kinds(IntFlag):
     """Presence of the connection itself: it may enter."""
     PUBLISH = 32
     """No kind: it may publish, and is counted as such."""
+    WHOLE_APPENDS = 64
+    """No kind: it is given what was appended to a message as an update, with the whole of it."""
 
 
 _BY_MODE: Final = {

@@ -38,7 +38,7 @@ _OFFERED: Final = {
 }
 """By mode, the operation that the capability must allow."""
 
-_PARAMS: Final = ("rewind", "rewindLimit", "echo", "modes", "occupancy")
+_PARAMS: Final = ("rewind", "rewindLimit", "echo", "modes", "occupancy", "appendMode")
 _OCCUPANCY: Final = {None, "metrics", *(f"metrics.{name}" for name in METRICS)}
 """What may be asked; who asks for one figure gets all."""
 
@@ -55,6 +55,8 @@ class ChannelParams(msgspec.Struct, frozen=True):
     modes: int | None
     occupancy: bool
     """Whether the attachment is told how many use the channel."""
+    whole_appends: bool
+    """Whether the attachment is given appends as updates with the whole message."""
     recognised: dict[str, str]
     """As the client wrote them, to be told back."""
 
@@ -64,7 +66,7 @@ class ChannelParams(msgspec.Struct, frozen=True):
         return self.rewind_count > 0 or self.rewind_ms > 0
 
 
-_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, occupancy=False, recognised={})
+_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, occupancy=False, whole_appends=False, recognised={})
 """Of every attachment without parameters."""
 
 
@@ -82,7 +84,17 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
     occupancy = params.get("occupancy")
     if occupancy not in _OCCUPANCY:
         raise ClientError(error(40000, "occupancy is metrics, or one of them, like metrics.subscribers"))
-    return ChannelParams(count, period, params.get("echo") != "false", modes, occupancy is not None, recognised)
+    if params.get("appendMode", "full") != "full":
+        raise ClientError(error(40000, "appendMode is full"))
+    return ChannelParams(
+        rewind_count=count,
+        rewind_ms=period,
+        echo=params.get("echo") != "false",
+        modes=modes,
+        occupancy=occupancy is not None,
+        whole_appends="appendMode" in params,
+        recognised=recognised,
+    )
 
 
 def requested_modes(flags: int, params: ChannelParams) -> int:

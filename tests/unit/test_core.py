@@ -230,7 +230,7 @@ class TestConnections:
         plan = engine.locate("c", None, 0, 0, 0)
         engine.attach(1, 1, plan, "c", _core.KIND_MESSAGES, True, b"")
         with pytest.raises(ValueError, match="kinds"):
-            engine.attach(1, 1, plan, "c", 64, True, b"")
+            engine.attach(1, 1, plan, "c", 128, True, b"")
         with pytest.raises(ValueError, match="once"):
             engine.attach(1, 1, plan, "c", _core.KIND_MESSAGES, True, b"")
 

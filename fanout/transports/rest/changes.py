@@ -93,7 +93,7 @@ class _Changes:
 
     async def annotations(self, request: Request) -> Response:
         """A page of what was said, oldest first."""
-        channel, _ = self._api.authorized(request, "history")
+        channel, _ = self._api.authorized(request, "annotation-subscribe")
         annotations = await self._lookup.annotations(channel, self._serial(request))
         wire = accepted_wire(request)
         return _page(request, "annotations", [_annotation_to_wire(annotation, wire) for annotation in annotations])

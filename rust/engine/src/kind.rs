@@ -39,8 +39,10 @@ impl Kinds {
     pub const OWN_PRESENCE: Self = Self(16);
     /// No kind: who has it may publish, and is counted as such.
     pub const PUBLISH: Self = Self(32);
+    /// No kind: who has it is given what was appended to a message as an update, with the whole of it.
+    pub const WHOLE_APPENDS: Self = Self(64);
     /// How many bits have a meaning.
-    pub const BITS: usize = 6;
+    pub const BITS: usize = 7;
     /// Whatever it is.
     pub const ALL: Self = Self(15);
 
@@ -93,6 +95,7 @@ mod tests {
             }
             assert!(Kinds::ALL.has(kind) && !Kinds::OWN_PRESENCE.has(kind) && !Kinds::ALL.without(own).has(kind));
         }
-        assert_eq!(Kinds::from_bits(64), None);
+        assert_eq!(Kinds::from_bits(127), Some(Kinds(127)));
+        assert_eq!(Kinds::from_bits(128), None);
     }
 }

@@ -177,7 +177,7 @@ impl Shard {
         let Some(connection) = self.connection(handle) else { return };
         let presence = kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE);
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
-        let since = plan.located.since;
+        let since = if kinds.contains(Kinds::WHOLE_APPENDS) { u64::MAX } else { plan.located.since };
         let sync = (plan.has_presence && kinds.contains(Kinds::PRESENCE)).then(|| hub.sync());
         let special = Special { spelling, filter: Filter { had: plan.located.had, own }, sync };
         let special = (!special.is_plain()).then(|| Box::new(special));

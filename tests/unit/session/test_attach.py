@@ -55,6 +55,11 @@ class TestAttached:
         assert isinstance(attach, Attach)
         assert attach.kinds & Kinds.META
 
+    def test_who_asks_for_whole_appends_is_given_them(self) -> None:
+        attach = only_attach(Conversation().attach("news", params={"appendMode": "full"}))
+        assert attach.kinds & Kinds.WHOLE_APPENDS
+        assert attach.frame["params"] == {"appendMode": "full"}
+
     @pytest.mark.parametrize("value", ["", "all", "metrics.", "metrics.nothing"])
     def test_occupancy_that_is_none(self, value: str) -> None:
         refused = Conversation().attach(params={"occupancy": value})

@@ -89,6 +89,15 @@ class TestParameters:
     def test_refuse_an_echo_that_is_neither(self) -> None:
         assert refused(echo="no") == (40000, "bad request: echo is true or false")
 
+    def test_may_have_appends_come_whole(self) -> None:
+        params = parse_params({"appendMode": "full"})
+        assert params.whole_appends
+        assert params.recognised == {"appendMode": "full"}
+        assert not parse_params({"echo": "true"}).whole_appends
+
+    def test_refuse_another_way_of_appending(self) -> None:
+        assert refused(appendMode="part") == (40000, "bad request: appendMode is full")
+
     @pytest.mark.parametrize("text", ["", "fly", "PUBLISH", "publish,", "resumed"])
     def test_refuse_modes_that_do_not_exist(self, text: str) -> None:
         code, message = refused(modes=text)

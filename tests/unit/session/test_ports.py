@@ -18,6 +18,7 @@ class TestTheEngine:
             _core.KIND_META,
             _core.KIND_OWN_PRESENCE,
             _core.KIND_PUBLISH,
+            _core.KIND_WHOLE_APPENDS,
         ]
 
     def test_takes_every_name_that_a_session_takes(self) -> None:

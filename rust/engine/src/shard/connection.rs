@@ -61,7 +61,7 @@ pub(super) struct Cursor {
     pub(super) index: u32,
     /// What it is given, and may do.
     pub(super) kinds: Kinds,
-    /// The number of the first entry that it is given as it came.
+    /// The number of the first entry that it is given as it came; none has the greatest.
     pub(super) since: u64,
 }
 

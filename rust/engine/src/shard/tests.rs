@@ -63,10 +63,19 @@ impl World {
     }
 
     fn publish_from(&mut self, channel: &str, value: &str, connection: &str) {
-        let headers = [
-            Header { name: "fanout.type", value: Some(b"text") },
-            Header { name: "fanout.connectionId", value: Some(connection.as_bytes()) },
-        ];
+        self.put(channel, value, &[("fanout.connectionId", connection)]);
+    }
+
+    /// Appends to the message that was published at this offset.
+    fn append(&mut self, channel: &str, offset: i64, piece: &str) {
+        let serial = format!("{offset:016}-0-t");
+        self.put(channel, piece, &[("fanout.action", "append"), ("fanout.serial", &serial)]);
+    }
+
+    fn put(&mut self, channel: &str, value: &str, said: &[(&str, &str)]) {
+        let said = [&[("fanout.type", "text")], said].concat();
+        let headers: Vec<_> =
+            said.iter().map(|(name, value)| Header { name, value: Some(value.as_bytes()) }).collect();
         let record = Record {
             topic: "t",
             partition: 0,
@@ -184,6 +193,21 @@ fn messages_that_wait_together_leave_together() {
     (0..32).for_each(|n| world.publish("c", &n.to_string()));
     world.turn();
     assert_eq!(world.text(handle).matches("\"action\":15").count(), 1);
+}
+
+#[test]
+fn appends_come_whole_to_who_asked_for_that_and_in_pieces_to_others() {
+    let mut world = World::new();
+    let (pieces, whole) = (world.connect(0), world.connect(1));
+    world.attach(pieces, 1, "c");
+    world.attach_as(whole, 1, "c", "c", Kinds::from_bits(65).unwrap(), true);
+    world.publish("c", "one");
+    for piece in ["+a", "+b"] {
+        world.append("c", 0, piece);
+        world.turn();
+    }
+    assert_eq!(world.values(pieces), ["one", "+a", "+b"]);
+    assert_eq!(world.values(whole), ["one", "one+a", "one+a+b"]);
 }
 
 #[test]

@@ -37,7 +37,7 @@ fn watchers_are_told_and_nobody_else_and_it_is_part_of_nothing() {
 fn attachments_are_counted_by_what_they_may_do() {
     let hub = node(1, 1 << 20);
     let channel = hub.channel("c", 0);
-    let every = Kinds::from_bits(63).unwrap();
+    let every = Kinds::from_bits(127).unwrap();
     let all = [Kinds::NONE, Kinds::MESSAGES, Kinds::PUBLISH, Kinds::OWN_PRESENCE, Kinds::PRESENCE, Kinds::META, every];
     for kinds in all {
         channel.attached(kinds);
