@@ -4,7 +4,7 @@ The set itself is the engine's, made of what is read back; this module decides w
 
 - One event, one record; the record's node answers for the member. An event that changes nothing is answered and not
   written: a re-entry under the same id, a leave of somebody absent.
-- A channel that is full refuses who is new (91003, 91006). Nodes that let members in at the same moment do not know of
+- A channel that is full refuses who is new (91003, 91006); what a frame does counts as a whole. Nodes that let members in at the same moment do not know of
   each other's, so a set may exceed its bound by what they have under way.
 - Members of a connection that has ended or left the channel leave at once. Those of one that was lost leave when its
   time is up, unless it is continued: here, or on another node, which then answers for them, as the set shows. Such
@@ -96,13 +96,14 @@ class Presence:
         """
         changes: dict[Key, Member | None] = {}  # the newest of each member
         records: list[NewRecord] = []
+        for event in events:
+            self._plan(Key(channel, connection_id, event.client_id), event, changes, records)
+        before = {key: self.members.find(key) for key in changes}
         try:
-            for event in events:
-                self._plan(Key(channel, connection_id, event.client_id), event, changes, records)
+            self._check_room(channel, changes, before)
         except ClientError as refused:
             done(refused.info)
             return
-        before = {key: self.members.find(key) for key in changes}
         self._apply(changes)
 
         def appended(result: list[Appended] | SourceError) -> None:
@@ -138,7 +139,7 @@ class Presence:
     def _plan(
         self, key: Key, event: PresenceEvent, changes: dict[Key, Member | None], records: list[NewRecord]
     ) -> None:
-        """Adds one event to what is about to be changed and written. Raises ClientError."""
+        """Adds one event to what is about to be changed and written."""
         mine = changes[key] if key in changes else self.members.find(key)
         seen = None if key in changes else self._present.member(*key)
         if event.action == LEAVE:
@@ -146,21 +147,32 @@ class Presence:
                 changes[key] = None
                 records.append(event_record(key, event, self._node))
             return
-        if mine is None and seen is None:
-            self._check_room(key.channel, event.size, changes)
         record = event_record(key, event, self._node)
         entered = seen is not None or (mine is not None and mine.entered)
         changes[key] = Member(key, event.id, record, event.size, entered=entered)
         if seen != (event.id, self._node) or mine is None or mine.id != event.id:
             records.append(record)
 
-    def _check_room(self, channel: str, size: int, changes: dict[Key, Member | None]) -> None:
-        entering = [member for member in changes.values() if member is not None]
-        counted = zip(self._present.presence_size(channel), self.members.size(channel), strict=True)
-        members, data = (max(seen, mine) for seen, mine in counted)
-        if members + len(entering) >= self._members_max:
+    def _check_room(
+        self, channel: str, changes: Mapping[Key, Member | None], before: Mapping[Key, Member | None]
+    ) -> None:
+        """What a frame does as a whole has to fit, in the set and in what is mine. Raises ClientError 91003, 91006.
+
+        Who continues a member that the set has already is not charged; nor is who makes nothing larger.
+        """
+        (seen, seen_data), (mine, mine_data) = self._present.presence_size(channel), self.members.size(channel)
+        seen_more = mine_more = new = data_more = 0
+        for key, member in changes.items():
+            earlier, is_seen = before[key], self._present.member(*key) is not None
+            seen_more += (member is not None) - is_seen
+            mine_more += (member is not None) - (earlier is not None)
+            new += member is not None and earlier is None and not is_seen
+            if earlier is not None or not is_seen:
+                data_more += (member.size if member else 0) - (earlier.size if earlier else 0)
+        counts = ((seen, seen_more), (mine, mine_more))
+        if new and any(more > 0 and count + more > self._members_max for count, more in counts):
             raise ClientError(error(91003, f"{self._members_max} is the limit"))
-        if data + sum(member.size for member in entering) + size > DATA_BYTES:
+        if data_more > 0 and max(seen_data, mine_data) + data_more > DATA_BYTES:
             raise ClientError(error(91006, f"{DATA_BYTES} bytes are the limit"))
 
     def _undo(self, changes: dict[Key, Member | None], before: dict[Key, Member | None]) -> None:

@@ -2,8 +2,8 @@
 
 One frame is accepted or refused as a whole. Each of its events is completed: the client id by the identity rules, the
 id `connection id:msgSerial:index`. A client that enters again after an interruption sends the id that its member had:
-one of this connection's is kept, so that nobody takes the member for a new one; any other is replaced. Who enters a
-channel without being attached is attached.
+one of this connection's is kept, so that nobody takes the member for a new one; any other is replaced, also one that is
+yet to come: behind it all that the member says would be old. Who enters a channel without being attached is attached.
 
 What the set holds is not known here: whether a member is new, or one too many, is found out where events are written.
 """
@@ -30,7 +30,7 @@ __all__ = ["accept_presence"]
 _ACTIONS: Final = {1: "enter", 2: "enter", 3: "leave", 4: "update"}
 """What a client may say. Old ones say `present` where they enter again."""
 
-_OWN_ID: Final = re.compile(r":[0-9]{1,19}:[0-9]{1,19}")
+_OWN_ID: Final = re.compile(r":([0-9]{1,19}):[0-9]{1,19}")
 
 
 def accept_presence(
@@ -67,7 +67,8 @@ def accept_presence(
     events, size = [], 0
     for index, one in enumerate(given):
         client_id = _client_id(one.client_id, identity)
-        event = _event(one, client_id, f"{connection_id}:{serial}:{index}", connection_id, wire, limits)
+        event_id = _kept_id(one.id, connection_id, serial) or f"{connection_id}:{serial}:{index}"
+        event = _event(one, client_id, event_id, wire, limits)
         size += event.size
         if size > limits.message_bytes:
             raise ClientError(error(40009, f"presence events of more than {limits.message_bytes} bytes"))
@@ -76,9 +77,7 @@ def accept_presence(
     return Accepted([*attaching, Present(serial, channel, events)], len(events), size)
 
 
-def _event(
-    given: ClientPresence, client_id: str, event_id: str, connection_id: str, wire: int, limits: Limits
-) -> PresenceEvent:
+def _event(given: ClientPresence, client_id: str, event_id: str, wire: int, limits: Limits) -> PresenceEvent:
     action = _ACTIONS.get(given.action) if isinstance(given.action, int) else None
     if action is None:
         raise ClientError(error(40000, "a presence action is one of enter, leave and update"))
@@ -86,8 +85,6 @@ def _event(
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
     size = len(client_id.encode()) + _bytes(data) + extras_bytes(given.extras, limits.extras_depth)
-    if given.id is not None:
-        event_id = _kept_id(given.id, connection_id) or event_id
     return PresenceEvent(action, event_id, client_id, data, encoding, given.extras, size)
 
 
@@ -103,11 +100,14 @@ def _client_id(given: Any, identity: Identity) -> str:
     return check_client_id(identity.client_id)
 
 
-def _kept_id(given: Any, connection_id: str) -> str | None:
+def _kept_id(given: Any, connection_id: str, serial: int) -> str | None:
+    """The id that the client sent, if its member can have had it before the frame with this msgSerial."""
+    if given is None:
+        return None
     if not isinstance(given, str):
         raise ClientError(error(40031, "it is not a string"))
-    own = given.startswith(connection_id) and _OWN_ID.fullmatch(given, len(connection_id))
-    return given if own else None
+    own = _OWN_ID.fullmatch(given, len(connection_id)) if given.startswith(connection_id) else None
+    return given if own and int(own[1]) <= serial else None
 
 
 def _bytes(data: str | bytes | None) -> int:

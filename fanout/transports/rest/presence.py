@@ -55,6 +55,8 @@ class _Presence:
         direction = query.get("direction", "backwards")
         if direction not in ("backwards", "forwards"):
             raise ClientError(error(40003, "direction is backwards or forwards"))
+        if "from_serial" in query or "fromSerial" in query:
+            raise ClientError(error(40003, "a serial says nothing about presence; use start and end"))
         limit = page_limit(query)
         start, end = whole_number(query, "start", 0), whole_number(query, "end", END_OF_TIME)
         if start > end:

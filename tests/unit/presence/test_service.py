@@ -149,6 +149,15 @@ class TestAFullChannel:
         assert bed.log.waiting == []
         assert len(bed.presence.members) == 0
 
+    def test_counts_what_a_frame_does_as_a_whole(self) -> None:
+        bed = Bed(members_max=2)
+        bed.enter("a", "b")
+        assert bed.say(event("leave", "a", 1), event("enter", "c", 1)) == []
+        assert code(bed.say(event("leave", "a", 2), event("enter", "d", 2))) == 91003, "a has left, read back or not"
+        assert bed.say(event("update", "e", 3), event("update", "e", 3), event("leave", "e", 3)) == []
+        bed.settle()
+        assert bed.present() == ["b", "c"]
+
     def test_counts_those_of_other_nodes(self) -> None:
         bed = Bed(members_max=1)
         bed.set.members[Key("room", "other", "x")] = "other:0:0", "other", 1
@@ -167,6 +176,15 @@ class TestAFullChannel:
         bed.say(event("enter", "a", data="12345"))
         assert code(bed.say(event("enter", "b", data="1234"))) == 91006
         assert bed.say(event("enter", "b", data="123")) == []
+        assert code(bed.say(event("update", "a", 1, "123456"))) == 91006
+        assert bed.say(event("update", "a", 1, "123"), event("update", "b", 1, "12345")) == []
+
+    def test_refuses_nobody_who_continues_a_member(self) -> None:
+        bed = Bed(members_max=1)
+        for name in "ab":  # the set has more than it may
+            bed.set.members[Key("room", CONNECTION, name)] = f"{CONNECTION}:0:0", "other", 1
+        bed.enter("a", "b")
+        assert len(bed.presence.members) == 2
 
 
 class TestAConnection:

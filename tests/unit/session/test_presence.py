@@ -103,9 +103,18 @@ class TestAnEvent:
 
 
 class TestTheId:
-    @pytest.mark.parametrize("kept", [f"{CONNECTION_ID}:0:0", f"{CONNECTION_ID}:12:3"])
+    @pytest.mark.parametrize("kept", [f"{CONNECTION_ID}:0:0", f"{CONNECTION_ID}:0:3"])
     def test_of_a_member_of_this_connection_is_kept(self, kept: str) -> None:
-        assert entering(Conversation(client_id="bob"), {"action": ENTER, "id": kept}).events[0].id == kept
+        client = Conversation(client_id="bob")
+        entering(client, {"action": ENTER})
+        (effect,) = say(client, {"action": ENTER, "id": kept}, msg_serial=1)
+        assert isinstance(effect, Present)
+        assert effect.events[0].id == kept
+
+    @pytest.mark.parametrize("future", [1, 2**63 - 1])
+    def test_that_is_yet_to_come_is_replaced(self, future: int) -> None:
+        event = {"action": ENTER, "id": f"{CONNECTION_ID}:{future}:0"}
+        assert entering(Conversation(client_id="bob"), event).events[0].id == f"{CONNECTION_ID}:0:0"
 
     @pytest.mark.parametrize(
         "other",

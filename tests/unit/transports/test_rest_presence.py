@@ -162,6 +162,8 @@ async def test_history_tells_who_came_and_went_newest_first(bed: Bed) -> None:
         (HISTORY, {"direction": "up"}, 40003),
         (HISTORY, {"start": "2", "end": "1"}, 40003),
         (HISTORY, {"cursor": "!"}, 40011),
+        (HISTORY, {"from_serial": "p"}, 40003),
+        (HISTORY, {"fromSerial": "p"}, 40003),
         ("/channels/%3Aroom/presence", {}, 40010),
     ],
 )
