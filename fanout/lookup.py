@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
@@ -61,10 +61,11 @@ class _Held(Protocol):
 class Lookup:
     """Finds the messages of one node. Belongs to the event loop."""
 
-    def __init__(self, engine: _Held, source: Source, replayer: Callable[[], Engine]) -> None:
-        """`replayer` makes an empty engine with the node's rules."""
+    def __init__(self, engine: _Held, source: Source, topics: Collection[str], replayer: Callable[[], Engine]) -> None:
+        """`topics` are those with messages; `replayer` makes an empty engine with the node's rules."""
         self._engine = engine
         self._source = source
+        self._topics = topics
         self._replayer = replayer
         self._scans = asyncio.Semaphore(SCANS)
         self._waiting = 0
@@ -108,7 +109,7 @@ class Lookup:
         return self.held(channel, serial)
 
     async def _in_log(self, channel: str, serial: str, answer: Callable[[Engine], _Answer]) -> _Answer:
-        place = _place(serial)
+        place = self._place(serial)
         if self._waiting >= SCANS_WAITING:
             raise ClientError(error(42910, "too many old messages are being looked for"))
         self._waiting += 1
@@ -126,6 +127,13 @@ class Lookup:
             raise ClientError(error(50000, "the log cannot be read")) from failed
         finally:
             self._waiting -= 1
+
+    def _place(self, serial: str) -> tuple[str, int, int]:
+        """Topic, partition and offset of a message (`fanout._core.message_serial`). Raises ClientError 40400."""
+        found = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,9})-(.+)", serial)
+        if found is None or found[3] not in self._topics:
+            raise ClientError(error(40400, "no message has this serial"))
+        return found[3], int(found[2]), int(found[1])
 
     async def _replay(self, engine: Engine, serial: str, topic: str, partition: int, offset: int) -> None:
         """Gives the engine the record at that place and all that are about the message in it."""
@@ -148,14 +156,6 @@ def _known(engine: Engine, channel: str, serial: str) -> Known:
     if message is None:
         raise ClientError(error(40400, "no message has this serial"))
     return Known(message, whole_ms, summary, summary_ms)
-
-
-def _place(serial: str) -> tuple[str, int, int]:
-    """Topic, partition and offset of a message (`fanout._core.message_serial`). Raises ClientError 40400."""
-    found = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,9})-(.+)", serial)
-    if found is None:
-        raise ClientError(error(40400, "no message has this serial"))
-    return found[3], int(found[2]), int(found[1])
 
 
 def _is_about(record: Any, serial: bytes, offset: int) -> bool:

@@ -114,7 +114,7 @@ class Node:
         self.terms = Terms(access.revoked, _now_ms)
         stack.callback(self.terms.close)
         self.revocations = Revocations(access.revoked, self.control, self.terms.review, _now_ms)
-        self.lookup = Lookup(self.engine, self.source, self._replayer(routing, route))
+        self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
         self.mutator = Mutator(
             self.lookup,
             self.publisher,

@@ -4,7 +4,6 @@ Where memory does not hold it, the log is asked.
 """
 
 import asyncio
-import base64
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
@@ -20,7 +19,7 @@ from fanout.session.changes import check_change, target_serial
 from fanout.transports.driver import Mutator
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, body_wire, decoded_body, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, body_wire, data_to_wire, decoded_body, link, page_limit, whole_number
 from fanout.transports.rest.messages import message_to_wire
 from fanout.transports.router import Route
 from fanout.types import Annotation, Message, OutAnnotation, OutChange
@@ -165,10 +164,7 @@ def _page(request: Request, path: str, items: Sequence[dict[str, Any]]) -> Respo
 
 
 def _annotation_to_wire(annotation: Annotation, wire: int) -> dict[str, Any]:
-    data, encoding = annotation.data, annotation.encoding
-    if isinstance(data, bytes) and wire == JSON:
-        data = base64.b64encode(data).decode()
-        encoding = f"{encoding}/base64" if encoding else "base64"
+    data, encoding = data_to_wire(annotation.data, annotation.encoding, wire)
     fields = {
         "id": annotation.id,
         "action": annotation.action,

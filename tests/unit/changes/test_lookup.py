@@ -1,0 +1,103 @@
+"""Single messages by their serials: from memory, and from the log."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from fanout import lookup
+from fanout.errors import ClientError, SourceBusy, SourceError, SourceTimeout
+from fanout.lookup import SCANS_WAITING
+from tests.unit.changes.bed import CHANNEL, Bed, serial_at
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    made = Bed()
+    yield made
+    made.engine.close()
+
+
+async def refused(bed: Bed, serial: str) -> int:
+    with pytest.raises(ClientError) as caught:
+        await bed.lookup.find(CHANNEL, serial)
+    return caught.value.info.code
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_versions_are_the_publication_and_what_it_was_made(bed: Bed, forgotten: bool) -> None:
+    serial = bed.create("one")
+    await bed.change("append", serial, "+a")
+    await bed.change("update", serial, "two")
+    bed.create("another")
+    await bed.change("delete", serial)
+    if forgotten:
+        bed.forget()
+    versions = await bed.lookup.versions(CHANNEL, serial)
+    assert [(version.action, version.data) for version in versions] == [(0, "one"), (1, "two"), (2, "two")]
+
+
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_annotations_are_those_of_the_message(bed: Bed, forgotten: bool) -> None:
+    serial, other = bed.create(), bed.create()
+    for target, name in ((serial, "a"), (other, "b"), (serial, "c")):
+        await bed.annotate(target, "vote:distinct.v1", name=name, client_id="bob")
+    if forgotten:
+        bed.forget()
+    annotations = await bed.lookup.annotations(CHANNEL, serial)
+    assert [(one.name, one.message_serial, one.client_id) for one in annotations] == [
+        ("a", serial, "bob"),
+        ("c", serial, "bob"),
+    ]
+
+
+async def test_a_message_that_is_yet_to_be_read_is_waited_for(bed: Bed) -> None:
+    serial = bed.late("late")
+    finding = asyncio.create_task(bed.lookup.find(CHANNEL, serial))
+    await asyncio.sleep(0.01)
+    assert not finding.done()
+    bed.read_on()
+    assert (await finding).message.data == "late"
+
+
+async def test_what_the_log_has_lost_is_not_there(bed: Bed) -> None:
+    serial = bed.create()
+    bed.forget()
+    bed.earliest = 1
+    assert await refused(bed, serial) == 40400
+
+
+async def test_one_with_too_much_behind_it_is_not_looked_for(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "SCAN_RECORDS", 3)
+    serials = [bed.create() for _ in range(4)]
+    bed.forget()
+    assert await refused(bed, serials[0]) == 40400
+    assert (await bed.lookup.find(CHANNEL, serials[1])).message.serial == serials[1]
+
+
+async def test_no_more_look_ups_wait_than_may(bed: Bed) -> None:
+    serial = bed.create()
+    bed.forget()
+    bed.reads_back.clear()
+    waiting = [asyncio.create_task(bed.lookup.find(CHANNEL, serial)) for _ in range(SCANS_WAITING)]
+    await asyncio.sleep(0)
+    assert await refused(bed, serial) == 42910
+    for one in waiting[1:]:
+        one.cancel()
+    await asyncio.sleep(0)
+    bed.reads_back.set()
+    assert (await waiting[0]).message.data == "one"
+    assert (await bed.lookup.find(CHANNEL, serial)).message.data == "one"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"), [(SourceBusy("busy"), 42910), (SourceTimeout("late"), 50003), (SourceError("gone"), 50000)]
+)
+async def test_a_log_that_cannot_be_read_is_told(bed: Bed, failure: SourceError, code: int) -> None:
+    serial = bed.create()
+    bed.forget()
+    bed.failure = failure
+    for _ in range(SCANS_WAITING + 1):  # more than may wait: none is left behind
+        assert await refused(bed, serial) == code
+    bed.failure = None
+    assert (await bed.lookup.find(CHANNEL, serial)).message.serial == serial_at(0)
