@@ -1,14 +1,16 @@
 """Tokens taken back before their time, on every node: each time a fact in the log (Ably protocol, "Revocation").
 
-The fact's name is `revoked:<key name>:<target>`, its value says `issuedBefore` and `appliesAt` in ms. Every node reads
-it, this one too, and acts on it then and not before: so they all do the same. A fact ends an hour after its moment, for
-then no token is left that it could be about; whichever node notices first takes it back from the log.
+The fact's name says all of it: `revoked:<key name>:<issuedBefore>:<appliesAt>:<target>`, times in ms. So no revocation
+takes the place of another in the compacted log, whichever nodes make them: what one took back stays taken back. Every
+node reads it, this one too, and acts on it then and not before: so they all do the same. A fact ends an hour after its
+moment, for then no token is left that it could be about; whichever node notices first takes it back from the log.
 
 Belongs to the event loop.
 """
 
 import asyncio
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ TARGET_CHARS: Final = 1_024
 """The longest target: a channel's name with its kind, and no client id is as long."""
 
 _KIND: Final = "revoked"
+_NAME: Final = re.compile(r"([^:]+):([0-9]{1,16}):([0-9]{1,16}):(.+)", re.DOTALL)
 _SWEEP_S: Final = 60.0
 _SWEPT: Final = 500  # facts taken back in one sweep; what is left waits for the next
 
@@ -49,16 +52,17 @@ class Revocations:
     ) -> list[dict[str, Any]]:
         """Takes the targets' tokens of `key` back; what became of each, as REST shows it, once the log has it.
 
-        Raises ClientError 40003 for a moment that is yet to come, and 42910 if no more can be remembered.
+        A target that is named twice is taken back once. Raises ClientError 40003 for a moment that is none or yet to
+        come, and 42910 if no more can be remembered.
         """
         now_ms = self._clock()
         before = now_ms if issued_before is None else issued_before
-        if before > now_ms:
-            raise ClientError(error(40003, "issuedBefore is in the future"))
+        if not 0 <= before <= now_ms:
+            raise ClientError(error(40003, "issuedBefore is a time in ms, and not in the future"))
         if len(self._revoked) + len(targets) > FACTS_MAX:
             raise ClientError(error(42910, f"{FACTS_MAX} revocations count at a time"))
         applies_at = now_ms + REAUTH_MARGIN_MS if margin else now_ms
-        facts = [Fact(key.name, target, before, applies_at) for target in targets]
+        facts = [Fact(key.name, target, before, applies_at) for target in dict.fromkeys(targets)]
         return list(await asyncio.gather(*map(self._tell, facts)))
 
     async def sweep(self) -> None:
@@ -66,7 +70,7 @@ class Revocations:
         while True:
             await asyncio.sleep(_SWEEP_S * random.uniform(0.5, 1.5))  # so that nodes do not all do it
             for fact in self._revoked.ended(self._clock(), _SWEPT):
-                self._control.tell(_KIND, f"{fact.key_name}:{fact.target}", None)
+                self._control.tell(_KIND, _name(fact), None)
 
     async def _tell(self, fact: Fact) -> dict[str, Any]:
         kind, _, name = fact.target.partition(":")
@@ -76,8 +80,8 @@ class Revocations:
         written: asyncio.Future[SourceError | None] = asyncio.get_running_loop().create_future()
         self._control.tell(
             _KIND,
-            f"{fact.key_name}:{fact.target}",
-            {"issuedBefore": fact.issued_before, "appliesAt": fact.applies_at},
+            _name(fact),
+            {},
             lambda problem: None if written.done() else written.set_result(problem),
         )
         if await written is not None:
@@ -85,11 +89,17 @@ class Revocations:
         return {"target": fact.target, "issuedBefore": fact.issued_before, "appliesAt": fact.applies_at}
 
     def _heard(self, name: str, value: ControlFact) -> None:
-        key_name, _, target = name.partition(":")
-        if value is None:
-            self._revoked.forget(key_name, target)
+        match = _NAME.fullmatch(name)
+        if match is None:
             return
-        issued_before, applies_at = value.get("issuedBefore"), value.get("appliesAt")
-        if isinstance(issued_before, int) and isinstance(applies_at, int):
-            self._revoked.learn(Fact(key_name, target, issued_before, applies_at))
-            self._review()
+        key_name, issued_before, applies_at, target = match.groups()
+        fact = Fact(key_name, target, int(issued_before), int(applies_at))
+        if value is None:
+            self._revoked.forget(fact)
+            return
+        self._revoked.learn(fact)
+        self._review()
+
+
+def _name(fact: Fact) -> str:
+    return f"{fact.key_name}:{fact.issued_before}:{fact.applies_at}:{fact.target}"

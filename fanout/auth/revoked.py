@@ -8,6 +8,7 @@ No I/O; belongs to the event loop.
 """
 
 import heapq
+from bisect import bisect_left, bisect_right
 from typing import Final, NamedTuple
 
 from fanout.auth.token_requests import HOUR_MS
@@ -39,24 +40,25 @@ class Fact(NamedTuple):
 
 
 class Revoked:
-    """The facts that a node knows."""
+    """The facts that a node knows. None replaces another: what one took back stays so, whatever comes after it."""
 
     def __init__(self) -> None:
-        self._facts: dict[str, dict[str, Fact]] = {}  # by key name, then by target
-        self._ending: list[tuple[int, str, str]] = []  # a heap; a fact that was replaced leaves its old entry behind
+        self._known: set[Fact] = set()
+        self._ending: list[tuple[int, Fact]] = []  # a heap; a fact that was forgotten leaves its entry behind
+        # By key name, then by target, the facts of which none says more: later moments that apply later, in order.
+        self._telling: dict[str, dict[str, list[Fact]]] = {}
 
     def __len__(self) -> int:
         """Facts known."""
-        return sum(map(len, self._facts.values()))
+        return len(self._known)
 
     def learn(self, fact: Fact) -> None:
-        """Takes a fact. Of two about the same target the one that says more counts."""
-        known = self._facts.setdefault(fact.key_name, {})
-        before = known.get(fact.target)
-        if before is not None and before.issued_before > fact.issued_before:
+        """Takes a fact. Past `FACTS_MAX` the one that ends first is forgotten."""
+        if fact in self._known:
             return
-        known[fact.target] = fact
-        heapq.heappush(self._ending, (fact.ends, fact.key_name, fact.target))
+        self._known.add(fact)
+        heapq.heappush(self._ending, (fact.ends, fact))
+        _insert(self._telling.setdefault(fact.key_name, {}).setdefault(fact.target, []), fact)
         while len(self._ending) > FACTS_MAX:
             self._drop()
 
@@ -69,31 +71,57 @@ class Revoked:
                 dropped.append(fact)
         return dropped
 
-    def forget(self, key_name: str, target: str) -> None:
-        """Another node says that the fact is over."""
-        targets = self._facts.get(key_name, {})
-        targets.pop(target, None)
+    def forget(self, fact: Fact) -> None:
+        """Another node says that the fact is over. One that says less has ended before, so none is missed now."""
+        if fact not in self._known:
+            return
+        self._known.remove(fact)
+        targets = self._telling[fact.key_name]
+        facts = targets.get(fact.target, [])
+        if fact in facts:
+            facts.remove(fact)
+        if not facts:
+            targets.pop(fact.target, None)
         if not targets:
-            self._facts.pop(key_name, None)
+            self._telling.pop(fact.key_name)
 
     def find(self, identity: Identity) -> Fact | None:
-        """The first fact that takes back what `identity` was shown with, whether it applies already or not."""
-        targets = self._facts.get(identity.key_name)
+        """The fact that takes back what `identity` was shown with; of several the one that applies first, or will."""
+        targets = self._telling.get(identity.key_name)
         if not targets or identity.issued is None:
             return None
+        found: Fact | None = None
         for target in _targets(identity):
-            fact = targets.get(target)
-            if fact is not None and identity.issued < fact.issued_before:
-                return fact
-        return None
+            facts = targets.get(target, ())
+            at = bisect_right(facts, identity.issued, key=_moment)
+            if at < len(facts) and (found is None or facts[at].applies_at < found.applies_at):
+                found = facts[at]
+        return found
 
     def _drop(self) -> Fact | None:
-        ends, key_name, target = heapq.heappop(self._ending)
-        fact = self._facts.get(key_name, {}).get(target)
-        if fact is None or fact.ends != ends:
+        _, fact = heapq.heappop(self._ending)
+        if fact not in self._known:
             return None
-        self.forget(key_name, target)
+        self.forget(fact)
         return fact
+
+
+def _insert(facts: list[Fact], fact: Fact) -> None:
+    """Puts a fact in its place and drops those that say less, unless another says more.
+
+    That is: its moment is as late or later, and it applies as early or earlier.
+    """
+    at = bisect_left(facts, fact.issued_before, key=_moment)
+    if at < len(facts) and facts[at].applies_at <= fact.applies_at:
+        return
+    end = at + 1 if at < len(facts) and facts[at].issued_before == fact.issued_before else at
+    while at and facts[at - 1].applies_at >= fact.applies_at:
+        at -= 1
+    facts[at:end] = [fact]
+
+
+def _moment(fact: Fact) -> int:
+    return fact.issued_before
 
 
 def _targets(identity: Identity) -> list[str]:

@@ -11,6 +11,7 @@ from fanout.auth.revoked import Fact, Revoked
 from fanout.auth.token_requests import HOUR_MS
 from fanout.errors import ClientError, SourceError
 from fanout.revocations import REAUTH_MARGIN_MS, TARGET_CHARS, Revocations
+from fanout.types import Identity
 
 NOW_MS = 1_700_000_000_000
 KEY = Key("app.key", "secret", revocable_tokens=True)
@@ -53,13 +54,44 @@ async def node() -> Node:
 async def test_a_revocation_is_a_fact_that_counts_once_it_is_read_back(node: Node) -> None:
     (result,) = await node.revocations.revoke(KEY, ["clientId:a:b"], None, margin=False)
     assert result == {"target": "clientId:a:b", "issuedBefore": NOW_MS, "appliesAt": NOW_MS}
-    value = {"issuedBefore": NOW_MS, "appliesAt": NOW_MS}
-    assert node.facts.told == [("revoked", "app.key:clientId:a:b", value)]
+    name = f"app.key:{NOW_MS}:{NOW_MS}:clientId:a:b"
+    assert node.facts.told == [("revoked", name, {})]
     assert len(node.revoked) == node.reviews == 0
-    node.facts.take("app.key:clientId:a:b", value)
+    node.facts.take(name, {})
     assert len(node.revoked) == node.reviews == 1
-    node.facts.take("app.key:clientId:a:b", None)
+    node.facts.take(name, None)
     assert len(node.revoked) == 0
+
+
+async def test_no_revocation_takes_another_back(node: Node) -> None:
+    """Not on this node, and not on one that reads the log when only the newest fact of each name is left."""
+    await node.revocations.revoke(KEY, ["clientId:bob"], None, margin=False)
+    await node.revocations.revoke(KEY, ["clientId:bob"], NOW_MS - 1_000, margin=False)
+    node.now_ms += 10
+    await node.revocations.revoke(KEY, ["clientId:bob"], None, margin=True)
+    restarted = Node()
+    for name, value in {name: value for _, name, value in node.facts.told}.items():
+        restarted.facts.take(name, value)
+    fact = restarted.revoked.find(Identity("app.key", "bob", {}, issued=NOW_MS - 1))
+    assert fact is not None
+    assert fact.applies_at == NOW_MS
+    fact = restarted.revoked.find(Identity("app.key", "bob", {}, issued=NOW_MS + 1))
+    assert fact is not None
+    assert fact.applies_at == NOW_MS + 10 + REAUTH_MARGIN_MS
+
+
+@pytest.mark.parametrize("moment", [-1, -(10**30), NOW_MS + 1, 10**30])
+async def test_a_moment_that_is_none_or_yet_to_come_is_refused(node: Node, moment: int) -> None:
+    with pytest.raises(ClientError) as caught:
+        await node.revocations.revoke(KEY, ["clientId:bob"], moment, margin=False)
+    assert caught.value.info.code == 40003
+    assert node.facts.told == []
+
+
+async def test_a_target_that_is_named_twice_is_written_once(node: Node) -> None:
+    results = await node.revocations.revoke(KEY, ["clientId:a", "clientId:b", "clientId:a"], 5, margin=False)
+    assert [result["target"] for result in results] == ["clientId:a", "clientId:b"]
+    assert len(node.facts.told) == 2
 
 
 async def test_a_revocation_may_give_time_and_speak_of_earlier_tokens_only(node: Node) -> None:
@@ -90,10 +122,12 @@ async def test_no_more_are_made_than_can_be_remembered(node: Node, monkeypatch: 
 
 
 @pytest.mark.parametrize(
-    "value", [{}, {"issuedBefore": 1}, {"issuedBefore": "1", "appliesAt": 1}, {"issuedBefore": None, "appliesAt": 1.5}]
+    "name",
+    ["", "app.key:clientId:bob", "app.key:1:clientId:bob", "app.key:1:-1:clientId:bob", "app.key:1:2:", "a:1:²:x"],
 )
-async def test_a_fact_of_another_form_says_nothing(node: Node, value: dict[str, Any]) -> None:
-    node.facts.take("app.key:clientId:bob", value)
+async def test_a_fact_of_another_form_says_nothing(node: Node, name: str) -> None:
+    node.facts.take(name, {})
+    node.facts.take(name, None)
     assert len(node.revoked) == node.reviews == 0
 
 
@@ -107,5 +141,5 @@ async def test_what_is_over_is_taken_back_from_the_log(node: Node, monkeypatch: 
             break
         await asyncio.sleep(0.005)
     sweeping.cancel()
-    assert node.facts.told == [("revoked", "app.key:clientId:old", None)]
+    assert node.facts.told == [("revoked", f"app.key:{NOW_MS - HOUR_MS}:{NOW_MS - HOUR_MS}:clientId:old", None)]
     assert len(node.revoked) == 1

@@ -1,5 +1,8 @@
 """Revoked tokens: which ones a fact is about, and when it is forgotten."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 
 from fanout.auth import revoked as module
@@ -36,13 +39,32 @@ def test_a_fact_is_about_no_key() -> None:
     assert known("clientId:bob").find(Identity("app.key", "bob", BOB.capability)) is None
 
 
-def test_of_two_facts_the_later_moment_counts() -> None:
-    revoked = known("clientId:bob", before=AT + 10)
-    revoked.learn(Fact("app.key", "clientId:bob", AT + 5, AT))
-    fact = revoked.find(BOB)
-    assert fact is not None
-    assert fact.issued_before == AT + 10
-    assert len(revoked) == 1
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+def test_what_one_fact_took_back_stays_so_whatever_comes_before_or_after_it(order: tuple[int, ...]) -> None:
+    revoked = Revoked()
+    facts = [
+        Fact("app.key", "clientId:bob", AT + 1, AT),
+        Fact("app.key", "clientId:bob", AT + 10, AT + 40),
+        Fact("app.key", "clientId:bob", AT + 20, AT + 30),
+        Fact("app.key", "clientId:bob", AT - 50, AT + 10),
+    ]
+    for number in order:
+        revoked.learn(facts[number])
+        revoked.learn(facts[number])
+    assert len(revoked) == 4
+
+    def applies(issued: int) -> int | None:
+        fact = revoked.find(replace(BOB, issued=issued))
+        return None if fact is None else fact.applies_at
+
+    assert [applies(at) for at in (AT - 51, AT, AT + 1, AT + 19, AT + 20)] == [AT, AT, AT + 30, AT + 30, None]
+
+
+def test_of_facts_about_several_targets_the_first_in_force_counts() -> None:
+    revoked = known("channel:b", applies_at=AT + 30)
+    revoked.learn(Fact("app.key", "clientId:bob", AT + 1, AT))
+    revoked.learn(Fact("app.key", "revocationKey:group", AT + 1, AT + 5))
+    assert revoked.find(BOB) == Fact("app.key", "clientId:bob", AT + 1, AT)
 
 
 def test_a_fact_ends_when_no_token_is_left_that_it_could_be_about() -> None:
@@ -54,14 +76,19 @@ def test_a_fact_ends_when_no_token_is_left_that_it_could_be_about() -> None:
     assert len(revoked) == 0
 
 
-def test_a_fact_that_was_renewed_or_taken_back_does_not_end_again() -> None:
+def test_each_fact_ends_once_also_one_that_says_less_and_none_that_was_taken_back() -> None:
     revoked = known("clientId:bob", before=AT)
     revoked.learn(Fact("app.key", "clientId:bob", AT + 10, AT))
-    revoked.learn(Fact("app.key", "clientId:eve", AT, AT))
-    revoked.forget("app.key", "clientId:eve")
-    revoked.forget("app.none", "clientId:eve")
-    assert revoked.ended(AT + HOUR_MS, 10) == []
-    assert len(revoked.ended(AT + HOUR_MS + 10, 10)) == 1
+    eve = Fact("app.key", "clientId:eve", AT, AT)
+    revoked.learn(eve)
+    revoked.forget(eve)
+    revoked.forget(eve)
+    revoked.forget(Fact("app.none", "clientId:eve", AT, AT))
+    assert revoked.ended(AT + HOUR_MS, 10) == [Fact("app.key", "clientId:bob", AT, AT)]
+    assert revoked.find(replace(BOB, issued=AT + 9)) is not None
+    assert revoked.ended(AT + HOUR_MS + 10, 10) == [Fact("app.key", "clientId:bob", AT + 10, AT)]
+    assert revoked.find(replace(BOB, issued=AT - 1)) is None
+    assert len(revoked) == 0
 
 
 def test_when_no_more_can_be_known_the_one_that_ends_first_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
