@@ -305,7 +305,14 @@ class Node:
         if not self.config.sandbox:
             return ()
         sandbox = Sandbox(self.access.keys, self.namespaces, self.presence, self.settings.limits)
-        return apps(api, sandbox, self.config.host, lambda: self.port, tls=self.config.tls_cert is not None)
+        return apps(
+            api,
+            sandbox,
+            self.config.host,
+            lambda: self.port,
+            tls=self.config.tls_cert is not None,
+            dismiss=self.connections.dismiss,
+        )
 
     def _on_events(self) -> None:
         """Hands the engine's events to those they are about."""

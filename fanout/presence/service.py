@@ -4,8 +4,8 @@ The set itself is the engine's, made of what is read back; this module decides w
 
 - One event, one record; the record's node answers for the member. An event that changes nothing is answered and not
   written: a re-entry under the same id, a leave of somebody absent.
-- A channel that is full refuses who is new (91003, 91006); what a frame does counts as a whole. Nodes that let members in at the same moment do not know of
-  each other's, so a set may exceed its bound by what they have under way.
+- A channel that is full refuses who is new (91003, 91006); what a frame does counts as a whole. Nodes that let members
+  in at the same moment do not know of each other's, so a set may exceed its bound by what they have under way.
 - Members of a connection that has ended or left the channel leave at once. Those of one that was lost leave when its
   time is up, unless it is continued: here, or on another node, which then answers for them, as the set shows. Such
   leaves are written in bounded groups, one after another, and again until the log has them.

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from fanout.errors import error
 from fanout.transports.driver import Driver, Mutator, Opener, Presence, Publisher, Renewer
 from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
 _OPENED_PER_TURN: Final = 64
+_DISMISSED_PER_TURN: Final = 50  # some 2 ms of the loop
+_NO_APP: Final = error(40101, "its app is no more")
 
 
 class Connections:
@@ -90,6 +93,16 @@ class Connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), _CLOSE_SECONDS)
         self.abort_all()
+
+    def dismiss(self, app: str) -> None:
+        """Sends the clients of an app away whose keys are no more: those here now, a few in each turn of the loop."""
+        self._dismiss([driver for driver in self._by_handle.values() if driver.app == app])
+
+    def _dismiss(self, drivers: list[Driver]) -> None:
+        for driver in drivers[:_DISMISSED_PER_TURN]:
+            driver.unauthorized(_NO_APP)
+        if rest := drivers[_DISMISSED_PER_TURN:]:
+            asyncio.get_running_loop().call_soon(self._dismiss, rest)
 
     def abort_all(self) -> None:
         """Cuts every connection. What its client was not told it learns by resuming."""

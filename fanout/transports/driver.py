@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from fanout.auth.credentials import KeysAwaited
+from fanout.auth.keys import app_of
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import connection
 from fanout.session.effects import (
@@ -221,6 +222,11 @@ class Driver:
             self._session.deliver = _to_nobody  # and no longer to us: the two would hold each other
 
     # -- what the node asks --
+
+    @property
+    def app(self) -> str | None:
+        """The app whose client this is; None for one that was not let in, or not yet."""
+        return None if self._session is None else app_of(self._session.identity.key_name)
 
     def open(self) -> None:
         """Begins the session, or refuses the client in band; or waits until it can be said who the client is."""

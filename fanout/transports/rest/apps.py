@@ -47,8 +47,18 @@ class Apps(Protocol):
         ...
 
 
-def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int], *, tls: bool) -> Sequence[Route]:
-    """The routes: method, path, handler. `host`, `port` and `tls` are how clients of the apps find this node."""
+def apps(
+    api: Api,
+    provisioned: Apps,
+    host: str,
+    port: Callable[[], int],
+    *,
+    tls: bool,
+    dismiss: Callable[[str], None],
+) -> Sequence[Route]:
+    """The routes: method, path, handler. `host`, `port` and `tls` are how clients of the apps find this node; `dismiss`
+    ends the connections of an app that is forgotten.
+    """
 
     async def provision(request: Request) -> Response:
         """Makes an app and tells its keys."""
@@ -56,7 +66,7 @@ def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int], *, tls
         return reply(request, {**app, "endpoint": host, "port": port(), "tls": tls}, 201)
 
     async def remove(request: Request) -> Response:
-        """Forgets the app; any of its own keys may ask for it."""
+        """Forgets the app and ends its connections; any of its own keys may ask for it."""
         app = request.variables["app"]
         asking = app_of(api.identified(request).key_name)
         if app not in provisioned:
@@ -64,6 +74,7 @@ def apps(api: Api, provisioned: Apps, host: str, port: Callable[[], int], *, tls
         if asking != app:
             raise ClientError(error(40160, "this key belongs to another app"))
         provisioned.remove(app)
+        dismiss(app)
         api.stats.forget(app)
         return with_cors(request, Response(204))
 

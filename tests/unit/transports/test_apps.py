@@ -29,18 +29,16 @@ class Node:
         self.publisher = FakePublisher()
         keys = Keys([Key.parse(KEY)])
         self.stats = Stats()
+        self.dismissed: list[str] = []
         api = rest_api(
             authenticator=KnownCredentials(keys, Tokens(SECRET), Revoked()),
             engine=FakeEngine(),
             publisher=self.publisher,
             stats=self.stats,
         )
-        self.router = Router(
-            rest(
-                api,
-                apps(api, Sandbox(keys, Namespaces(), FakePresence(), Limits()), "127.0.0.1", lambda: 4_711, tls=True),
-            )
-        )
+        sandbox = Sandbox(keys, Namespaces(), FakePresence(), Limits())
+        routes = apps(api, sandbox, "127.0.0.1", lambda: 4_711, tls=True, dismiss=self.dismissed.append)
+        self.router = Router(rest(api, routes))
 
     async def ask(self, method: str, path: str, body: object = None, key: str | None = None) -> Response:
         headers = {"authorization": "Basic " + base64.b64encode(key.encode()).decode()} if key else {}
@@ -83,7 +81,9 @@ async def test_an_app_is_deleted_by_its_own_keys_alone(node: Node) -> None:
     assert code(await node.ask("DELETE", path)) == 40101
     assert code(await node.ask("DELETE", path, key=other["keys"][0]["keyStr"])) == 40160
     assert code(await node.ask("DELETE", "/apps/unknown", key=KEY)) == 40400
+    assert node.dismissed == []
     assert (await node.ask("DELETE", path, key=one["keys"][0]["keyStr"])).status == 204
+    assert node.dismissed == [one["appId"]], "its connections end with it"
     assert code(await node.ask("DELETE", path, key=one["keys"][0]["keyStr"])) == 40101
 
 

@@ -505,6 +505,22 @@ async def test_draining_cuts_who_does_not_go(monkeypatch: pytest.MonkeyPatch) ->
         await wire.close()
 
 
+async def test_the_clients_of_an_app_that_is_no_more_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_DISMISSED_PER_TURN", 2)
+    async with native_front_door() as door:
+        wires = [await connected(door) for _ in range(5)]
+        refused = await Wire.websocket(door, "key=nobody.knows:this&v=6&format=json")
+        door.connections.dismiss("another")
+        await alive(wires[0])
+        door.connections.dismiss(KEY.partition(".")[0])
+        for wire in wires:
+            message = await wire.message()
+            assert (message["action"], message["error"]["code"]) == (6, 40101)
+            await wire.closed_with()
+            await wire.close()
+        await refused.close()
+
+
 async def test_a_failure_to_open_is_logged_and_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
