@@ -217,11 +217,12 @@ class Engine:
         start_ms: int,
         end_ms: int,
         forwards: bool,
-        limit: int,
+        limits: tuple[int, int],
     ) -> tuple[list[Message], list[int], list[int], bool]:
         """The messages in memory from these places on or, backwards, before them, which lie within the times; for each
         place, the one to go on from; for each, its floor, from which on memory holds all of the channel; whether it
-        holds more than `limit`. Forwards, there are none while a place lies below its floor.
+        holds more than `limits`: messages, and bytes of what they say, but one message in any case. Forwards, there
+        are none while a place lies below its floor.
         """
     def decode(self, channel: str, records: Sequence[Any]) -> list[Message | None]:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is

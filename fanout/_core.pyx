@@ -300,8 +300,8 @@ cdef class Engine:
     def position_at(self, channel, places):
         return self._native.position_at(channel, places)
 
-    def held(self, channel, places, start_ms, end_ms, forwards, limit):
-        return self._native.held(channel, places, start_ms, end_ms, forwards, limit)
+    def held(self, channel, places, start_ms, end_ms, forwards, limits):
+        return self._native.held(channel, places, start_ms, end_ms, forwards, limits)
 
     def decode(self, channel, records):
         cdef _Batch view = _Batch(None)

@@ -10,7 +10,8 @@ Rules:
   by their timestamps.
 - `start_ms` and `end_ms` are included, by the records' timestamps. Where producers' clocks disagree: the log is read
   from the first record that is not older than the one, up to the first that is younger than the other.
-- One page reads at most `PAGE_RECORDS` offsets of the log, and then it ends with a cursor, even if it is empty.
+- One page reads at most `PAGE_RECORDS` offsets of the log, and then it ends with a cursor, even if it is empty. It has
+  `PAGE_BYTES` of messages at most, and one that is larger.
 - Topics of which no rule makes this channel are not read.
 """
 
@@ -32,6 +33,7 @@ __all__ = ["History"]
 log = logging.getLogger(__name__)
 
 PAGE_RECORDS: Final = 20_000  # some 0.1 s of reading
+PAGE_BYTES: Final = 1 << 20  # encoded in some ms; what a client that does not read its answer keeps here
 ASKING_MAX: Final = 64  # pages under way at the same time, each with as much of the log as it has read last
 BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one where the client was
 BEHIND_LOOKS: Final = 100
@@ -50,7 +52,13 @@ class Memory(Decoder, Protocol):
         """The position of places."""
 
     def held(
-        self, channel: str, places: Sequence[Place], start_ms: int, end_ms: int, forwards: bool, limit: int
+        self,
+        channel: str,
+        places: Sequence[Place],
+        start_ms: int,
+        end_ms: int,
+        forwards: bool,
+        limits: tuple[int, int],
     ) -> tuple[list[Message], list[int], list[int], bool]:
         """Messages, where to go on, floors, whether more are held."""
 
@@ -131,11 +139,13 @@ class History:
 
     async def _page(self, channel: str, query: HistoryQuery, places: dict[Where, int]) -> HistoryPage:
         attached = dict(places) if query.until and not query.cursor else {}
-        budget = Budget.of(PAGE_RECORDS, len(places))
+        budget = Budget.of(PAGE_RECORDS, len(places), PAGE_BYTES)
         found: list[Message] = []
         while True:
-            held, floors, more = self._held(channel, query, places, query.limit - len(found))
+            held, floors, more = self._held(channel, query, places, (query.limit - len(found), max(0, budget.bytes)))
             found += held
+            for message in held:
+                budget.spend(message)
             if more:
                 return HistoryPage(found, self._cursor(channel, places))
             if query.forwards and all(place >= floors[where] for where, place in places.items()):
@@ -153,12 +163,12 @@ class History:
             places |= {where: max(place, floors[where]) for where, place in places.items()}
 
     def _held(
-        self, channel: str, query: HistoryQuery, places: dict[Where, int], limit: int
+        self, channel: str, query: HistoryQuery, places: dict[Where, int], limits: tuple[int, int]
     ) -> tuple[list[Message], dict[Where, int], bool]:
         """What memory holds next, and its floors; moves the places on."""
         asked = _listed(places)
         messages, following, floors, more = self._memory.held(
-            channel, asked, query.start_ms, query.end_ms, query.forwards, limit
+            channel, asked, query.start_ms, query.end_ms, query.forwards, limits
         )
         wheres = list(places)
         places |= dict(zip(wheres, following, strict=True))

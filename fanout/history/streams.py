@@ -8,7 +8,8 @@ Rules:
   the front of any; so each has to have been read up to there first.
 - A repeat (a second record with an id within `fanout._core.DEDUP_WINDOW_MS`) is left out if its first lies in the same
   slice or the one before: with each slice the one before is looked through.
-- All streams of a page together read what its budget allows, and one slice more each at most.
+- All streams of a page together read what its budget allows, and one slice more each at most. A slice is the shorter
+  the larger the records are, as far as some of them tell, which are read first.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+import orjson
+
 from fanout._core import DEDUP_WINDOW_MS
 from fanout.sources.base import Source
 from fanout.types import Message, Record
@@ -26,6 +29,7 @@ __all__ = ["Budget", "Decoder", "Stream", "merge"]
 
 SLICE: Final = 1_000  # offsets; with many partitions less, so that a page comes round to all of them
 SLICE_LEAST: Final = 50
+SLICE_BYTES: Final = 1 << 20
 AT_ONCE: Final = 8  # streams that read at the same time
 
 
@@ -38,15 +42,22 @@ class Decoder(Protocol):
 
 @dataclass(slots=True)
 class Budget:
-    """How many offsets a page may still read, and how many at once."""
+    """How many offsets a page may still read, how many at once, and how many bytes its messages may still have."""
 
     left: int
     slice: int
+    bytes: int
 
     @classmethod
-    def of(cls, offsets: int, streams: int) -> "Budget":
-        """For so many streams: each of them can be read at least once, with the slice before."""
-        return cls(max(offsets, 2 * SLICE_LEAST * streams), max(SLICE_LEAST, min(SLICE, offsets // (2 * streams or 1))))
+    def of(cls, offsets: int, streams: int, size: int) -> "Budget":
+        """For so many streams: each of them can be read at least once, with the slice before; `size` in bytes."""
+        at_once = max(SLICE_LEAST, min(SLICE, offsets // (2 * streams or 1) - SLICE_LEAST))
+        return cls(max(offsets, 2 * SLICE_LEAST * streams), at_once, size)
+
+    def spend(self, message: Message) -> None:
+        """Takes a message's bytes."""
+        extras = len(orjson.dumps(message.extras)) if message.extras else 0
+        self.bytes -= len(message.data or "") + extras
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +67,8 @@ class _Part:
     messages: list[Message]
     first_ms: int | None
     last_ms: int | None
+    record_bytes: float
+    """Of its records' values, on average; 0 if it has none."""
 
 
 class Stream:
@@ -88,6 +101,7 @@ class Stream:
         self._times = times
         self._ready: deque[Message] = deque()  # at most a slice's
         self._parts: dict[tuple[int, int], _Part] = {}  # the slice read last, for the next
+        self._slice = 0  # not known yet
         self.reached = -math.inf
 
     @property
@@ -117,11 +131,10 @@ class Stream:
 
     async def read_on(self, budget: Budget) -> None:
         """Reads the next slice. Raises SourceError."""
-        begin, count = self._read_to, budget.slice
-        if self._forwards:
-            low, high = begin, min(self._last, begin + count)
-        else:
-            low, high = max(self._last, begin - count), begin
+        if not self._slice and budget.slice > SLICE_LEAST:
+            self._measure(await self._part(*self._next(SLICE_LEAST), budget))
+        count = min(budget.slice, self._slice or SLICE_LEAST)
+        low, high = self._next(count)
         before = await self._part(max(self.earliest, low - count), low, budget)
         part = await self._part(low, high, budget)
         firsts = {message.id: message.timestamp for message in before.messages}
@@ -129,10 +142,21 @@ class Stream:
         fresh = [m for m in part.messages if start <= m.timestamp <= end and not _repeats(m, firsts)]
         self._ready.extend(fresh if self._forwards else reversed(fresh))
         self._read_to = high if self._forwards else low
+        self._measure(part)
         far = part.last_ms if self._forwards else part.first_ms
         if far is not None:
             self.reached = max(self.reached, self._order(far))
         self._parts = {(low, high): part} if self._forwards else {(max(self.earliest, low - count), low): before}
+
+    def _next(self, count: int) -> tuple[int, int]:
+        """The range of so many offsets that is to be read next."""
+        if self._forwards:
+            return self._read_to, min(self._last, self._read_to + count)
+        return max(self._last, self._read_to - count), self._read_to
+
+    def _measure(self, part: _Part) -> None:
+        """Chooses the next slice's length by the size of what was read."""
+        self._slice = max(SLICE_LEAST, min(SLICE, int(SLICE_BYTES / max(part.record_bytes, 1))))
 
     @property
     def _is_read(self) -> bool:
@@ -147,21 +171,24 @@ class Stream:
         budget.left -= max(0, high - low)
         messages: list[Message] = []
         times: list[int] = []
+        count = size = 0
         while low < high:
             records, following = await self._source.read(*self.where, low, high)
             if records:
+                count += len(records)
+                size += sum(map(_size, records))
                 times += _time(records[0]), _time(records[-1])
                 messages += filter(None, self._decoder.decode(self._channel, records))
             if following <= low:  # the log has been cut here since
                 break
             low = following
-        return _Part(messages, times[0] if times else None, times[-1] if times else None)
+        return _Part(messages, times[0] if times else None, times[-1] if times else None, size / count if count else 0)
 
 
 async def merge(streams: Sequence[Stream], most: int, budget: Budget) -> tuple[list[Message], bool]:
     """The next messages, at most so many; and whether more may come. Raises SourceError.
 
-    It may be fewer, and none, when the budget is used up.
+    It may be fewer, and none, when the budget is used up; the last one may be larger than what is left of its bytes.
     """
     found: list[Message] = []
     while True:
@@ -174,10 +201,11 @@ async def merge(streams: Sequence[Stream], most: int, budget: Budget) -> tuple[l
             await asyncio.gather(*(stream.read_on(budget) for stream in behind[:AT_ONCE]))
         elif first == math.inf:
             return found, False
-        elif len(found) == most:
+        elif len(found) == most or budget.bytes <= 0:
             return found, True
         else:
             found.append(streams[heads.index(first)].pop())
+            budget.spend(found[-1])
 
 
 def _repeats(message: Message, firsts: dict[str, int]) -> bool:
@@ -193,3 +221,9 @@ def _time(record: Any) -> int:
     """The timestamp of a `Record` or of confluent-kafka's `Message`."""
     timestamp: int = record.timestamp if isinstance(record, Record) else record.timestamp()[1]
     return timestamp
+
+
+def _size(record: Any) -> int:
+    """The bytes of a record's value."""
+    value = record.value if isinstance(record, Record) else record.value()
+    return len(value or b"")

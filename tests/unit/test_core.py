@@ -269,7 +269,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="not of this channel"):
             engine.places("c", "nonsense")
         with pytest.raises(ValueError, match="not read"):
-            engine.held("c", [("u", 0, 0)], 0, 1, True, 10)
+            engine.held("c", [("u", 0, 0)], 0, 1, True, (10, 1 << 20))
         with pytest.raises(ValueError, match="not read"):
             engine.position_at("c", [("t", 9, 0)])
 

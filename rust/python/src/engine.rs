@@ -246,10 +246,11 @@ impl Engine {
         start_ms: i64,
         end_ms: i64,
         forwards: bool,
-        limit: usize,
+        limits: (usize, usize),
     ) -> PyResult<Held<'py>> {
         let places = self.found(&places)?;
-        let query = HeldQuery { start_ms, end_ms, forwards, limit };
+        let (limit, limit_bytes) = limits;
+        let query = HeldQuery { start_ms, end_ms, forwards, limit, limit_bytes };
         let held = py.detach(|| guarded(|| self.core.hub.held(channel, &places, &query)));
         let messages = held.messages.iter().map(|message| to_python(py, channel, message, ""));
         Ok((messages.collect::<PyResult<_>>()?, held.next, held.floors, held.more))

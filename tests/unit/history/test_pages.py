@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from fanout.errors import ClientError, SourceBusy, SourceError
 from fanout.history import History, pages
+from fanout.history.pages import PAGE_BYTES
+from fanout.history.streams import SLICE_BYTES, SLICE_LEAST
 from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery
 from tests.unit.history.memory_log import TOPIC, LogNode, MemoryLog
 
@@ -296,3 +298,28 @@ async def test_a_programs_own_rule_holds_for_what_is_read_back(start: int, nodes
     assert len(texts(await all_pages([node], "all", limit=5))) == 12
     assert texts(await all_pages([node], "c", limit=5)) == [str(number) for number in reversed(range(6))]
     assert texts(await all_pages([node], "other")) == []
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+@pytest.mark.parametrize("in_memory", [True, False])
+async def test_a_page_has_a_bounded_number_of_bytes(in_memory: bool, forwards: bool, nodes: Nodes) -> None:
+    log = MemoryLog()
+    size, count = 60_000, 100
+    for number in range(count):
+        log.put("c", f"{number:05}" + "x" * size)
+    node = nodes(log, starts={0: 0 if in_memory else log.ends[0]})
+    node.read_on()
+    found = await all_pages([node], forwards=forwards, limit=1_000)
+    assert max(len(page.messages) for page in found) * size <= PAGE_BYTES + 2 * size
+    assert len(found) > 1
+    numbers = [int(text[:5]) for text in texts(found)]
+    assert numbers == (list(range(count)) if forwards else list(range(count))[::-1])
+
+
+async def test_large_records_are_read_few_at_a_time(nodes: Nodes) -> None:
+    log = MemoryLog()
+    for _ in range(2_000):
+        log.put("c", "x" * 20_000)
+    node = nodes(log, starts={0: log.ends[0]})
+    await history(node).page("c", query(limit=10))
+    assert log.offsets_read <= 3 * SLICE_LEAST + SLICE_BYTES // 20_000

@@ -47,6 +47,7 @@ impl Held {
         next: &mut [i64],
         query: &HeldQuery,
     ) {
+        let mut bytes = 0;
         for entry in entries.filter(|entry| is_publication(entry)) {
             let Some(slot) = places.iter().position(|place| place.partition.index == entry.partition.index) else {
                 continue;
@@ -55,7 +56,9 @@ impl Held {
                 continue;
             }
             if (query.start_ms..=query.end_ms).contains(&entry.timestamp) {
-                if self.messages.len() == query.limit {
+                bytes += entry.size();
+                let is_full = bytes > query.limit_bytes && !self.messages.is_empty();
+                if is_full || self.messages.len() == query.limit {
                     self.more = true;
                     return;
                 }

@@ -35,6 +35,8 @@ pub struct HeldQuery {
     pub forwards: bool,
     /// At most so many.
     pub limit: usize,
+    /// At most so many bytes of content, but one message.
+    pub limit_bytes: usize,
 }
 
 /// What memory has of it.

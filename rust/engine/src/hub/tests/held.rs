@@ -3,7 +3,7 @@
 use super::*;
 
 fn query(forwards: bool, limit: usize) -> HeldQuery {
-    HeldQuery { start_ms: 0, end_ms: i64::MAX, forwards, limit }
+    HeldQuery { start_ms: 0, end_ms: i64::MAX, forwards, limit, limit_bytes: usize::MAX }
 }
 
 fn at(hub: &Hub, offsets: &[i64]) -> Vec<Place> {
@@ -13,6 +13,24 @@ fn at(hub: &Hub, offsets: &[i64]) -> Vec<Place> {
 
 fn given(held: &Held) -> Vec<i64> {
     held.messages.iter().map(|message| message.offset).collect()
+}
+
+#[test]
+fn a_page_ends_where_its_bytes_do_and_has_one_message_at_least() {
+    let hub = node(1, 1 << 20);
+    for offset in 0..6 {
+        put(&hub, 0, offset, "c", 0);
+    }
+    let size = hub.channel("c", 0).entries(Kind::Message)[0].size();
+    for forwards in [true, false] {
+        for (limit_bytes, expected) in [(0, 1), (size, 1), (3 * size, 3), (6 * size, 6)] {
+            let place = if forwards { 0 } else { 6 };
+            let held = hub.held("c", &at(&hub, &[place]), &HeldQuery { limit_bytes, ..query(forwards, 100) });
+            assert_eq!((held.messages.len(), held.more), (expected, expected < 6));
+            let next = if forwards { expected as i64 } else { 6 - expected as i64 };
+            assert_eq!(held.next, [next.max(if forwards { 0 } else { held.floors[0] })]);
+        }
+    }
 }
 
 #[test]
