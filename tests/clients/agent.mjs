@@ -166,9 +166,25 @@ export function createAgent(Ably) {
     },
 
     received: ({ client, channel }) => received(client, channel).map(
-      ({ id, name, data, clientId, connectionId, timestamp, serial, extras }) =>
-        ({ id, name, data: textOf(data), clientId, connectionId, timestamp, serial, extras }),
+      ({ id, name, data, clientId, connectionId, timestamp, serial, extras, action, annotations }) =>
+        ({ id, name, data: textOf(data), clientId, connectionId, timestamp, serial, extras, action, annotations }),
     ),
+
+    /** `update`, `delete` or `append` (`how`); returns the serial of the new version. */
+    async change({ client, channel, how, serial, data }) {
+      const message = { serial, ...(data !== undefined && { data: payload(data) }) };
+      return (await channelOf({ client, channel })[`${how}Message`](message)).versionSerial;
+    },
+
+    /** Says something about a message, or takes it back (`how` is `publish` or `delete`). */
+    annotate: ({ client, channel, how, serial, annotation }) =>
+      channelOf({ client, channel }).annotations[how](serial, annotation),
+
+    /** Who said what about a message, oldest first. */
+    async annotations({ client, channel, serial }) {
+      const { items } = await channelOf({ client, channel }).annotations.get(serial);
+      return items.map(({ action, type, name, clientId }) => [action, type, name, clientId]);
+    },
 
     async history({ client, channel, params }) {
       const pages = [];

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.sdk_changes import ChangePromises
 from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
@@ -10,7 +11,7 @@ pytestmark = pytest.mark.kafka
 
 @pytest.mark.node
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestNodeSdkOverKafka(PresencePromises, SdkPromises):
+class TestNodeSdkOverKafka(ChangePromises, PresencePromises, SdkPromises):
     kind = "node"
     log = "kafka"
 

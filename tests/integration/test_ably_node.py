@@ -7,6 +7,7 @@ import pytest
 from tests.support.agents import AgentError, AgentHost
 from tests.support.node import KEY, NodeProcess
 from tests.support.proxy import Proxy
+from tests.support.sdk_changes import ChangePromises
 from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.node
 
 
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestNodeSdk(PresencePromises, SdkPromises):
+class TestNodeSdk(ChangePromises, PresencePromises, SdkPromises):
     kind = "node"
 
     async def test_history_reads_back_page_by_page(

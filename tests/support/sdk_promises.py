@@ -69,7 +69,7 @@ class SdkHosts:
         certificates: Certificates | None,
     ) -> AsyncIterator[NodeProcess]:
         limited = f"{LIMITED_KEY}={json.dumps(LIMITED)}"
-        options = ["--sandbox", "--revocable", REVOCABLE_KEY.partition(":")[0]]
+        options = ["--sandbox", "--mutable", "mutable", "--revocable", REVOCABLE_KEY.partition(":")[0]]
         if cls.log == "kafka":
             kafka: Kafka = request.getfixturevalue("kafka")
             options += ["--kafka", kafka.bootstrap]

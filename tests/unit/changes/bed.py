@@ -11,7 +11,7 @@ from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
 from fanout.session.limits import Limits
-from fanout.sources.base import Appended, Done, NewRecord, Slice
+from fanout.sources.base import Appended, Done, Health, NewRecord, Sink, Slice
 from fanout.types import Message, OutAnnotation, OutChange, OutMessage, Record
 from tests.support.sources import NeverReadBack
 
@@ -85,6 +85,17 @@ class Bed(NeverReadBack):
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         return Slice(self.log[start : min(stop, start + 2)], min(stop, start + 2))
+
+    async def start(
+        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
+    ) -> None: ...
+    def health(self) -> Health:
+        return Health(True, "")
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {}
+
+    async def stop(self) -> None: ...
 
     # -- what tests say --
 
