@@ -27,6 +27,7 @@ __all__ = [
     "RESUMED",
     "Cursor",
     "Engine",
+    "Filter",
     "Plan",
     "headers_of",
     "message_serial",
@@ -54,6 +55,10 @@ KIND_META: Final = 8
 KIND_OWN_PRESENCE: Final = 16  # of presence, that of the receiver's own connection
 KIND_PUBLISH: Final = 32  # no kind: the attachment may publish, and is counted among publishers
 KIND_WHOLE_APPENDS: Final = 64  # no kind: the attachment is given appends as updates with the whole message
+
+@final
+class Filter:
+    """Which messages of a channel a client wants; made by `Engine.filter`, for any number of attachments."""
 
 @final
 class Plan:
@@ -160,6 +165,10 @@ class Engine:
         `rewind_count` (100 at most) and not older than `rewind_ms`; 0 = no such limit, both 0 = live. ValueError for an
         empty or endless name.
         """
+    def filter(self, expression: str, /) -> Filter:
+        """Compiles a JMESPath expression over a message's `name` and `headers`, once for all who use it. ValueError,
+        fit for the client, for one that is none, too long, or of a kind that is not offered.
+        """
     def attach(
         self,
         connection: int,
@@ -169,12 +178,16 @@ class Engine:
         kinds: int,
         echo: bool,
         reply: bytes,
+        *,
+        delta: bool = ...,
+        filter: Filter | None = ...,  # noqa: A002  the protocol's word
     ) -> None:
         """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
         the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
         name as the client wrote it, put into every frame. `kinds` is the sum of the `KIND_*` that are delivered;
         ValueError for bits without meaning. With `KIND_PRESENCE` and a plan that has presence, SYNC pages follow: the
-        last has an empty cursor. `echo`: whether the connection's own messages are among them.
+        last has an empty cursor. `echo`: whether the connection's own messages are among them. `delta`: whether
+        payloads are given as deltas where there are some (RFC 3284). `filter`: which messages are given, if not all.
         """
     def regrant(self, connection: int, attachment: int, plan: Plan, spelling: str, kinds: int, echo: bool) -> None:
         """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts

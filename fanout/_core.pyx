@@ -16,13 +16,13 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
-from fanout._engine import DEDUP_WINDOW_MS, Cursor, Plan, message_serial, summary_shown
+from fanout._engine import DEDUP_WINDOW_MS, Cursor, Filter, Plan, message_serial, summary_shown
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
     "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "KIND_WHOLE_APPENDS", "MSGPACK", "RESUMED",
-    "Cursor", "Engine", "Plan", "headers_of", "message_serial", "summary_shown",
+    "Cursor", "Engine", "Filter", "Plan", "headers_of", "message_serial", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
@@ -265,8 +265,11 @@ cdef class Engine:
     def locate(self, channel, serial, rewind_count, rewind_ms, now_ms, /):
         return self._native.locate(channel, serial, rewind_count, rewind_ms, now_ms)
 
-    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply):
-        self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply)
+    def filter(self, expression, /):
+        return self._native.filter(expression)
+
+    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply, *, delta=False, filter=None):
+        self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply, delta, filter)
 
     def regrant(self, connection, attachment, plan, spelling, kinds, echo):
         self._native.regrant(connection, attachment, plan, spelling, kinds, echo)

@@ -5,7 +5,7 @@ place that is ahead of the node: the session puts the question again.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from fanout.session.ports import Outcome, PlanLike
 
@@ -22,6 +22,8 @@ class _Memory(Protocol):
     def locate(
         self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /
     ) -> PlanLike: ...
+
+    def filter(self, expression: str, /) -> Any: ...
 
 
 class _Ahead:
@@ -46,6 +48,10 @@ class Channels:
         if (rewind_count or rewind_ms) and not has_read(self._memory.places(channel, None), self._written):
             return _Ahead()
         return self._memory.locate(channel, serial, rewind_count, rewind_ms, now_ms)
+
+    def filter(self, expression: str, /) -> Any:
+        """See `fanout.session.ports.Channels`."""
+        return self._memory.filter(expression)
 
 
 def has_read(read: Sequence[tuple[str, int, int]], places: Mapping[Where, int]) -> bool:

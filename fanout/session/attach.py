@@ -44,6 +44,7 @@ class Attachment(msgspec.Struct, frozen=True, gc=False):
     requested: int  # `Flag`s
     granted: int
     params: ChannelParams
+    filter: Any  # fanout._core.Filter; None for a channel that is not filtered
 
 
 class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
@@ -153,9 +154,12 @@ class Attachments:
         return [attached, Watch(attachment.channel)] if attached.kinds & Kinds.META else [attached]
 
     def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
-        channel, qualified = parse_name(spelling, self._limits.channel_bytes, realm_of(self.identity.key_name))
+        realm = realm_of(self.identity.key_name)
+        channel, qualified, expression = parse_name(spelling, self._limits.channel_bytes, realm, filtered=True)
         params = parse_params(qualified | _texts(frame.params) if frame.params else qualified)
         requested = requested_modes(frame.flags or 0, params)
+        if expression is not None:
+            requested &= Flag.SUBSCRIBE
         granted = granted_modes(requested, self.identity.capability, channel)
         if not granted:
             raise ClientError(error(40160, "none of the modes asked for is allowed on this channel, or offered here"))
@@ -165,7 +169,14 @@ class Attachments:
         if moved is None and self._count() >= self._limits.attachments:
             raise ClientError(error(90010, f"{self._limits.attachments} is the limit"))
         number = moved.number if moved else self._next_number
-        return Attachment(number, spelling, channel, requested, granted, params)
+        wanted = None if expression is None else self._filter(expression)
+        return Attachment(number, spelling, channel, requested, granted, params, wanted)
+
+    def _filter(self, expression: str) -> Any:
+        try:
+            return self._channels.filter(expression)
+        except ValueError as unfit:
+            raise ClientError(error(40010, f"of its filter, {unfit}")) from None
 
     def _count(self) -> int:
         """The spellings that are attached or about to be."""
@@ -220,6 +231,8 @@ class Attachments:
             spelling=attachment.spelling,
             kinds=kinds,
             echo=self._echo and attachment.params.echo,
+            delta=attachment.params.delta,
+            filter=attachment.filter,
             frame=frame,
         )
 

@@ -34,6 +34,9 @@ class Attach(msgspec.Struct, frozen=True):
     """What is delivered: a `fanout.session.kinds.Kinds`."""
     echo: bool
     """Whether its own connection's messages are among it."""
+    delta: bool
+    """Whether payloads are delivered as deltas where there are some."""
+    filter: Any  # fanout._core.Filter, from the port's `filter`; None for all messages
     frame: dict[str, Any]
 
 

@@ -38,7 +38,7 @@ _OFFERED: Final = {
 }
 """By mode, the operation that the capability must allow."""
 
-_PARAMS: Final = ("rewind", "rewindLimit", "echo", "modes", "occupancy", "appendMode")
+_PARAMS: Final = ("rewind", "rewindLimit", "echo", "modes", "occupancy", "appendMode", "delta")
 _OCCUPANCY: Final = {None, "metrics", *(f"metrics.{name}" for name in METRICS)}
 """What may be asked; who asks for one figure gets all."""
 
@@ -57,6 +57,8 @@ class ChannelParams(msgspec.Struct, frozen=True):
     """Whether the attachment is told how many use the channel."""
     whole_appends: bool
     """Whether the attachment is given appends as updates with the whole message."""
+    delta: bool
+    """Whether payloads are wanted as deltas."""
     recognised: dict[str, str]
     """As the client wrote them, to be told back."""
 
@@ -66,7 +68,9 @@ class ChannelParams(msgspec.Struct, frozen=True):
         return self.rewind_count > 0 or self.rewind_ms > 0
 
 
-_PLAIN: Final = ChannelParams(0, 0, echo=True, modes=None, occupancy=False, whole_appends=False, recognised={})
+_PLAIN: Final = ChannelParams(
+    0, 0, echo=True, modes=None, occupancy=False, whole_appends=False, delta=False, recognised={}
+)
 """Of every attachment without parameters."""
 
 
@@ -86,6 +90,8 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
         raise ClientError(error(40000, "occupancy is metrics, or one of them, like metrics.subscribers"))
     if params.get("appendMode", "full") != "full":
         raise ClientError(error(40000, "appendMode is full"))
+    if params.get("delta", "vcdiff") != "vcdiff":
+        raise ClientError(error(40000, "delta is vcdiff"))
     return ChannelParams(
         rewind_count=count,
         rewind_ms=period,
@@ -93,6 +99,7 @@ def parse_params(params: Mapping[str, str]) -> ChannelParams:
         modes=modes,
         occupancy=occupancy is not None,
         whole_appends="appendMode" in params,
+        delta="delta" in params,
         recognised=recognised,
     )
 

@@ -1,7 +1,7 @@
 """What a session may ask while it decides: questions answered at once, from memory, without I/O."""
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 from fanout.auth.credentials import Presented
 from fanout.types import Identity
@@ -56,6 +56,10 @@ class Channels(Protocol):
 
         A rewind starts at the earliest held message that both limits admit.
         """
+        ...
+
+    def filter(self, expression: str, /) -> Any:
+        """Compiles the expression of a filtered channel. Raises ValueError, fit for the client, if it is none."""
         ...
 
 

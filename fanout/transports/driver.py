@@ -308,7 +308,15 @@ class Driver:
             case Attach():
                 reply = encode(effect.frame, self.wire)
                 engine.attach(
-                    self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo, reply
+                    self._handle,
+                    effect.attachment,
+                    effect.plan,
+                    effect.spelling,
+                    effect.kinds,
+                    effect.echo,
+                    reply,
+                    delta=effect.delta,
+                    filter=effect.filter,
                 )
             case Regrant():
                 engine.regrant(self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo)

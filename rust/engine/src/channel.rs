@@ -12,10 +12,13 @@
 //! - An entry is appended once and keeps its number.
 //! - A frame covers `from..to` of the ring; who asks from the same place for the same kinds with the same spelling gets
 //!   the same bytes. It holds entries of one kind; those of kinds that were not asked for are passed over.
+//! - A message may be given as what turns the one before it into it (`deltas.rs`).
 //! - The position in a frame names, for every partition, the first offset that the receiver has not been given. It is
 //!   exact also in the middle of the ring, and as fresh as what the node has read, so that a quiet channel's clients do
 //!   not carry old positions about.
 //! - Lock order: a channel's state is locked last and nothing is called under it that locks.
+mod ask;
+mod deltas;
 mod held;
 mod place;
 mod ring;
@@ -23,13 +26,15 @@ mod sync;
 mod usage;
 mod versions;
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-pub use place::{Filter, Had, Located, Outcome, Own, Start};
+pub use ask::{Ask, Asked, Payloads};
+pub use place::{Had, Located, Outcome, Own, Start, Withheld};
 use ring::{Cached, Ring, is_publication};
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
@@ -39,13 +44,13 @@ use versions::Shown;
 
 use crate::change;
 use crate::kind::{Kind, Kinds};
+use crate::limits::FILTER_TURN_NS;
 use crate::message::Message;
 use crate::partition::{Partition, Partitions};
 use crate::position::Key;
 use crate::presence::event::Event;
 use crate::presence::{Change, Members};
 use crate::stats::Stats;
-use crate::wire::Wire;
 
 /// What making a frame needs to know of the node.
 pub struct Context<'a> {
@@ -59,6 +64,15 @@ pub struct Context<'a> {
     pub memory: &'a AtomicUsize,
     /// What of it the presence sets hold.
     pub presence: &'a AtomicUsize,
+    /// What filters have taken for one connection in its turn, by estimate.
+    pub filtered_ns: Cell<i64>,
+}
+
+impl Context<'_> {
+    /// Whether that is all that they may take.
+    pub fn is_filtered_out(&self) -> bool {
+        self.filtered_ns.get() >= FILTER_TURN_NS
+    }
 }
 
 /// One channel.
@@ -86,21 +100,6 @@ pub struct Channel {
     ring: Mutex<Ring>,
 }
 
-/// Where a receiver stands, and what it takes.
-#[derive(Debug, Clone, Copy)]
-pub struct Ask<'a> {
-    /// What it speaks.
-    pub wire: Wire,
-    /// What it is given.
-    pub kinds: Kinds,
-    /// How it spells the channel, if not by its name.
-    pub spelling: Option<&'a Arc<str>>,
-    /// Its cursor.
-    pub from: u64,
-    /// See [`Located::since`].
-    pub since: u64,
-}
-
 /// Bytes for everyone who stands at the same place.
 #[derive(Debug, Clone)]
 pub struct Frame {
@@ -108,11 +107,13 @@ pub struct Frame {
     pub bytes: Arc<[u8]>,
     /// The cursor behind it.
     pub to: u64,
-    /// Messages in it.
+    /// Entries in it.
     pub messages: u32,
     /// For whom it is, by [`Located::since`]: from here to there. Who has not seen what something was appended to is
     /// given the whole of it.
     pub since: (u64, u64),
+    /// What they are.
+    pub kind: Kind,
 }
 
 impl Frame {
@@ -363,19 +364,17 @@ impl Channel {
     }
 
     fn shared_frame(ring: &mut Ring, name: &str, ask: &Ask<'_>, context: &Context<'_>) -> Given {
-        let Ask { wire, kinds, spelling, from, since } = *ask;
-        let same = |cached: &&Cached| cached.is_for(wire, kinds, spelling, from) && cached.frame.is_for(since);
+        let same = |cached: &&Cached| cached.asked.is_like(ask) && cached.frame.is_for(ask.since);
         if let Some(cached) = ring.frames.iter().find(same) {
             // One made before more came is out of date, unless there was no room for more.
             if cached.full || cached.frame.to == ring.end() {
                 return Given::Frame(cached.frame.clone());
             }
         }
-        let (given, full) = ring.build(name, ask, &Filter::default(), context);
+        let (given, full) = ring.build(name, ask, &Withheld::default(), context);
         if let Given::Frame(frame) = &given {
             let made = frame.bytes.len();
-            let spelling = spelling.cloned();
-            let gone = ring.cache(Cached { wire, kinds, spelling, from, full, frame: frame.clone() });
+            let gone = ring.cache(ask, Cached { asked: ask.keep(), full, frame: frame.clone() });
             context.memory.fetch_add(made, Ordering::Relaxed);
             context.memory.fetch_sub(gone, Ordering::Relaxed);
         }
@@ -384,13 +383,13 @@ impl Channel {
 
     /// The same for one receiver that is not given what everybody is. Where its own presence is all that makes the
     /// difference, and there is none, it shares the others' frame.
-    pub fn filtered_frame(&self, ask: &Ask<'_>, filter: &Filter, context: &Context<'_>) -> Given {
+    pub fn own_frame(&self, ask: &Ask<'_>, withheld: &Withheld, context: &Context<'_>) -> Given {
         let ring = &mut *self.ring.lock();
-        let differs = filter.had.is_some() || filter.own.as_ref().is_some_and(|own| !own.echo);
+        let differs = withheld.had.is_some() || withheld.own.as_ref().is_some_and(|own| !own.echo);
         if !differs && !ring.has_presence_from(ask.from) {
             return Self::shared_frame(ring, &self.name, ask, context);
         }
-        ring.build(&self.name, ask, filter, context).0
+        ring.build(&self.name, ask, withheld, context).0
     }
 
     /// Where the channel stands now, printed.

@@ -4,13 +4,15 @@
 //! fields, comparisons, conditions, literals, and functions that look at text. What multiplies its input (lists made of
 //! selections, projections, pipes through them) is refused.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jmespath::ast::Ast;
 use jmespath::{Expression, Variable};
+use parking_lot::Mutex;
 
-use crate::limits::{FILTER_BYTES_MAX, FILTER_NESTING_MAX};
+use crate::limits::{FILTER_BYTES_MAX, FILTER_NESTING_MAX, FILTER_NS, FILTER_NS_PER_BYTE, FILTERS_KEPT};
 use crate::message::{Field, Message};
 
 /// The functions that a filter may use.
@@ -19,6 +21,34 @@ const FUNCTIONS: [&str; 6] = ["contains", "ends_with", "length", "not_null", "st
 /// A compiled filter.
 #[derive(Debug)]
 pub struct Filter(Expression<'static>);
+
+/// The filters in use: one for each expression, whoever asks for it.
+#[derive(Debug, Default)]
+pub struct Filters(Mutex<InUse>);
+
+#[derive(Debug, Default)]
+struct InUse {
+    by_text: HashMap<Box<str>, Weak<Filter>>,
+    /// When there are so many, those that nobody uses any more are forgotten.
+    most: usize,
+}
+
+impl Filters {
+    /// The filter of an expression.
+    pub fn compile(&self, text: &str) -> Result<Arc<Filter>, NoFilter> {
+        let InUse { by_text, most } = &mut *self.0.lock();
+        if let Some(filter) = by_text.get(text).and_then(Weak::upgrade) {
+            return Ok(filter);
+        }
+        let filter = Arc::new(Filter::compile(text)?);
+        if by_text.len() >= FILTERS_KEPT.max(*most) {
+            by_text.retain(|_, filter| filter.strong_count() > 0);
+            *most = 2 * by_text.len();
+        }
+        by_text.insert(text.into(), Arc::downgrade(&filter));
+        Ok(filter)
+    }
+}
 
 /// Why an expression is no filter; for the client.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +75,11 @@ impl Filter {
         let expression = jmespath::compile(text).map_err(|_| NoFilter("it is not JMESPath".into()))?;
         check(expression.as_ast())?;
         Ok(Self(expression))
+    }
+
+    /// What it takes to look at a message, in ns, by estimate.
+    pub fn cost_ns(message: &Message) -> i64 {
+        FILTER_NS + FILTER_NS_PER_BYTE * message.field(Field::Extras).map_or(0, str::len) as i64
     }
 
     /// Whether the expression is true of a message. One that fails for it, say for a type, is not.
@@ -160,6 +195,21 @@ mod tests {
         let deepest = format!("{}name{}", "(".repeat(FILTER_NESTING_MAX), ")".repeat(FILTER_NESTING_MAX));
         assert!(Filter::compile(&deepest).is_ok());
         assert!(Filter::compile(&format!("({deepest})")).is_err());
+    }
+
+    #[test]
+    fn one_expression_is_one_filter_as_long_as_somebody_uses_it() {
+        let filters = Filters::default();
+        let held: Vec<_> = (0..10).map(|n| filters.compile(&format!("name == '{n}'")).unwrap()).collect();
+        assert!(Arc::ptr_eq(&filters.compile("name == '3'").unwrap(), &held[3]));
+        assert!(filters.compile("name ==").is_err());
+        for n in 0..3 * FILTERS_KEPT {
+            filters.compile(&format!("name != '{n}'")).unwrap();
+            assert!(filters.0.lock().by_text.len() <= FILTERS_KEPT);
+        }
+        assert!(Arc::ptr_eq(&filters.compile("name == '3'").unwrap(), &held[3]));
+        let more: Vec<_> = (0..3 * FILTERS_KEPT).map(|n| filters.compile(&format!("name > `{n}`")).unwrap()).collect();
+        assert!(Arc::ptr_eq(&filters.compile("name > `3`").unwrap(), &more[3]));
     }
 
     proptest! {

@@ -11,6 +11,7 @@ mod history;
 mod inject;
 mod presence;
 
+use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -531,6 +532,7 @@ impl Hub {
             stats: &self.stats,
             memory: &self.memory,
             presence: &self.presence_bytes,
+            filtered_ns: Cell::new(0),
         }
     }
 

@@ -6,7 +6,8 @@
 //! 1. [`record`]: what a source delivers, and the message in it; [`kind`]: what else an entry of a ring may be
 //! 2. [`route`]: topic to channel name
 //! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`]
-//! 4. [`channel`]: one channel's ring, and the frames made of it; [`position`] says where it stands
+//! 4. [`channel`]: one channel's ring, and the frames made of it, by [`filter`] and as [`delta`] for who asks so;
+//!    [`position`] says where it stands
 //! 5. [`wire`]: the bytes of messages and frames
 //! 6. [`shard`]: connections and their cursors; [`outbox`] is what a connection has yet to write
 //!

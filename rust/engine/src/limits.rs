@@ -138,6 +138,23 @@ pub const SUMMARY_CLIENTS_SHOWN: usize = 100;
 /// Longest payload that is compared with another for a delta: a quarter of a millisecond's work.
 pub const DELTA_PAYLOAD_MAX: usize = 64 << 10;
 
+/// Bytes that a delta is charged beside its encoding: its place in a tree, and what keeps it.
+pub const DELTA_OVERHEAD: usize = 64;
+
+/// Entries looked at for the message that a delta would be from: what else stands between two messages.
+pub const DELTA_LOOK_BACK: usize = 64;
+
+/// What a filter takes for a message, roughly, and for each byte of its extras.
+pub const FILTER_NS: i64 = 4_000;
+/// See [`FILTER_NS`].
+pub const FILTER_NS_PER_BYTE: i64 = 10;
+
+/// What filters may take for one connection in its turn: the rest of what waits for it is looked at the next time.
+pub const FILTER_TURN_NS: i64 = PASS_NS / 4;
+
+/// Filters in use, from which on those that nobody uses any more are looked for.
+pub const FILTERS_KEPT: usize = 256;
+
 /// Longest filter expression: a channel's name, of which it is a part, has room for no longer one.
 pub const FILTER_BYTES_MAX: usize = 768;
 

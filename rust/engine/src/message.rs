@@ -226,7 +226,8 @@ fn plain(bytes: &[u8]) -> Data<'_> {
     }
 }
 
-fn is_json(text: &str) -> bool {
+/// Whether a text is JSON.
+pub(crate) fn is_json(text: &str) -> bool {
     serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 

@@ -26,7 +26,7 @@ pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Ov
 use linger::Lingering;
 use schedule::{Lane, Schedule, Work};
 
-use crate::channel::{Channel, Filter, Own};
+use crate::channel::{Channel, Own, Payloads, Withheld};
 use crate::hub::Hub;
 use crate::kind::Kinds;
 use crate::limits::{EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
@@ -155,20 +155,23 @@ impl Shard {
         self.place(handle, new);
     }
 
-    /// Changes what an attachment is given, and leaves it where it is. One that was given nothing begins as `new` says;
-    /// one that is not there is let be.
+    /// Changes what an attachment is given, and leaves it where it is, with its filter and its deltas. One that was given
+    /// nothing begins as `new` says; one that is not there is let be.
     pub fn regrant(&mut self, handle: Handle, mut new: NewAttachment) {
         let Some(cursor) = self.drop_attachment(handle, new.number) else { return };
         new.plan.has_presence |= cursor.syncs(); // what was begun is brought to its end
+        let special = cursor.special.map(|special| *special).unwrap_or_default();
         if cursor.at != STOPPED {
             new.plan.located.cursor = cursor.at;
-            new.plan.located.had = cursor.special.map(|special| special.filter.had).unwrap_or_default();
+            new.plan.located.had = special.withheld.had;
         }
+        new.delta = special.payloads != Payloads::Whole;
+        new.filter = special.filter;
         self.place(handle, new);
     }
 
     fn place(&mut self, handle: Handle, new: NewAttachment) {
-        let NewAttachment { number, plan, spelling, kinds, echo } = new;
+        let NewAttachment { number, plan, spelling, kinds, echo, delta, filter } = new;
         plan.channel.attached(kinds);
         let group = self.groups.find_or_make(&plan.channel, self.bit);
         let index = self.groups.join(group, Member { slot: slot(handle) as u32, number });
@@ -179,7 +182,9 @@ impl Shard {
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
         let since = if kinds.contains(Kinds::WHOLE_APPENDS) { u64::MAX } else { plan.located.since };
         let sync = (plan.has_presence && kinds.contains(Kinds::PRESENCE)).then(|| hub.sync());
-        let special = Special { spelling, filter: Filter { had: plan.located.had, own }, sync };
+        let payloads = if delta { Payloads::WholeFirst } else { Payloads::Whole };
+        let withheld = Withheld { had: plan.located.had, own };
+        let special = Special { spelling, filter, payloads, withheld, sync };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let is_given = kinds.shared() != Kinds::NONE || presence;
@@ -298,7 +303,7 @@ impl Shard {
                     member.slot
                 }
             };
-            let offered = self.offer(at as usize);
+            let offered = self.offer(at as usize, lane);
             self.schedule.charge(lane, offered.map(|(_, bytes)| bytes));
             if let Some((handle, _)) = offered {
                 return Some(handle);
@@ -312,18 +317,26 @@ impl Shard {
     }
 
     /// Fills the outbox of a connection; its name and how much it holds, unless there is nothing to write.
-    fn offer(&mut self, at: usize) -> Option<(Handle, usize)> {
+    fn offer(&mut self, at: usize, lane: Lane) -> Option<(Handle, usize)> {
         let Self { connections, groups, hub, memo, tally, .. } = self;
         let connection = &mut connections[at];
         if connection.life == Life::Dead || connection.blocked || connection.offered {
             return None;
         }
+        let context = hub.context();
         if connection.life == Life::Open {
-            fill(connection, groups, &hub.context(), memo, tally);
+            fill(connection, groups, &context, memo, tally);
         }
         let bytes = connection.outbox.len();
         connection.offered = bytes > 0;
-        (bytes > 0).then_some((connection.handle, bytes))
+        let (handle, filtered_ns) = (connection.handle, context.filtered_ns.get());
+        if filtered_ns > 0 {
+            self.schedule.spend(lane, filtered_ns);
+            if bytes == 0 && self.connections[at].behind {
+                self.queue(at, Lane::Backlogs); // nothing of what was looked at is for it, and there is more
+            }
+        }
+        (bytes > 0).then_some((handle, bytes))
     }
 
     /// What a connection has to write.

@@ -56,7 +56,15 @@ fn an_idle_connection_holds_little_and_no_outbox() {
         let connection_id = format!("{number:010}").into();
         shard.register(NewConnection { handle, wire: Wire::Json, connection_id, heartbeat_frames: false }, 0);
         let plan = hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true };
+        let new = NewAttachment {
+            number: 1,
+            plan,
+            spelling: None,
+            kinds: Kinds::ALL,
+            echo: true,
+            delta: false,
+            filter: None,
+        };
         shard.attach(handle, new, b"a reply that two may not share"[..].into());
         // Written at once and all of it, with a second reply behind the first.
         shard.send(handle, b"another"[..].into());

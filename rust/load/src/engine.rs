@@ -69,7 +69,15 @@ impl Bench {
             let connection_id = format!("connection-{index}").into();
             shard.register(NewConnection { handle, wire, connection_id, heartbeat_frames: false }, now);
             let plan = hub.locate(name, None, Start::Live, now);
-            let attachment = NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true };
+            let attachment = NewAttachment {
+                number: 1,
+                plan,
+                spelling: None,
+                kinds: Kinds::ALL,
+                echo: true,
+                delta: false,
+                filter: None,
+            };
             shard.attach(handle, attachment, b"attached"[..].into());
         }
         let value = vec![b'x'; options.payload as usize];

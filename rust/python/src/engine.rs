@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use fanout_engine::channel::Start;
+use fanout_engine::filter::Filters;
 use fanout_engine::hub::{Found, HeldQuery, MembersQuery, PageQuery, Place, Settings};
 use fanout_engine::kind::{Kind, Kinds};
 use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
@@ -47,10 +48,15 @@ pub struct Plan {
 /// Outcome (0 known, 1 yet to be read, 2 unknown), message, time of its whole record, summary, time of that.
 type FoundMessage<'py> = (u8, Option<Bound<'py, PyAny>>, i64, Option<String>, i64);
 
+/// A compiled expression of a client's: which messages it wants.
+#[pyclass(module = "fanout._engine", frozen)]
+pub struct Filter(Arc<fanout_engine::filter::Filter>);
+
 /// The engine. `fanout._core.Engine` is what Python uses.
 #[pyclass(module = "fanout._engine", frozen, subclass)]
 pub struct Engine {
     core: Arc<Core>,
+    filters: Filters,
 }
 
 #[pymethods]
@@ -72,7 +78,8 @@ impl Engine {
             ));
         }
         let core = Core::start(Settings { key, history_ms, history_bytes }, io_threads, max_idle_ms);
-        Ok(Self { core: Arc::new(core.map_err(|error| PyOSError::new_err(error.to_string()))?) })
+        let core = Arc::new(core.map_err(|error| PyOSError::new_err(error.to_string()))?);
+        Ok(Self { core, filters: Filters::default() })
     }
 
     /// For the table's functions; valid while this object lives.
@@ -136,6 +143,11 @@ impl Engine {
         })
     }
 
+    fn filter(&self, expression: &str) -> PyResult<Filter> {
+        let compiled = self.filters.compile(expression);
+        compiled.map(Filter).map_err(|reason| PyValueError::new_err(reason.to_string()))
+    }
+
     #[expect(clippy::too_many_arguments, reason = "one command, crossed in one call")]
     fn attach(
         &self,
@@ -146,8 +158,12 @@ impl Engine {
         kinds: u8,
         echo: bool,
         reply: &[u8],
+        delta: bool,
+        filter: Option<&Filter>,
     ) -> PyResult<()> {
-        let new = new_attachment(attachment, plan, spelling, kinds, echo)?;
+        let mut new = new_attachment(attachment, plan, spelling, kinds, echo)?;
+        new.delta = delta;
+        new.filter = filter.map(|filter| Arc::clone(&filter.0));
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
         Ok(())
     }
@@ -434,7 +450,7 @@ fn new_attachment(number: u32, plan: &Plan, spelling: &str, kinds: u8, echo: boo
     let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
     let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
     let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
-    Ok(NewAttachment { number, plan, spelling, kinds, echo })
+    Ok(NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None })
 }
 
 fn check_name(channel: &str) -> PyResult<()> {

@@ -17,7 +17,7 @@ mod _engine {
     #[pymodule_export]
     use super::cursor::Cursor;
     #[pymodule_export]
-    use super::engine::{Engine, Plan, message_serial, summary_shown};
+    use super::engine::{Engine, Filter, Plan, message_serial, summary_shown};
 
     use pyo3::prelude::*;
 

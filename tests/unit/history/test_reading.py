@@ -17,6 +17,9 @@ class Memory:
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> FakePlan:
         return FakePlan(outcome=Outcome.FRESH)
 
+    def filter(self, expression: str, /) -> str:
+        return f"compiled {expression}"
+
 
 def test_what_was_read_reaches_to_places_that_concern_it() -> None:
     read = [("messages", 0, 7)]
@@ -38,3 +41,7 @@ def test_who_asks_for_nothing_of_the_past_waits_for_nothing() -> None:
     channels = Channels(Memory(), {("messages", 1): 4})
     assert channels.locate("room", None, 0, 0, 1_000).outcome == Outcome.FRESH
     assert channels.locate("room", "position", 0, 0, 1_000).outcome == Outcome.FRESH
+
+
+def test_filters_are_the_engines() -> None:
+    assert Channels(Memory(), {}).filter("name") == "compiled name"

@@ -55,7 +55,8 @@ class TestParameters:
             "delta": "vcdiff",
             "agent": "x",
         }
-        assert parse_params(params).recognised == {"rewind": "5", "echo": "false", "modes": "subscribe"}
+        told = {"rewind": "5", "echo": "false", "modes": "subscribe", "delta": "vcdiff"}
+        assert parse_params(params).recognised == told
 
     @pytest.mark.parametrize(
         ("text", "count", "ms"), [("1", 1, 0), ("999999", 999_999, 0), ("15s", 0, 15_000), ("2m", 0, 120_000)]

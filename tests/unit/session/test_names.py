@@ -1,5 +1,7 @@
 """Channel names and their qualifiers."""
 
+import base64
+
 import pytest
 
 from fanout import _core
@@ -18,7 +20,7 @@ def refused(spelling: str, longest: int = 512) -> tuple[int, str]:
 class TestAName:
     @pytest.mark.parametrize("spelling", ["news", "News:Sport", "a b", "a[b]", "a:", "ünï", "a\tb", "日本"])
     def test_is_the_channel_itself(self, spelling: str) -> None:
-        assert parse_name(spelling, 512) == (spelling, {})
+        assert parse_name(spelling, 512) == (spelling, {}, None)
 
     @pytest.mark.parametrize(
         "spelling",
@@ -54,25 +56,30 @@ class TestAName:
         assert accepted is delivers
 
     def test_leads_into_the_realm_of_whoever_spells_it(self) -> None:
-        assert parse_name("news", 512, "app\x1f") == ("app\x1fnews", {})
-        assert parse_name("[?rewind=1]news", 512, "app\x1f") == ("app\x1fnews", {"rewind": "1"})
+        assert parse_name("news", 512, "app\x1f") == ("app\x1fnews", {}, None)
+        assert parse_name("[?rewind=1]news", 512, "app\x1f") == ("app\x1fnews", {"rewind": "1"}, None)
         with pytest.raises(ClientError):
             parse_name("ö" * 4, 8, "app\x1f")
 
 
 class TestAQualifier:
     def test_carries_parameters_as_a_url_does(self) -> None:
-        assert parse_name("[?rewind=2m&x=a%26b&empty=]news", 512) == ("news", {"rewind": "2m", "x": "a&b", "empty": ""})
+        assert parse_name("[?rewind=2m&x=a%26b&empty=]news", 512) == (
+            "news",
+            {"rewind": "2m", "x": "a&b", "empty": ""},
+            None,
+        )
 
     def test_may_be_empty(self) -> None:
-        assert parse_name("[?]news", 512) == ("news", {})
+        assert parse_name("[?]news", 512) == ("news", {}, None)
 
     @pytest.mark.parametrize(
         ("spelling", "named"),
         [
             ("[meta]log", "[meta]"),
             ("[meta?rewind=1]log", "[meta?rewind=1]"),
-            ("[filter=bmFtZQ==]news", "[filter=bmFtZQ==]"),
+            ("[filters=bmFtZQ==]news", "[filters=bmFtZQ==]"),
+            ("[]news", "[]"),
         ],
     )
     def test_of_another_kind_is_not_offered_and_says_so(self, spelling: str, named: str) -> None:
@@ -85,3 +92,39 @@ class TestAQualifier:
 
     def test_that_is_not_closed_is_refused(self) -> None:
         assert refused("[?rewind=1") == (40010, "invalid channel name: its qualifier is not closed by ]")
+
+
+def spelled(expression: str, params: str = "", channel: str = "news") -> str:
+    return f"[filter={base64.b64encode(expression.encode()).decode()}{params}]{channel}"
+
+
+class TestAFilteredChannel:
+    def test_has_an_expression_and_perhaps_parameters(self) -> None:
+        assert parse_name(spelled("name == 'ö'"), 512, filtered=True) == ("news", {}, "name == 'ö'")
+        assert parse_name(spelled("name == '>?>?'", "?rewind=1"), 512, "app\x1f", filtered=True) == (
+            "app\x1fnews",
+            {"rewind": "1"},
+            "name == '>?>?'",
+        )
+
+    def test_is_no_name_to_publish_on(self) -> None:
+        assert refused(spelled("name")) == (
+            40010,
+            "invalid channel name: a filtered channel can be subscribed to, and nothing else",
+        )
+
+    @pytest.mark.parametrize(
+        "spelling",
+        [
+            "[filter=#]news",
+            "[filter=YQ]news",
+            "[filter=/w==]news",
+            "[filter=é]news",
+            spelled("a", "", ":news"),
+            "[filter=YQ==]",
+        ],
+    )
+    def test_that_is_spelled_wrongly_is_refused(self, spelling: str) -> None:
+        with pytest.raises(ClientError) as caught:
+            parse_name(spelling, 512, filtered=True)
+        assert caught.value.info.code == 40010

@@ -94,10 +94,23 @@ class FakeEngine:
     def heard(self, handle: int) -> None:
         assert handle in self.connections
 
+    def filter(self, expression: str) -> str:
+        return expression
+
     def attach(
-        self, handle: int, attachment: int, plan: Any, spelling: str, kinds: int, echo: bool, reply: bytes
+        self,
+        handle: int,
+        attachment: int,
+        plan: Any,
+        spelling: str,
+        kinds: int,
+        echo: bool,
+        reply: bytes,
+        *,
+        delta: bool,
+        filter: str | None,  # noqa: A002
     ) -> None:
-        self.calls.append(("attach", attachment, spelling, kinds, echo))
+        self.calls.append(("attach", attachment, spelling, kinds, echo, delta, filter))
         self.send(handle, reply, 1 if self.connections[handle].wire == 0 else 2)
 
     def detach(self, handle: int, attachment: int, reply: bytes | None) -> None:

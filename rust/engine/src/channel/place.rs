@@ -9,7 +9,7 @@ use crate::position::Position;
 
 /// What one receiver is not to be given: it pays with frames of its own.
 #[derive(Debug, Default, Clone)]
-pub struct Filter {
+pub struct Withheld {
     /// Already had, as long as the cursor is below `until`.
     pub had: Option<Arc<Had>>,
     /// What depends on who it is.
@@ -27,7 +27,12 @@ pub struct Own {
     pub presence: bool,
 }
 
-impl Filter {
+impl Withheld {
+    /// Whether the receiver is given what everybody is.
+    pub fn is_nothing(&self) -> bool {
+        self.had.is_none() && self.own.is_none()
+    }
+
     /// Whether the receiver, who is given these kinds, is given this entry.
     pub(super) fn keeps(&self, kinds: Kinds, entry: &Message) -> bool {
         let is_own = |own: &Own| entry.field(Field::ConnectionId) == Some(&own.connection_id);

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
-use super::place::{Filter, Had, Located, Outcome, Start};
+use super::deltas::{Deltas, Steps};
+use super::place::{Had, Located, Outcome, Start, Withheld};
 use super::versions::{ALL, Known, Shown, Versions};
-use super::{Ask, Context, Frame, Given};
+use super::{Ask, Asked, Context, Frame, Given, Payloads};
 use crate::change::{CREATE, Change, DELETE, UPDATE};
 use crate::kind::{Kind, Kinds};
 use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
@@ -18,7 +19,6 @@ use crate::message::{Message, place_of};
 use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
 use crate::presence::Members;
-use crate::wire::Wire;
 
 /// See the module's text.
 #[derive(Debug, Default)]
@@ -34,6 +34,8 @@ pub(super) struct Ring {
     pub(super) frames: Vec<Cached>,
     /// Of messages that were changed or annotated; most channels have none.
     pub(super) versions: Option<Box<Versions>>,
+    /// If ever somebody asked for them.
+    pub(super) deltas: Option<Box<Deltas>>,
     /// What earlier channels of any name dropped before this one was born, by partition.
     pub(super) born: Option<Box<[i64]>>,
     /// Who is present, if ever somebody was: under the same lock, so that a place in the ring has its set.
@@ -64,20 +66,10 @@ struct Found {
 /// A frame kept for sharing, and who may share it.
 #[derive(Debug)]
 pub(super) struct Cached {
-    pub(super) wire: Wire,
-    pub(super) kinds: Kinds,
-    pub(super) spelling: Option<Arc<str>>,
-    pub(super) from: u64,
+    pub(super) asked: Asked,
     /// It ends where it does whatever comes: for lack of room, or before an entry of another kind.
     pub(super) full: bool,
     pub(super) frame: Frame,
-}
-
-impl Cached {
-    /// Whether it was made for who stands there and asks so.
-    pub(super) fn is_for(&self, wire: Wire, kinds: Kinds, spelling: Option<&Arc<str>>, from: u64) -> bool {
-        self.from == from && self.wire == wire && self.kinds == kinds && self.spelling.as_ref() == spelling
-    }
 }
 
 impl Ring {
@@ -183,10 +175,11 @@ impl Ring {
     /// Drops the oldest message; returns the bytes freed.
     pub(super) fn pop(&mut self) -> Option<usize> {
         let message = self.entries.pop_front()?;
-        let beside = self.versions.as_mut().map_or(0, |versions| versions.pop(self.base));
+        let versions = self.versions.as_mut().map_or(0, |versions| versions.pop(self.base));
+        let deltas = self.deltas.as_mut().map_or(0, |deltas| deltas.forget(self.base));
         self.base += 1;
         self.others -= usize::from(!is_publication(&message));
-        let cost = message.cost() + beside;
+        let cost = message.cost() + versions + deltas;
         self.bytes -= cost;
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
             feed.dropped = message.offset + 1;
@@ -197,6 +190,7 @@ impl Ring {
             freed += self.cached_bytes();
             self.frames = Vec::new();
             self.versions = None;
+            self.deltas = None;
         }
         Some(freed)
     }
@@ -305,11 +299,11 @@ impl Ring {
     }
 
     /// Keeps a frame for others; returns the bytes of those it took the place of.
-    pub(super) fn cache(&mut self, new: Cached) -> usize {
+    pub(super) fn cache(&mut self, ask: &Ask<'_>, new: Cached) -> usize {
         let before: usize = self.cached_bytes();
         let len = new.frame.bytes.len();
-        let same = |old: &Cached| old.is_for(new.wire, new.kinds, new.spelling.as_ref(), new.from);
-        self.frames.retain(|old| !same(old) || old.frame.since != new.frame.since);
+        let same = |old: &Cached| old.asked.is_like(ask) && old.frame.since == new.frame.since;
+        self.frames.retain(|old| !same(old));
         if self.frames.len() >= FRAMES_CACHED {
             self.frames.remove(0);
         }
@@ -322,23 +316,43 @@ impl Ring {
     }
 
     /// The next frame behind `from`, and whether it ends where it does whatever comes.
-    pub(super) fn build(&mut self, name: &str, ask: &Ask<'_>, filter: &Filter, context: &Context<'_>) -> (Given, bool) {
+    pub(super) fn build(
+        &mut self,
+        name: &str,
+        ask: &Ask<'_>,
+        withheld: &Withheld,
+        context: &Context<'_>,
+    ) -> (Given, bool) {
         let Some(start) = ask.from.checked_sub(self.base) else { return (Given::Lost, false) };
         let start = start as usize;
         if start >= self.entries.len() {
             return (Given::Nothing, false);
         }
         // What comes behind a backlog is for another frame: other rules hold for it.
-        let until = filter.had.as_ref().map_or(self.end(), |had| had.until.max(ask.from + 1).min(self.end()));
+        let until = withheld.had.as_ref().map_or(self.end(), |had| had.until.max(ask.from + 1).min(self.end()));
         let end = (until - self.base) as usize;
-        let kept = self.entries.iter().enumerate().take(end).skip(start);
-        let kept = kept.filter(|(_, entry)| filter.keeps(ask.kinds, entry));
-        let publications_until = filter.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until);
+        let publications_until = withheld.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until);
+        let mut steps = (ask.payloads != Payloads::Whole).then(|| Steps {
+            entries: &self.entries,
+            base: self.base,
+            ask,
+            withheld,
+            deltas: self.deltas.take().unwrap_or_default(),
+            last: None,
+        });
         let (mut parts, mut bytes, mut made) = (SmallVec::<[Cow<'_, [u8]>; 64]>::new(), 0, 0);
-        let mut since = (0, u64::MAX);
+        let mut since = ALL;
         let mut kind = Kind::Message;
         let mut stop = end;
-        for (index, entry) in kept {
+        let mut delta = None;
+        for (index, entry) in self.entries.iter().enumerate().take(end).skip(start) {
+            if ask.filter.is_some() && index > start && context.is_filtered_out() {
+                stop = index;
+                break;
+            }
+            if !ask.wants(withheld, entry, context) {
+                continue;
+            }
             if parts.is_empty() {
                 kind = entry.kind;
             } else if entry.kind != kind || parts.len() == FRAME_MESSAGES {
@@ -346,6 +360,17 @@ impl Ring {
                 break;
             }
             let number = self.base + index as u64;
+            // In a backlog of publications each may be shown otherwise than it came: nothing to go on from.
+            if let Some(steps) = steps.as_mut().filter(|_| number >= publications_until) {
+                let (found, new) = steps.has_delta(index, context);
+                made += new;
+                if found {
+                    delta = parts.is_empty().then_some(number);
+                    stop = index + usize::from(delta.is_some());
+                    break;
+                }
+                steps.last = Some(index);
+            }
             let shown = if number < publications_until {
                 Shown::As(self.version_of(entry, publications_until), ALL)
             } else {
@@ -368,18 +393,23 @@ impl Ring {
             parts.push(part);
             since = (since.0.max(of.0), since.1.min(of.1));
         }
-        let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(|part| &**part).collect();
-        let full = stop < self.entries.len();
+        let alone = delta.zip(steps.as_ref()).and_then(|(number, steps)| steps.deltas.get(number, ask.wire));
+        let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(|part| &**part).chain(alone).collect();
+        let full = stop < self.entries.len() || delta.is_some();
         let to = self.base + stop as u64;
         let given = if parts.is_empty() {
             Given::Skipped(to)
         } else {
-            let serial = self.print(name, context.key, context.partitions, to, filter.had.as_deref());
+            let serial = self.print(name, context.key, context.partitions, to, withheld.had.as_deref());
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
             let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, since })
+            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, kind, since })
         };
+        drop(parts);
+        if let Some(Steps { deltas, .. }) = steps {
+            self.deltas = Some(deltas);
+        }
         self.bytes += made;
         context.memory.fetch_add(made, Ordering::Relaxed);
         (given, full)

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use crate::channel::{Ask, Filter, Given, Outcome, Own, Start};
+use crate::channel::{Ask, Given, Outcome, Own, Start, Withheld};
 use crate::hub::{Hub, Routing, Settings};
 use crate::kind::Kinds;
 use crate::record::Record;
@@ -31,7 +31,7 @@ fn put(hub: &Hub, partition: i32, offset: i64, value: &[u8]) {
 }
 
 fn ask(wire: Wire, from: u64) -> Ask<'static> {
-    Ask { wire, kinds: Kinds::ALL, spelling: None, from, since: 0 }
+    Ask::plain(wire, from)
 }
 
 /// The ids in a frame, and the position behind it.
@@ -45,11 +45,11 @@ fn read(bytes: &[u8]) -> (Vec<String>, String) {
 /// Everything a client that resumes at `serial` is given, frame by frame.
 fn resume(hub: &Hub, serial: Option<&str>) -> (Outcome, Vec<(Vec<String>, String)>) {
     let plan = hub.locate("c", serial, Start::Rewind { count: usize::MAX, since_ms: 0 }, 0);
-    let filter = Filter { had: plan.located.had.clone(), own: None };
+    let withheld = Withheld { had: plan.located.had.clone(), own: None };
     let mut cursor = plan.located.cursor;
     let mut frames = Vec::new();
     loop {
-        match plan.channel.filtered_frame(&ask(Wire::Json, cursor), &filter, &hub.context()) {
+        match plan.channel.own_frame(&ask(Wire::Json, cursor), &withheld, &hub.context()) {
             Given::Frame(frame) => {
                 frames.push(read(&frame.bytes));
                 cursor = frame.to;
@@ -113,8 +113,9 @@ fn own_messages_are_left_out_for_their_publisher_alone() {
     hub.ingest([(record, Routing::Rules)].into_iter(), 0);
     let channel = hub.channel("c", 0);
     let given = |own: &str| {
-        let filter = Filter { had: None, own: Some(Own { connection_id: own.into(), echo: false, presence: false }) };
-        channel.filtered_frame(&ask(Wire::Json, 0), &filter, &hub.context())
+        let withheld =
+            Withheld { had: None, own: Some(Own { connection_id: own.into(), echo: false, presence: false }) };
+        channel.own_frame(&ask(Wire::Json, 0), &withheld, &hub.context())
     };
     assert!(matches!(given("me"), Given::Skipped(1)));
     assert!(matches!(given("you"), Given::Frame(_)));

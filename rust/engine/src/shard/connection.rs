@@ -6,7 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Handle;
-use crate::channel::{Filter, Sync};
+use crate::channel::{Payloads, Sync, Withheld};
+use crate::filter::Filter;
 use crate::kind::Kinds;
 use crate::outbox::Outbox;
 use crate::wire::Wire;
@@ -72,7 +73,9 @@ pub(super) const STOPPED: u64 = u64::MAX;
 #[derive(Debug, Default)]
 pub(super) struct Special {
     pub(super) spelling: Option<Arc<str>>,
-    pub(super) filter: Filter,
+    pub(super) filter: Option<Arc<Filter>>,
+    pub(super) payloads: Payloads,
+    pub(super) withheld: Withheld,
     /// The presence set that it is being given.
     pub(super) sync: Option<Sync>,
 }
@@ -98,11 +101,18 @@ impl Connection {
 }
 
 impl Cursor {
+    /// Whether it is given but what its client's filter admits.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.filter.is_some())
+    }
+
     /// A cursor that is past what its client already had, and was given the whole presence set, is like any other from
     /// then on.
     pub(super) fn shed(&mut self) {
         let Some(special) = self.special.as_deref_mut() else { return };
-        special.filter.had.take_if(|had| had.is_past(self.at));
+        if special.withheld.had.take_if(|had| had.is_past(self.at)).is_some() {
+            special.out_of_step(); // what it had is not what it was given last
+        }
         if special.is_plain() {
             self.special = None;
         }
@@ -125,6 +135,23 @@ impl Cursor {
 
 impl Special {
     pub(super) fn is_plain(&self) -> bool {
-        self.spelling.is_none() && self.sync.is_none() && self.filter.had.is_none() && self.filter.own.is_none()
+        self.spelling.is_none()
+            && self.filter.is_none()
+            && self.payloads == Payloads::Whole
+            && self.withheld.is_nothing()
+            && self.sync.is_none()
+    }
+
+    /// A message was given.
+    pub(super) fn in_step(&mut self) {
+        if self.payloads == Payloads::WholeFirst {
+            self.payloads = Payloads::Deltas;
+        }
+    }
+
+    fn out_of_step(&mut self) {
+        if self.payloads == Payloads::Deltas {
+            self.payloads = Payloads::WholeFirst;
+        }
     }
 }

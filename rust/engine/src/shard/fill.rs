@@ -6,8 +6,8 @@ use smallvec::SmallVec;
 use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
 use super::{Event, Tally};
-use crate::channel::{Ask, Channel, Context, Frame, Given};
-use crate::kind::Kinds;
+use crate::channel::{Ask, Asked, Channel, Context, Frame, Given};
+use crate::kind::Kind;
 use crate::limits::{FRAMES_MEMO, OUTBOX_FRAMES_BYTES};
 use crate::outbox::Outbox;
 use crate::wire::Wire;
@@ -16,9 +16,7 @@ use crate::wire::Wire;
 #[derive(Debug)]
 struct Remembered {
     channel: u64,
-    from: u64,
-    wire: Wire,
-    kinds: Kinds,
+    asked: Asked,
     /// None if nothing up to `to` was for it.
     frame: Option<Frame>,
     to: u64,
@@ -39,13 +37,10 @@ impl Memo {
     }
 
     fn frame(&mut self, ask: &Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
-        let Ask { wire, kinds, from, since, .. } = *ask;
         let same = |old: &&Remembered| {
             old.channel == channel.id
-                && old.from == from
-                && old.wire == wire
-                && old.kinds == kinds
-                && old.frame.as_ref().is_none_or(|frame| frame.is_for(since))
+                && old.asked.is_like(ask)
+                && old.frame.as_ref().is_none_or(|frame| frame.is_for(ask.since))
         };
         if let Some(found) = self.given.iter().find(same) {
             return found.frame.clone().map_or(Given::Skipped(found.to), Given::Frame);
@@ -56,7 +51,7 @@ impl Memo {
             Given::Skipped(to) => (None, *to),
             Given::Nothing | Given::Lost => return given,
         };
-        let new = Remembered { channel: channel.id, from, wire, kinds, frame, to };
+        let new = Remembered { channel: channel.id, asked: ask.keep(), frame, to };
         if self.given.len() < FRAMES_MEMO {
             self.given.push(new);
         } else {
@@ -81,9 +76,9 @@ pub(super) fn fill(
         let cursor = &mut cursors[at];
         let Some(channel) = groups.channel(cursor) else { continue };
         while groups.is_due(cursor) || cursor.syncs() {
-            if outbox.len() >= OUTBOX_FRAMES_BYTES {
+            if outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
                 *behind = true;
-                cursors.rotate_left(at); // the room goes to this one first the next time
+                cursors.rotate_left(at); // it is this one's turn first the next time
                 return;
             }
             if !give_page(*wire, outbox, cursor, channel, context) {
@@ -99,8 +94,8 @@ pub(super) fn fill(
 /// Gives the next page of the presence set, if that is being given and nothing has to come before; whether it did.
 fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Channel, context: &Context<'_>) -> bool {
     let Some(Special { spelling, sync: Some(sync), .. }) = cursor.special.as_deref_mut() else { return false };
-    let ask =
-        Ask { wire, kinds: cursor.kinds.shared(), spelling: spelling.as_ref(), from: cursor.at, since: cursor.since };
+    let kinds = cursor.kinds.shared();
+    let ask = Ask { kinds, spelling: spelling.as_ref(), since: cursor.since, ..Ask::plain(wire, cursor.at) };
     let Some(page) = channel.sync_page(&ask, sync, context) else { return false };
     outbox.push(page.bytes);
     if page.is_last {
@@ -121,14 +116,17 @@ fn give(
     tally: &mut Tally,
 ) {
     cursor.shed();
-    let ask = Ask { wire, kinds: cursor.kinds.shared(), spelling: None, from: cursor.at, since: cursor.since };
+    let ask = Ask { kinds: cursor.kinds.shared(), since: cursor.since, ..Ask::plain(wire, cursor.at) };
     let given = match &cursor.special {
         None => memo.frame(&ask, channel, context),
-        Some(special) => special.frame(ask, channel, context),
+        Some(special) => special.frame(ask, channel, context, memo),
     };
     match given {
         Given::Frame(frame) => {
             cursor.at = frame.to;
+            if let Some(special) = cursor.special.as_deref_mut().filter(|_| frame.kind == Kind::Message) {
+                special.in_step();
+            }
             tally.deliveries += u64::from(frame.messages);
             outbox.push(frame.bytes);
         }
@@ -143,11 +141,12 @@ fn give(
 }
 
 impl Special {
-    fn frame(&self, ask: Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
-        let ask = Ask { spelling: self.spelling.as_ref(), ..ask };
-        if self.filter.had.is_none() && self.filter.own.is_none() {
-            return channel.frame(&ask, context);
+    fn frame(&self, ask: Ask<'_>, channel: &Channel, context: &Context<'_>, memo: &mut Memo) -> Given {
+        let Self { spelling, filter, payloads, withheld, .. } = self;
+        let ask = Ask { spelling: spelling.as_ref(), filter: filter.as_ref(), payloads: *payloads, ..ask };
+        if withheld.is_nothing() {
+            return memo.frame(&ask, channel, context);
         }
-        channel.filtered_frame(&ask, &self.filter, context)
+        channel.own_frame(&ask, withheld, context)
     }
 }

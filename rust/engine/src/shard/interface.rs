@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::filter::Filter;
 use crate::hub::Plan;
 use crate::kind::Kinds;
 use crate::wire::Wire;
@@ -76,4 +77,8 @@ pub struct NewAttachment {
     pub kinds: Kinds,
     /// Whether its own connection's messages are among them.
     pub echo: bool,
+    /// Whether messages are given as deltas where there are some.
+    pub delta: bool,
+    /// Which messages are wanted, if not all.
+    pub filter: Option<Arc<Filter>>,
 }

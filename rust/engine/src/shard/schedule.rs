@@ -106,7 +106,11 @@ impl Schedule {
     /// Charges this lane, or once its share is used up one that left some of its own: for a write of so many bytes, or
     /// for having looked in vain.
     pub(super) fn charge(&mut self, lane: Lane, bytes: Option<usize>) {
-        let cost = bytes.map_or(LOOK_NS, |bytes| WRITE_NS + bytes as i64 / WRITE_BYTES_PER_NS);
+        self.spend(lane, bytes.map_or(LOOK_NS, |bytes| WRITE_NS + bytes as i64 / WRITE_BYTES_PER_NS));
+    }
+
+    /// The same for work of so long.
+    pub(super) fn spend(&mut self, lane: Lane, cost: i64) {
         let own = Some(lane as usize).filter(|&lane| self.left_ns[lane] > 0);
         if let Some(payer) = own.or_else(|| self.left_ns.iter().position(|&left| left > 0)) {
             self.left_ns[payer] -= cost;

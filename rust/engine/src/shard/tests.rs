@@ -9,6 +9,7 @@ use crate::route::Rules;
 
 const IDLE_MS: i64 = 15_000;
 
+mod deltas;
 mod fairness;
 mod lingering;
 mod sync;
@@ -54,7 +55,7 @@ impl World {
     fn attach_as(&mut self, handle: Handle, number: u32, channel: &str, spelling: &str, kinds: Kinds, echo: bool) {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let spelling = (spelling != channel).then(|| spelling.into());
-        let new = NewAttachment { number, plan, spelling, kinds, echo };
+        let new = NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None };
         self.shard.attach(handle, new, b"<attached>"[..].into());
     }
 
@@ -74,8 +75,7 @@ impl World {
 
     fn put(&mut self, channel: &str, value: &str, said: &[(&str, &str)]) {
         let said = [&[("fanout.type", "text")], said].concat();
-        let headers: Vec<_> =
-            said.iter().map(|(name, value)| Header { name, value: Some(value.as_bytes()) }).collect();
+        let headers: Vec<_> = said.iter().map(|(name, value)| Header { name, value: Some(value.as_bytes()) }).collect();
         let record = Record {
             topic: "t",
             partition: 0,
@@ -448,7 +448,8 @@ fn what_an_attachment_is_given_changes_and_its_place_does_not() {
     let handle = world.connect(0);
     let regrant = |world: &mut World, number, kinds| {
         let plan = world.hub.locate("c", None, Start::Live, 0);
-        world.shard.regrant(handle, NewAttachment { number, plan, spelling: None, kinds, echo: true });
+        let new = NewAttachment { number, plan, spelling: None, kinds, echo: true, delta: false, filter: None };
+        world.shard.regrant(handle, new);
     };
     world.attach_as(handle, 1, "c", "c", Kinds::MESSAGES, true);
     world.publish("c", "before");

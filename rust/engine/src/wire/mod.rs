@@ -25,7 +25,7 @@ fn named(kind: Kind) -> (u8, &'static str) {
 }
 
 /// One encoding for one kind of client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Wire {
     /// Protocol messages as JSON in text frames.
     Json,

@@ -63,7 +63,15 @@ impl Node {
         let new = NewConnection { handle, wire: Wire::Json, connection_id: "c".into(), heartbeat_frames: false };
         self.port.push(Command::Register(new, socket));
         let plan = self.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true };
+        let new = NewAttachment {
+            number: 1,
+            plan,
+            spelling: None,
+            kinds: Kinds::ALL,
+            echo: true,
+            delta: false,
+            filter: None,
+        };
         self.port.push(Command::Attach(handle, new, b""[..].into()));
     }
 

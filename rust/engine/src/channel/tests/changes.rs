@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::channel::{Ask, Filter, Given, Start};
+use crate::channel::{Ask, Given, Start, Withheld};
 use crate::hub::{Hub, PageQuery, Routing, Settings};
 use crate::kind::{Kind, Kinds};
 use crate::limits::VERSION_BYTES_MAX;
@@ -47,7 +47,7 @@ fn annotate<'a>(said: &'a str, client: &'a str) -> Headers<'a> {
 struct Reader {
     cursor: u64,
     since: u64,
-    filter: Filter,
+    withheld: Withheld,
     kinds: Kinds,
     given: Vec<Value>,
 }
@@ -55,8 +55,8 @@ struct Reader {
 impl Reader {
     fn new(hub: &Hub, start: Start, kinds: Kinds) -> Self {
         let located = hub.locate("c", None, start, 0).located;
-        let filter = Filter { had: located.had, own: None };
-        Self { cursor: located.cursor, since: located.since, filter, kinds, given: Vec::new() }
+        let withheld = Withheld { had: located.had, own: None };
+        Self { cursor: located.cursor, since: located.since, withheld, kinds, given: Vec::new() }
     }
 
     fn live(hub: &Hub) -> Self {
@@ -69,11 +69,11 @@ impl Reader {
         let before = self.given.len();
         loop {
             let Self { cursor: from, since, kinds, .. } = *self;
-            let ask = Ask { wire: Wire::Json, kinds, spelling: None, from, since };
-            if self.filter.had.as_ref().is_some_and(|had| had.is_past(from)) {
-                self.filter.had = None;
+            let ask = Ask { kinds, since, ..Ask::plain(Wire::Json, from) };
+            if self.withheld.had.as_ref().is_some_and(|had| had.is_past(from)) {
+                self.withheld.had = None;
             }
-            match channel.filtered_frame(&ask, &self.filter, &hub.context()) {
+            match channel.own_frame(&ask, &self.withheld, &hub.context()) {
                 Given::Frame(frame) => {
                     let start = frame.bytes.windows(2).position(|pair| pair == b"{\"").unwrap();
                     let mut read: Value = serde_json::from_slice(&frame.bytes[start..]).unwrap();
@@ -275,7 +275,7 @@ fn who_breaks_off_between_summary_and_annotation_is_given_the_annotation() {
     create(&hub);
     put(&hub, 1, "", &annotate(r#"{"action":0,"type":"likes:total.v1"}"#, "ann"));
     let channel = hub.channel("c", 0);
-    let ask = Ask { wire: Wire::Json, kinds: Kinds::ALL, spelling: None, from: 1, since: 1 };
+    let ask = Ask { since: 1, ..Ask::plain(Wire::Json, 1) };
     let Given::Frame(frame) = channel.frame(&ask, &hub.context()) else { panic!("there is a summary") };
     let start = frame.bytes.windows(2).position(|pair| pair == b"{\"").unwrap();
     let read: Value = serde_json::from_slice(&frame.bytes[start..]).unwrap();

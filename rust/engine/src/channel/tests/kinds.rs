@@ -27,21 +27,21 @@ fn ring(entries: &str) -> Hub {
     hub
 }
 
-fn filter(echo: bool, presence: bool) -> Filter {
-    Filter { had: None, own: Some(Own { connection_id: "me".into(), echo, presence }) }
+fn withheld(echo: bool, presence: bool) -> Withheld {
+    Withheld { had: None, own: Some(Own { connection_id: "me".into(), echo, presence }) }
 }
 
 /// The frames of somebody who stands before everything: how many items of what action.
-fn frames(hub: &Hub, kinds: Kinds, filter: &Filter) -> Vec<(u64, u32)> {
-    given(hub, 0, kinds, filter)
+fn frames(hub: &Hub, kinds: Kinds, withheld: &Withheld) -> Vec<(u64, u32)> {
+    given(hub, 0, kinds, withheld)
 }
 
-fn given(hub: &Hub, mut from: u64, kinds: Kinds, filter: &Filter) -> Vec<(u64, u32)> {
+fn given(hub: &Hub, mut from: u64, kinds: Kinds, withheld: &Withheld) -> Vec<(u64, u32)> {
     let channel = hub.channel("c", 0);
     let mut frames = Vec::new();
     loop {
-        let ask = Ask { wire: Wire::Json, kinds, spelling: None, from, since: 0 };
-        match channel.filtered_frame(&ask, filter, &hub.context()) {
+        let ask = Ask { kinds, ..Ask::plain(Wire::Json, from) };
+        match channel.own_frame(&ask, withheld, &hub.context()) {
             Given::Frame(frame) => {
                 let start = frame.bytes.windows(2).position(|pair| pair == b"{\"").unwrap();
                 let read: serde_json::Value = serde_json::from_slice(&frame.bytes[start..]).unwrap();
@@ -58,7 +58,7 @@ fn given(hub: &Hub, mut from: u64, kinds: Kinds, filter: &Filter) -> Vec<(u64, u
 #[test]
 fn a_frame_is_a_run_of_one_kind_and_others_are_passed_over() {
     let hub = ring("mmqqmp");
-    let everybody = Filter::default();
+    let everybody = Withheld::default();
     assert_eq!(frames(&hub, Kinds::ALL, &everybody), [(15, 2), (14, 2), (15, 1), (14, 1)]);
     assert_eq!(frames(&hub, Kinds::MESSAGES, &everybody), [(15, 3)]);
     assert_eq!(frames(&hub, Kinds::PRESENCE, &everybody), [(14, 3)]);
@@ -83,7 +83,7 @@ fn kinds_are_told_apart_among_shared_frames() {
     let hub = ring("mq");
     let channel = hub.channel("c", 0);
     for kinds in [Kinds::MESSAGES, Kinds::PRESENCE, Kinds::MESSAGES] {
-        let ask = Ask { wire: Wire::Json, kinds, spelling: None, from: 0, since: 0 };
+        let ask = Ask { kinds, ..Ask::plain(Wire::Json, 0) };
         let Given::Frame(frame) = channel.frame(&ask, &hub.context()) else { panic!("there is one") };
         let action = if kinds == Kinds::MESSAGES { "\"action\":15" } else { "\"action\":14" };
         assert!(String::from_utf8_lossy(&frame.bytes).contains(action));
@@ -93,24 +93,24 @@ fn kinds_are_told_apart_among_shared_frames() {
 #[test]
 fn own_presence_is_given_without_that_of_others() {
     let hub = ring("mqpqm");
-    assert_eq!(frames(&hub, Kinds::MESSAGES, &filter(true, true)), [(15, 1), (14, 1), (15, 1)]);
-    assert_eq!(frames(&hub, Kinds::NONE, &filter(true, true)), [(14, 1)]);
+    assert_eq!(frames(&hub, Kinds::MESSAGES, &withheld(true, true)), [(15, 1), (14, 1), (15, 1)]);
+    assert_eq!(frames(&hub, Kinds::NONE, &withheld(true, true)), [(14, 1)]);
 }
 
 #[test]
 fn who_is_given_its_own_presence_shares_frames_where_there_is_none() {
     let hub = ring("qm");
     let channel = hub.channel("c", 0);
-    let ask = Ask { wire: Wire::Json, kinds: Kinds::MESSAGES, spelling: None, from: 1, since: 0 };
+    let ask = Ask { kinds: Kinds::MESSAGES, ..Ask::plain(Wire::Json, 1) };
     let shared = channel.frame(&ask, &hub.context());
-    let own = channel.filtered_frame(&ask, &filter(true, true), &hub.context());
+    let own = channel.own_frame(&ask, &withheld(true, true), &hub.context());
     let (Given::Frame(shared), Given::Frame(own)) = (shared, own) else { panic!("there is a message") };
     assert!(std::sync::Arc::ptr_eq(&shared.bytes, &own.bytes));
 }
 
 #[test]
 fn presence_is_echoed_where_messages_are_not() {
-    assert_eq!(frames(&ring("pqp"), Kinds::ALL, &filter(false, false)), [(14, 3)]);
+    assert_eq!(frames(&ring("pqp"), Kinds::ALL, &withheld(false, false)), [(14, 3)]);
 }
 
 #[test]
@@ -118,10 +118,10 @@ fn a_rewind_counts_messages_and_is_made_of_them_until_live_begins() {
     let hub = ring("mqmqqmq");
     let plan = hub.locate("c", None, Start::Rewind { count: 2, since_ms: i64::MIN }, 0);
     assert_eq!(plan.located.backlog, 2);
-    let filter = Filter { had: plan.located.had, own: None };
-    assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &filter), [(15, 2)]);
+    let withheld = Withheld { had: plan.located.had, own: None };
+    assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &withheld), [(15, 2)]);
     put(&hub, 0, 3, b"live");
-    assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &filter), [(15, 2), (15, 1)]);
+    assert_eq!(given(&hub, plan.located.cursor, Kinds::ALL, &withheld), [(15, 2), (15, 1)]);
     assert_eq!(hub.occupancy("c").unwrap().messages, 4);
 }
 

@@ -18,7 +18,7 @@ fn watchers_are_told_and_nobody_else_and_it_is_part_of_nothing() {
     hub.inject("c", "[meta]x", r#"{"a":1}"#, (0, 7));
     hub.inject("c", "[meta]x", r#"{"a":2}"#, (0, 8));
     assert_eq!(inbox.take().len(), 1);
-    let ask = Ask { wire: Wire::Json, kinds: Kinds::META, spelling: None, from: 0, since: 0 };
+    let ask = Ask { kinds: Kinds::META, ..Ask::plain(Wire::Json, 0) };
     let Given::Frame(frame) = channel.frame(&ask, &hub.context()) else { panic!("there is one") };
     let begin = frame.bytes.windows(2).position(|pair| pair == b"{\"").unwrap();
     let frame: serde_json::Value = serde_json::from_slice(&frame.bytes[begin..]).unwrap();

@@ -1,0 +1,93 @@
+//! What a receiver is given: by its own wish, and so, with others who wish the same from the same place, in one frame.
+
+use std::sync::Arc;
+
+use super::{Context, Withheld};
+use crate::filter::Filter;
+use crate::kind::{Kind, Kinds};
+use crate::message::Message;
+use crate::wire::Wire;
+
+/// Where a receiver stands, and what it takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What it speaks.
+    pub wire: Wire,
+    /// What it is given.
+    pub kinds: Kinds,
+    /// How it spells the channel, if not by its name.
+    pub spelling: Option<&'a Arc<str>>,
+    /// Which messages it wants, if not all.
+    pub filter: Option<&'a Arc<Filter>>,
+    /// How it is given them.
+    pub payloads: Payloads,
+    /// Its cursor.
+    pub from: u64,
+    /// See [`Located::since`].
+    ///
+    /// [`Located::since`]: super::Located::since
+    pub since: u64,
+}
+
+/// How a receiver is given the payloads of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Payloads {
+    /// Each whole.
+    #[default]
+    Whole,
+    /// The next one whole, and from then on [`Payloads::Deltas`].
+    WholeFirst,
+    /// As deltas where there are some: of what is below its cursor, it has been given all that was for it.
+    Deltas,
+}
+
+impl Ask<'_> {
+    /// Of one who stands there and is given everything as it is.
+    pub fn plain(wire: Wire, from: u64) -> Self {
+        Self { wire, kinds: Kinds::ALL, spelling: None, filter: None, payloads: Payloads::Whole, from, since: 0 }
+    }
+
+    /// Whether an entry is for the receiver; what a filter takes for it is noted.
+    pub(super) fn wants(&self, withheld: &Withheld, entry: &Message, context: &Context<'_>) -> bool {
+        if !withheld.keeps(self.kinds, entry) {
+            return false;
+        }
+        let Some(filter) = self.filter.filter(|_| entry.kind == Kind::Message) else { return true };
+        context.filtered_ns.set(context.filtered_ns.get() + Filter::cost_ns(entry));
+        filter.admits(entry)
+    }
+
+    /// To be kept, with what was made for it.
+    pub fn keep(&self) -> Asked {
+        let Self { wire, kinds, payloads, from, .. } = *self;
+        Asked { wire, kinds, spelling: self.spelling.cloned(), filter: self.filter.cloned(), payloads, from }
+    }
+}
+
+/// An [`Ask`] that was answered.
+#[derive(Debug)]
+pub struct Asked {
+    wire: Wire,
+    kinds: Kinds,
+    spelling: Option<Arc<str>>,
+    filter: Option<Arc<Filter>>,
+    payloads: Payloads,
+    from: u64,
+}
+
+impl Asked {
+    /// Whether the answer is this one's, too.
+    pub fn is_like(&self, ask: &Ask<'_>) -> bool {
+        let filters = || match (&self.filter, ask.filter) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            _ => false,
+        };
+        self.from == ask.from
+            && self.wire == ask.wire
+            && self.kinds == ask.kinds
+            && self.payloads == ask.payloads
+            && self.spelling.as_ref() == ask.spelling
+            && filters()
+    }
+}
