@@ -21,7 +21,7 @@ from jwt.api_jws import PyJWS
 
 from fanout.errors import ClientError, error
 
-__all__ = ["SHARED_SECRET", "Claims", "Header", "read_header", "verify", "wrapped_token"]
+__all__ = ["SHARED_SECRET", "SKEW_S", "Claims", "Header", "read_header", "verify", "wrapped_token"]
 
 SHARED_SECRET: Final = "HS256"
 """The algorithm of JWTs that are signed with a key's secret."""

@@ -11,9 +11,13 @@
 40400  the JWT's key belongs to no application known here
 =====  ==================================================================
 
+A JWT that is dated ahead of this node's clock counts as made when it was first shown here. Of a key whose tokens can be
+revoked that moment is remembered: shown again, it is no younger, and a revocation in between counts for it.
+
 No I/O; belongs to the event loop.
 """
 
+import hashlib
 from functools import lru_cache
 from typing import Final
 
@@ -34,6 +38,9 @@ __all__ = ["KnownCredentials"]
 CAPABILITIES_KEPT: Final = 512
 """Capabilities of tokens kept to be shared, those asked for last. With the longest tokens, some 30 MiB."""
 
+AHEAD_MAX: Final = 20_000
+"""JWTs dated ahead that are remembered, at some 200 bytes each. Past it the one that was shown first is forgotten."""
+
 _EVERYTHING: Final = canonical(EVERYTHING)
 
 
@@ -46,6 +53,7 @@ class KnownCredentials:
         self._key_sets = key_sets
         self._tokens = tokens
         self._revoked = revoked
+        self._ahead: dict[bytes, int] = {}  # JWTs dated ahead, by digest: when they were first shown, in that order
 
     def identify(self, shown: Presented, now_ms: int) -> Identity:
         """Who that is. Raises ClientError, see the module; 40012 for a client id that cannot be one.
@@ -94,7 +102,23 @@ class KnownCredentials:
         if key.revocable_tokens and (claims.exp - claims.iat) * 1_000 > HOUR_MS:
             raise ClientError(error(40144, "it is of a key whose tokens can be revoked, and lives longer than an hour"))
         capability = _granted(key.capability_text, claims.capability) if claims.capability else key.capability
-        return _claimed(key.name, capability, claims, client_id, now_ms)
+        made_by_ms = self._first_shown(text, claims, now_ms) if key.revocable_tokens else now_ms
+        return _claimed(key.name, capability, claims, client_id, made_by_ms)
+
+    def _first_shown(self, text: str, claims: jwt.Claims, now_ms: int) -> int:
+        """When a JWT that is dated ahead was first shown; now for any other."""
+        # Of what was signed: the signature can be spelled in several ways.
+        digest = hashlib.sha256(text.rpartition(".")[0].encode()).digest()
+        shown_ms = self._ahead.get(digest, now_ms)
+        if claims.iat * 1_000 > now_ms and digest not in self._ahead:
+            self._ahead[digest] = now_ms
+        while self._ahead and self._first_is_over(now_ms):
+            del self._ahead[next(iter(self._ahead))]
+        return shown_ms
+
+    def _first_is_over(self, now_ms: int) -> bool:
+        shown_ms = next(iter(self._ahead.values()))
+        return len(self._ahead) > AHEAD_MAX or shown_ms + HOUR_MS + jwt.SKEW_S * 1_000 <= now_ms
 
     def _of_provider(self, text: str, header: jwt.Header, client_id: str | None, now_ms: int) -> Identity:
         if self._key_sets is None:
@@ -112,7 +136,7 @@ class KnownCredentials:
 
 
 def _claimed(
-    key_name: str, capability: dict[str, frozenset[str]], claims: jwt.Claims, client_id: str | None, now_ms: int
+    key_name: str, capability: dict[str, frozenset[str]], claims: jwt.Claims, client_id: str | None, made_by_ms: int
 ) -> Identity:
     if claims.client_id not in (None, "*"):
         check_client_id(claims.client_id)
@@ -121,7 +145,7 @@ def _claimed(
         agreed_client_id(claims.client_id, client_id),
         capability,
         expires=int(claims.exp * 1_000),
-        issued=min(int(claims.iat * 1_000), now_ms),
+        issued=min(int(claims.iat * 1_000), made_by_ms),
         revocation_key=claims.revocation_key,
     )
 

@@ -5,8 +5,10 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from fanout.auth.credentials import KeysAwaited
+from fanout.errors import ClientError, error
 from fanout.transports.http import Handler, Request, Response
 from fanout.transports.replies import preflight
 from fanout.transports.rest.batch import batch
@@ -18,7 +20,10 @@ from fanout.transports.rest.publish import publish
 from fanout.transports.rest.stats import stats
 from fanout.transports.router import Route
 
-__all__ = ["Api", "rest"]
+__all__ = ["WAITS_MAX", "Api", "rest"]
+
+WAITS_MAX: Final = 5
+"""How often a request waits for keys before it is refused, each time as long as a fetch may take."""
 
 
 def rest(api: Api, more: Sequence[Route] = ()) -> Sequence[Route]:
@@ -30,14 +35,19 @@ def rest(api: Api, more: Sequence[Route] = ()) -> Sequence[Route]:
 
 
 def _patient(handler: Handler) -> Handler:
-    """Asks once more when it can be said whose credential a request shows: nothing is done before that."""
+    """Asks again when it can be said whose credential a request shows: nothing is done before that.
+
+    While keys are fetched those of another document may become due; a request waits `WAITS_MAX` times and no more.
+    """
 
     async def ask(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except KeysAwaited as awaited:
-            await asyncio.wait([awaited.done])
-        return await handler(request)
+        for _ in range(WAITS_MAX):
+            try:
+                return await handler(request)
+            except KeysAwaited as awaited:
+                done = awaited.done
+            await asyncio.wait([done])
+        raise ClientError(error(50000, "the keys of JWTs cannot be fetched now"))
 
     return ask
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fanout.auth import json_web_tokens
+from fanout.auth import json_web_tokens, known
 from fanout.auth.credentials import Presented
 from fanout.auth.keys import Key, Keys
 from fanout.auth.known import KnownCredentials
@@ -30,12 +30,12 @@ class Node:
         self.revoked = Revoked()
         self.known = KnownCredentials(self.keys, TOKENS, self.revoked)
 
-    def shown(self, text: str, client_id: str | None = None) -> Identity:
-        return self.known.identify(Presented(text, is_token=True, client_id=client_id), NOW_MS)
+    def shown(self, text: str, client_id: str | None = None, later_ms: int = 0) -> Identity:
+        return self.known.identify(Presented(text, is_token=True, client_id=client_id), NOW_MS + later_ms)
 
-    def refused(self, text: str, client_id: str | None = None) -> tuple[int, int]:
+    def refused(self, text: str, client_id: str | None = None, later_ms: int = 0) -> tuple[int, int]:
         with pytest.raises(ClientError) as caught:
-            self.shown(text, client_id)
+            self.shown(text, client_id, later_ms)
         return caught.value.info.code, caught.value.info.status
 
 
@@ -219,6 +219,28 @@ class TestARevokedToken:
         assert node.refused(shown) == (40141, 401)
         node.shown(jwt(SECRET_TWO, x_ably_clientId="eve"))
         node.shown(jwt(SECRET_TWO, x_ably_clientId="bob", iat=NOW_S))
+
+    def test_stays_out_when_it_is_dated_ahead(self, node: Node) -> None:
+        shown = jwt(SECRET_TWO, x_ably_clientId="bob", iat=NOW_S + 55, exp=NOW_S + 655)
+        assert node.shown(shown).issued == NOW_MS
+        node.revoked.learn(Fact("app.two", "clientId:bob", NOW_MS + 1, NOW_MS + 1))
+        for later_ms in (1, 1_000, 54_000, 600_000):
+            assert node.refused(shown, later_ms=later_ms) == (40141, 401)
+            assert node.refused(shown + "=", later_ms=later_ms) == (40141, 401)  # another spelling of the signature
+        newer = jwt(SECRET_TWO, x_ably_clientId="bob", iat=NOW_S + 55, exp=NOW_S + 656)
+        assert node.shown(newer, later_ms=1_000).issued == NOW_MS + 1_000
+
+    def test_dated_ahead_is_remembered_as_long_as_it_lives_and_not_without_end(
+        self, node: Node, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(known, "AHEAD_MAX", 2)
+        ahead = [jwt(SECRET_TWO, iat=NOW_S + 30 + number, exp=NOW_S + 3_600) for number in range(3)]
+        for number, text in enumerate(ahead):
+            node.shown(text, later_ms=number)
+        issued = [node.shown(text, later_ms=40_000).issued for text in ahead]
+        assert issued == [NOW_MS + 30_000, NOW_MS + 1, NOW_MS + 2]
+        node.shown(jwt(SECRET_TWO, iat=NOW_S + 4_000, exp=NOW_S + 4_001), later_ms=4_000_000)
+        assert not node.known._ahead
 
 
 class TestAKey:

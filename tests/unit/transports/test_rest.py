@@ -1,5 +1,6 @@
 """REST as the SDKs use it, without sockets."""
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import Any
@@ -10,15 +11,17 @@ import orjson
 import pytest
 
 from fanout.auth.connection_key import ConnectionKeys
+from fanout.auth.credentials import KeysAwaited, Presented
+from fanout.auth.known import KnownCredentials
 from fanout.errors import error
 from fanout.session.behalf import Behalf
 from fanout.session.limits import Limits
 from fanout.session.resume import ConnectionTable
 from fanout.stats import Stats
 from fanout.transports.http import Request, Response
-from fanout.transports.rest import rest
+from fanout.transports.rest import WAITS_MAX, rest
 from fanout.transports.router import Router
-from fanout.types import Message
+from fanout.types import Identity, Message
 from tests.support.credentials import SECRET, accepting
 from tests.support.rest import rest_api
 from tests.unit.transports.front_door import KEY, PUBLISHER, READER, FakeEngine, FakePublisher
@@ -313,3 +316,26 @@ async def test_a_browser_may_ask_and_read(api: Api) -> None:
 
 async def test_who_is_no_browser_is_not_told_about_origins(api: Api) -> None:
     assert not field(await api.ask("GET", "/time"), "access-control-allow-origin")
+
+
+class TestAJwtWhoseKeysAreBeingFetched:
+    @pytest.mark.parametrize(("waits", "status"), [(0, 200), (2, 200), (WAITS_MAX - 1, 200), (WAITS_MAX, 500)])
+    async def test_is_waited_for_as_often_as_it_takes_and_no_more(
+        self, api: Api, monkeypatch: pytest.MonkeyPatch, waits: int, status: int
+    ) -> None:
+        """With several documents one may become due while another is fetched."""
+        fetches: list[asyncio.Future[None]] = []
+        identify = KnownCredentials.identify
+
+        def awaiting(known: KnownCredentials, shown: Presented, now_ms: int) -> Identity:
+            if len(fetches) < waits:
+                fetches.append(asyncio.get_running_loop().create_future())
+                asyncio.get_running_loop().call_soon(fetches[-1].set_result, None)
+                raise KeysAwaited(fetches[-1])
+            return identify(known, shown, now_ms)
+
+        monkeypatch.setattr(KnownCredentials, "identify", awaiting)
+        answer = await api.ask("GET", "/channels/room/messages")
+        assert answer.status == status
+        if status == 500:
+            assert orjson.loads(answer.body)["error"]["code"] == 50000
