@@ -27,6 +27,9 @@ use crate::limits::{SUMMARY_BYTES_MAX, SUMMARY_CLIENTS_SHOWN};
 #[serde(transparent)]
 pub struct Summary {
     types: BTreeMap<Box<str>, Names>,
+    /// Of what is remembered.
+    #[serde(skip)]
+    bytes: usize,
 }
 
 /// By name; methods without names have one, which is empty.
@@ -92,7 +95,10 @@ pub struct Counted<'a> {
 impl Summary {
     /// The summary that a text of [`Self::state`] holds. None for any other text.
     pub fn read(state: &str) -> Option<Self> {
-        serde_json::from_str(state).ok()
+        let mut read: Self = serde_json::from_str(state).ok()?;
+        let names = read.types.values().flatten().map(|(name, tally)| name.len() + ENTRY_BYTES + tally.bytes());
+        read.bytes = read.types.keys().map(|kind| kind.len() + ENTRY_BYTES).sum::<usize>() + names.sum::<usize>();
+        Some(read)
     }
 
     /// Everything, as text: what another node goes on from.
@@ -103,33 +109,35 @@ impl Summary {
     /// Takes one annotation in.
     pub fn count(&mut self, new: &Counted<'_>) {
         let Some(method) = Method::of(new.kind) else { return };
-        let is_new = !self.types.contains_key(new.kind);
-        let used = self.bytes() + if is_new { new.kind.len() + ENTRY_BYTES } else { 0 };
-        let room = SUMMARY_BYTES_MAX.saturating_sub(used);
+        let mut more = if self.types.contains_key(new.kind) { 0 } else { new.kind.len() + ENTRY_BYTES };
+        let mut less = 0;
+        let room = SUMMARY_BYTES_MAX.saturating_sub(self.bytes + more);
         let names = self.types.entry(new.kind.into()).or_default();
         let name = if matches!(method, Method::Total | Method::Flag) { "" } else { new.name };
         match (method, new.client, new.deletes) {
-            (Method::Total, _, false) => add(names, name, None, 1, room),
-            (Method::Total, _, true) => take(names, name, None, 1),
-            (Method::Multiple, client, false) => add(names, name, client, new.count, room),
-            (Method::Multiple, client, true) => take(names, name, client, new.count),
+            (Method::Total, _, false) => more += add(names, name, None, 1, room),
+            (Method::Total, _, true) => less += take(names, name, None, 1),
+            (Method::Multiple, client, false) => more += add(names, name, client, new.count, room),
+            (Method::Multiple, client, true) => less += take(names, name, client, new.count),
             (_, None, _) => {}
             (Method::Unique, client, deletes) => {
                 let had: Vec<_> =
                     names.iter().filter(|(_, tally)| tally.has(client)).map(|(name, _)| name.clone()).collect();
-                had.iter().filter(|&had| deletes || **had != *name).for_each(|had| take(names, had, client, 1));
+                had.iter().filter(|&had| deletes || **had != *name).for_each(|had| less += take(names, had, client, 1));
                 if !deletes {
-                    add_once(names, name, client, room);
+                    more += add_once(names, name, client, room);
                 } else if had.is_empty() {
-                    take(names, name, client, 1); // of one that is not remembered
+                    less += take(names, name, client, 1); // of one that is not remembered
                 }
             }
-            (Method::Flag | Method::Distinct, client, false) => add_once(names, name, client, room),
-            (Method::Flag | Method::Distinct, client, true) => take(names, name, client, 1),
+            (Method::Flag | Method::Distinct, client, false) => more += add_once(names, name, client, room),
+            (Method::Flag | Method::Distinct, client, true) => less += take(names, name, client, 1),
         }
         if names.is_empty() {
             self.types.remove(new.kind);
+            less += new.kind.len() + ENTRY_BYTES;
         }
+        self.bytes = self.bytes + more - less;
     }
 
     /// What clients are shown, as JSON: of each name the first [`SUMMARY_CLIENTS_SHOWN`] clients, or only `client`.
@@ -150,8 +158,7 @@ impl Summary {
 
     /// Bytes of what is remembered.
     pub fn bytes(&self) -> usize {
-        let names = self.types.values().flatten().map(|(name, tally)| name.len() + ENTRY_BYTES + tally.bytes());
-        self.types.keys().map(|kind| kind.len() + ENTRY_BYTES).sum::<usize>() + names.sum::<usize>()
+        self.bytes
     }
 }
 
@@ -188,38 +195,45 @@ impl Tally {
     }
 }
 
-fn add_once(names: &mut Names, name: &str, client: Option<&str>, room: usize) {
-    if !names.get(name).is_some_and(|tally| tally.has(client)) {
-        add(names, name, client, 1, room);
-    }
+fn add_once(names: &mut Names, name: &str, client: Option<&str>, room: usize) -> usize {
+    if names.get(name).is_some_and(|tally| tally.has(client)) { 0 } else { add(names, name, client, 1, room) }
 }
 
-fn add(names: &mut Names, name: &str, client: Option<&str>, count: u64, room: usize) {
-    let is_new_name = !names.contains_key(name);
-    if is_new_name && name.len() + ENTRY_BYTES > room {
-        return;
+/// How many bytes more are remembered.
+fn add(names: &mut Names, name: &str, client: Option<&str>, count: u64, room: usize) -> usize {
+    let mut more = if names.contains_key(name) { 0 } else { name.len() + ENTRY_BYTES };
+    if more > room {
+        return 0;
     }
     let tally = names.entry(name.into()).or_default();
     let place = match client {
         None => &mut tally.unidentified,
         Some(client) if tally.has(Some(client)) || client.len() + name.len() + 2 * ENTRY_BYTES <= room => {
-            tally.clients.entry(client.into()).or_default()
+            tally.clients.entry(client.into()).or_insert_with(|| {
+                more += client.len() + ENTRY_BYTES;
+                0
+            })
         }
         Some(_) => &mut tally.hidden,
     };
     *place = place.saturating_add(count);
+    more
 }
 
-fn take(names: &mut Names, name: &str, client: Option<&str>, count: u64) {
-    let Some(tally) = names.get_mut(name) else { return };
+/// How many bytes less are remembered.
+fn take(names: &mut Names, name: &str, client: Option<&str>, count: u64) -> usize {
+    let Some(tally) = names.get_mut(name) else { return 0 };
+    let mut less = 0;
     match client {
         None => tally.unidentified = tally.unidentified.saturating_sub(count),
-        Some(client) if tally.clients.remove(client).is_some() => {}
+        Some(client) if tally.clients.remove(client).is_some() => less += client.len() + ENTRY_BYTES,
         Some(_) => tally.hidden = tally.hidden.saturating_sub(count),
     }
     if tally.total() == 0 {
+        less += name.len() + ENTRY_BYTES + tally.bytes();
         names.remove(name);
     }
+    less
 }
 
 #[cfg(test)]
