@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+import orjson
 
 from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, ErrorInfo, error
@@ -33,6 +34,9 @@ CHANNELS_MAX: Final = 100
 
 MEMBERS_MAX: Final = 10_000
 """Members shown in one answer, of all its channels: some 3 MB. A channel beyond that is to be asked for by itself."""
+
+MEMBERS_BYTES: Final = 4 << 20
+"""What these members show, in bytes of data and extras."""
 
 MEMBERS_PER_TURN: Final = 1_000
 """Members of one look at a channel, after which others get their turn."""
@@ -148,17 +152,18 @@ async def _publish(
 async def _present(api: Api, identity: Identity, spellings: Sequence[str], wire: int) -> list[dict[str, Any]]:
     """Each channel with its members, or with why they are not shown."""
     shown: list[dict[str, Any]] = []
-    room = MEMBERS_MAX
+    room, room_bytes = MEMBERS_MAX, MEMBERS_BYTES
     for spelling in spellings:
         try:
             channel = api.channel(spelling, identity)
             if not any(allows(identity.capability, channel, operation) for operation in ("presence", "subscribe")):
                 raise ClientError(error(40160, "this credential allows neither presence nor subscribe on this channel"))
-            members, following = [], None
+            members, size, following = [], 0, None
             while True:
                 page, following = api.engine.members(channel, None, None, following, MEMBERS_PER_TURN)
                 members += page
-                if len(members) > room:
+                size += sum(len(member.data or "") + len(orjson.dumps(member.extras)) for member in page)
+                if len(members) > room or size > room_bytes:
                     raise ClientError(error(40009, f"more than {MEMBERS_MAX} members; ask for this channel by itself"))
                 await asyncio.sleep(0)
                 if following is None:
@@ -166,7 +171,7 @@ async def _present(api: Api, identity: Identity, spellings: Sequence[str], wire:
         except ClientError as refused:
             shown.append({"channel": spelling, "error": refused.info.to_wire()})
             continue
-        room -= len(members)
+        room, room_bytes = room - len(members), room_bytes - size
         shown.append({"channel": spelling, "presence": [presence_to_wire(member, wire) for member in members]})
     return shown
 

@@ -128,6 +128,10 @@ pub const HISTORY_PAGE_MAX: usize = 1000;
 /// publish.
 pub const VERSION_BYTES_MAX: usize = 256 << 10;
 
+/// Bytes of content in one page, of history or of members: encoded in some ms, and what a client that does not read its
+/// answer keeps. One message that is larger is a page.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+
 /// Names and clients that the summary of one message's annotations remembers: some 1,500 clients. It is written into the
 /// log now and then, in a record that has to stay well below a megabyte.
 pub const SUMMARY_BYTES_MAX: usize = 64 << 10;

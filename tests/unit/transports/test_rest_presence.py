@@ -229,3 +229,29 @@ async def test_a_channel_with_more_members_than_one_answer_has(bed: Bed) -> None
     assert len(room["presence"]) == MEMBERS_MAX
     both = orjson.loads((await many(bed, "room,room")).body)["results"]
     assert [result.get("error", {}).get("code") for result in both] == [None, 40009]
+
+
+# -- in bytes --
+
+
+@pytest.mark.parametrize("path", ["", "/history"])
+async def test_pages_are_bounded_in_bytes(bed: Bed, path: str) -> None:
+    for number in range(40):
+        bed.read(f"client-{number}", data="x" * 60_000)
+    found: list[str] = []
+    query = {"limit": "1000", "key": KEY}
+    while query:
+        response = await bed.router(Request("GET", f"/channels/room/presence{path}", query, {}, b""))
+        assert len(response.body) < 1_200_000
+        found += [member["clientId"] for member in orjson.loads(response.body)]
+        following = [link for name, link in response.headers if name == "link" and link.endswith('rel="next"')]
+        query = dict(parse_qsl(following[0].partition("?")[2].partition(">")[0])) | {"key": KEY} if following else {}
+    assert sorted(found) == sorted(f"client-{number}" for number in range(40))
+
+
+async def test_many_channels_are_bounded_in_bytes(bed: Bed) -> None:
+    for number in range(60):
+        bed.read(f"client-{number}", data="x" * 60_000)
+    first, second = orjson.loads((await many(bed, "room,room")).body)["results"]
+    assert len(first["presence"]) == 60
+    assert second["error"]["code"] == 40009

@@ -2,7 +2,7 @@
 
 use super::Hub;
 use crate::kind::Kind;
-use crate::limits::HISTORY_PAGE_MAX;
+use crate::limits::{HISTORY_PAGE_MAX, PAGE_BYTES_MAX};
 use crate::message::Message;
 use crate::partition::Partition;
 use crate::position;
@@ -62,9 +62,15 @@ impl Hub {
                     until.entry(&message.partition).is_some_and(|entry| message.offset < entry.offset)
                 })
         };
-        let mut messages: Vec<_> = held[begin..].iter().filter(wanted).take(limit + 1).cloned().collect();
-        let more = messages.len() > limit;
-        messages.truncate(limit);
+        let (mut messages, mut bytes, mut more) = (Vec::new(), 0, false);
+        for message in held[begin..].iter().filter(wanted) {
+            bytes += message.size();
+            more = messages.len() == limit || (bytes > PAGE_BYTES_MAX && !messages.is_empty());
+            if more {
+                break;
+            }
+            messages.push(message.clone());
+        }
         let cursor = messages.last().filter(|_| more).map(|last| {
             let Partition { topic, number, .. } = &*last.partition;
             format!("{topic}:{number}:{}", last.offset)

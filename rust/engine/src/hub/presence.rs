@@ -9,7 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{Hub, Work};
 use crate::channel::{Channel, Sync};
-use crate::limits::{MEMBERS_PAGE_MAX, MEMBERS_SCANNED, PRESENCE_SHARE};
+use crate::limits::{MEMBERS_PAGE_MAX, MEMBERS_SCANNED, PAGE_BYTES_MAX, PRESENCE_SHARE};
 use crate::message::{Field, Message};
 use crate::partition::Partition;
 use crate::presence::event::{Action, Event, Who};
@@ -135,7 +135,7 @@ impl Hub {
             return Some(MembersPage { members: Vec::new(), cursor: None });
         };
         let limit = query.limit.min(MEMBERS_PAGE_MAX);
-        let mut page = Vec::new();
+        let (mut page, mut bytes) = (Vec::new(), 0);
         let more = channel.with_members(|members| {
             // Of one connection: from its first on.
             let first = query.connection_id.map(|id| crate::presence::key(id, ""));
@@ -145,11 +145,12 @@ impl Hub {
                 if query.connection_id.is_some_and(|id| id != connection_id) {
                     return None;
                 }
-                if looked == MEMBERS_SCANNED || page.len() == limit {
+                if looked == MEMBERS_SCANNED || page.len() == limit || bytes >= PAGE_BYTES_MAX {
                     return last.cloned();
                 }
                 last = Some(key);
                 if query.client_id.is_none_or(|id| id == client_id) {
+                    bytes += member.message.size();
                     page.push(member.message.clone());
                 }
             }
