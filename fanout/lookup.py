@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
@@ -29,6 +29,9 @@ SCANS: Final = 2
 SCANS_WAITING: Final = 64
 AHEAD_S: Final = 5.0
 """How long a message is waited for whose record this node has yet to read."""
+
+AHEAD_UNASKED_S: Final = 0.1
+"""How much of that before the log is asked whether there is such a record. Most are read sooner."""
 
 AHEAD_RETRY_S: Final = 0.005
 _KNOWN, _AHEAD = 0, 1
@@ -102,11 +105,24 @@ class Lookup:
         return await self._in_log(channel, serial, lambda engine: engine.annotations(channel, serial))
 
     async def _in_memory(self, channel: str, serial: str) -> Known | None:
-        """As `held`; waits for a message that is yet to be read."""
-        until = time.monotonic() + AHEAD_S
-        while self._engine.message(channel, serial)[0] == _AHEAD and time.monotonic() < until:  # noqa: ASYNC110
-            await asyncio.sleep(AHEAD_RETRY_S)  # the engine has no event for what one look-up waits for
+        """As `held`; waits for a message that is yet to be read, if the log has it."""
+        begun = time.monotonic()
+        if await self._comes_until(begun + AHEAD_UNASKED_S, channel, serial):
+            return self.held(channel, serial)
+        topic, partition, offset = self._place(serial)
+        with _numbered():
+            _, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
+        if offset < stop:
+            await self._comes_until(begun + AHEAD_S, channel, serial)
         return self.held(channel, serial)
+
+    async def _comes_until(self, until: float, channel: str, serial: str) -> bool:
+        """Whether this node has read as far as the serial's place by then."""
+        while self._engine.message(channel, serial)[0] == _AHEAD:
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(AHEAD_RETRY_S)  # the engine has no event for what one look-up waits for
+        return True
 
     async def _in_log(self, channel: str, serial: str, answer: Callable[[Engine], _Answer]) -> _Answer:
         place = self._place(serial)
@@ -115,16 +131,10 @@ class Lookup:
         self._waiting += 1
         try:
             async with self._scans:
-                with contextlib.closing(self._replayer()) as engine:
+                with _numbered(), contextlib.closing(self._replayer()) as engine:
                     await self._replay(engine, serial, *place)
                     _known(engine, channel, serial)
                     return answer(engine)
-        except SourceBusy as busy:
-            raise ClientError(error(42910, "the log cannot be read right now; try again")) from busy
-        except SourceTimeout as late:
-            raise ClientError(error(50003, "the log was not read in time")) from late
-        except SourceError as failed:
-            raise ClientError(error(50000, "the log cannot be read")) from failed
         finally:
             self._waiting -= 1
 
@@ -148,6 +158,19 @@ class Lookup:
             part = await self._source.read(topic, partition, at, stop)
             engine.records([record for record in part.records if _is_about(record, wanted, offset)])
             at = max(part.next, at + 1)
+
+
+@contextlib.contextmanager
+def _numbered() -> Iterator[None]:
+    """Gives what the log refuses its number."""
+    try:
+        yield
+    except SourceBusy as busy:
+        raise ClientError(error(42910, "the log cannot be read right now; try again")) from busy
+    except SourceTimeout as late:
+        raise ClientError(error(50003, "the log was not read in time")) from late
+    except SourceError as failed:
+        raise ClientError(error(50000, "the log cannot be read")) from failed
 
 
 def _known(engine: Engine, channel: str, serial: str) -> Known:

@@ -60,6 +60,27 @@ async def test_a_message_that_is_yet_to_be_read_is_waited_for(bed: Bed) -> None:
     assert (await finding).message.data == "late"
 
 
+async def test_a_message_that_is_read_late_is_waited_for_if_the_log_has_it(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "AHEAD_UNASKED_S", 0.0)
+    serial = bed.late("late")
+    finding = asyncio.create_task(bed.lookup.find(CHANNEL, serial))
+    await asyncio.sleep(0.05)
+    assert not finding.done()
+    bed.read_on()
+    assert (await finding).message.data == "late"
+
+
+async def test_a_serial_that_the_log_has_not_come_to_is_not_waited_for(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookup, "AHEAD_S", 60.0)
+    bed.create()
+    for offset in (10**6, 10**14):
+        assert await asyncio.wait_for(refused(bed, serial_at(offset)), 10) == 40400
+
+
 async def test_what_the_log_has_lost_is_not_there(bed: Bed) -> None:
     serial = bed.create()
     bed.forget()
