@@ -71,7 +71,10 @@ def _check(
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
     client_id = resolve_client_id(message.client_id, identity)
-    return OutMessage(message_id, data, message.name, encoding, client_id, connection_id, message.extras)
+    extras = message.extras
+    if isinstance(extras, dict) and "delta" in extras:  # the server's word about how it sent a message, which is over
+        extras = {name: value for name, value in extras.items() if name != "delta"} or None
+    return OutMessage(message_id, data, message.name, encoding, client_id, connection_id, extras)
 
 
 def resolve_client_id(given: Any, identity: Identity) -> str | None:

@@ -126,7 +126,7 @@ class Comet:
     def _left(self, polled: Polled) -> None:
         self._all.discard(polled)
         connection_id = self._ids.pop(polled, None)
-        if connection_id is not None and self._by_connection[connection_id] is polled:
+        if connection_id is not None and self._by_connection.get(connection_id) is polled:
             del self._by_connection[connection_id]
 
 

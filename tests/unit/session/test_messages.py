@@ -142,3 +142,11 @@ class TestThePublishAsAWhole:
 
     def test_holds_at_least_one_message(self) -> None:
         assert refused() == 40000
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [({"delta": {"from": "x", "format": "vcdiff"}}, None), ({"delta": 1, "headers": {}}, {"headers": {}})],
+)
+def test_what_a_received_delta_said_of_itself_is_not_published_again(given: Any, kept: Any) -> None:
+    assert check(ClientMessage(data="d", extras=given)).messages[0].extras == kept

@@ -264,6 +264,19 @@ async def test_polling_takes_the_connection_over_from_polling() -> None:
         assert len(door.comet) == 1
 
 
+async def test_the_transport_that_was_taken_over_goes_though_the_newer_one_went_first() -> None:
+    async with polling() as (door, client), client_of(door) as other:
+        door.comet._idle_s = 0.3
+        await client.connect()
+        await other.connect(resume=client.key)
+        closing = asyncio.create_task(other.poll())
+        await other.http.post(f"/comet/{other.key}/close", params={"key": KEY})
+        assert (await closing)[-1] == {"action": 8}  # CLOSED
+        async with asyncio.timeout(10):
+            while len(door.connections):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+
 async def test_who_stops_polling_is_gone_and_can_come_back() -> None:
     async with polling() as (door, client):
         door.comet._idle_s = 0.2
