@@ -42,7 +42,7 @@ function until(reached, subscribe, unsubscribe, timeout, describe) {
   });
 }
 
-export function createAgent(Ably) {
+export function createAgent(Ably, plugins = {}) {
   const clients = new Map(); // name -> {realtime, received and updates by channel, waiters, events}
 
   function received(client, channel) {
@@ -67,7 +67,7 @@ export function createAgent(Ably) {
         endpoint: host, port, tlsPort: port, tls, ...(tokens ? { authCallback } : { key }), ...(clientId && { clientId }),
         useBinaryProtocol: format === "msgpack",
         disconnectedRetryTimeout: 500, suspendedRetryTimeout: 500, disableConnectivityCheck: true,
-        wsConnectivityCheckUrl: `${tls ? "wss" : "ws"}://${host}:${port}/`, logLevel: 0, ...options,
+        wsConnectivityCheckUrl: `${tls ? "wss" : "ws"}://${host}:${port}/`, logLevel: 0, plugins, ...options,
       });
       const entry = { realtime, received: new Map(), presence: new Map(), updates: new Map(), waiters: new Set(), events: [] };
       realtime.connection.on(({ current, reason }) => entry.events.push({ state: current, code: reason?.code ?? null }));

@@ -7,13 +7,15 @@ import pytest
 from tests.support.agents import AgentHost
 from tests.support.node import KEY, NodeProcess
 from tests.support.proxy import Proxy
+from tests.support.sdk_changes import ChangePromises
+from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
 pytestmark = [pytest.mark.node, pytest.mark.browser]
 
 
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
-class TestBrowserSdk(SdkPromises):
+class TestBrowserSdk(ChangePromises, PresencePromises, SdkPromises):
     kind = "browser"
 
     async def test_history_is_readable_from_another_origin(

@@ -18,13 +18,13 @@ class TestNodeSdkOverKafka(ChangePromises, PresencePromises, SdkPromises):
 
 @pytest.mark.node
 @pytest.mark.browser
-@pytest.mark.parametrize("wire", ["msgpack"])
-class TestBrowserSdkOverKafka(SdkPromises):
+@pytest.mark.parametrize("wire", ["json", "msgpack"])
+class TestBrowserSdkOverKafka(PresencePromises, SdkPromises):
     kind = "browser"
     log = "kafka"
 
 
-@pytest.mark.parametrize("wire", ["json"])
+@pytest.mark.parametrize("wire", ["json", "msgpack"])
 class TestPythonSdkOverKafka(PresencePromises, SdkPromises):
     kind = "python"
     log = "kafka"

@@ -1,6 +1,7 @@
 """The `ably` package from npm, in Node, against a server of its own process."""
 
 import asyncio
+import base64
 
 import pytest
 
@@ -12,6 +13,8 @@ from tests.support.sdk_presence import PresencePromises
 from tests.support.sdk_promises import SdkPromises
 
 pytestmark = pytest.mark.node
+
+GOALS = base64.b64encode(b"name == 'goal'").decode()
 
 
 @pytest.mark.parametrize("wire", ["json", "msgpack"])
@@ -53,3 +56,30 @@ class TestNodeSdk(ChangePromises, PresencePromises, SdkPromises):
         await client.await_count(room, 300)
         assert await client.texts(room) == [str(number) for number in range(300)]
         assert [message["serial"] for message in await client.received(room)] == serials
+
+    async def test_payloads_that_differ_little_arrive_as_deltas(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        client = await (await host.connect(node.url, KEY, wire)).attach(room, delta="vcdiff")
+        document = "".join(f"line {number} of a document\n" for number in range(50))
+        payloads = [document.replace("line 7 ", f"line {edit} ") for edit in range(100, 110)]
+        await publisher.publish(room, *payloads)
+        await client.await_count(room, len(payloads))
+        assert await client.texts(room) == payloads
+        formats = [message.get("extras", {}).get("delta", {}).get("format") for message in await client.received(room)]
+        assert formats == [None] + ["vcdiff"] * (len(payloads) - 1)
+
+    async def test_filtered_channel_has_the_messages_of_its_filter(
+        self, node: NodeProcess, host: AgentHost, wire: str, room: str
+    ) -> None:
+        publisher = await host.connect(node.url, KEY, wire)
+        filtered = f"[filter={GOALS}]{room}"
+        client = await (await host.connect(node.url, KEY, wire)).attach(filtered)
+        for name in ("goal", "foul", "goal"):
+            await publisher.publish(room, name, name=name)
+        await client.await_count(filtered, 2)
+        assert await client.texts(filtered) == ["goal", "goal"]
+        with pytest.raises(AgentError) as refused:
+            await client.publish(filtered, "x")
+        assert refused.value.code == 40010
