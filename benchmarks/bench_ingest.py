@@ -79,7 +79,7 @@ def read_by_node(kafka: Kafka, topic: str, payload: int) -> dict[str, Any]:
         answer = server.ask(f"read {RECORDS}")
         stall = server.ask("stall")
     counts = answer["stats"]
-    assert counts["records_in"] == counts["messages"] == RECORDS
+    assert counts["messages"] == RECORDS  # beside the topics of state, which are read whole and give none
     assert counts["bytes_in"] == RECORDS * payload
     assert counts["channels"] == CHANNELS
     return answer | {"stall": stall}

@@ -85,7 +85,9 @@ class Program:
     def hear(self) -> dict[str, Any]:
         """The next line that it prints. Fails if there is none within 90 s."""
         assert self._process.stdout is not None
-        readable, _, _ = select.select([self._process.stdout], [], [], ANSWER_S)
+        poll = select.poll()  # unlike select.select, for descriptors of any number
+        poll.register(self._process.stdout, select.POLLIN)
+        readable = poll.poll(ANSWER_S * 1000)
         line = self._process.stdout.readline() if readable else b""
         if not line:
             raise AssertionError(f"{self._name} {'has ended' if readable else 'does not answer'}; see its error output")

@@ -173,7 +173,7 @@ class Commands:
         first: tuple[int, float, float] | None = None
         while True:
             stats = self._stats()
-            now = (stats["records_in"], time.perf_counter(), time.process_time())
+            now = (stats["messages"], time.perf_counter(), time.process_time())
             if first is None and now[0]:
                 first = now
             if first is not None and now[0] >= count:

@@ -252,11 +252,19 @@ class TestBadInput:
         await client.close()
 
     @pytest.mark.parametrize(
-        ("action", "code"), [(Action.PRESENCE, 40000), (Action.ANNOTATION, 93002), (Action.OBJECT, 40160)]
+        ("said", "code"),
+        [
+            ({"action": Action.PRESENCE}, 40000),
+            ({"action": Action.ANNOTATION}, 40000),
+            ({"action": Action.ANNOTATION, "annotations": [{"type": "a:total.v1", "messageSerial": "s"}]}, 93002),
+            ({"action": Action.OBJECT}, 40160),
+        ],
     )
-    async def test_what_is_not_offered_is_refused(self, node: NodeProcess, action: Action, code: int) -> None:
+    async def test_what_is_empty_or_not_offered_is_refused(
+        self, node: NodeProcess, said: dict[str, Any], code: int
+    ) -> None:
         client = await RawClient(node.port, KEY).connect()
-        client.send({"action": action, "channel": "room", "msgSerial": 0})
+        client.send(said | {"channel": "room", "msgSerial": 0})
         await client.until(lambda: bool(client.frames))
         assert client.frames[0]["action"] == Action.NACK
         assert client.frames[0]["error"]["code"] == code

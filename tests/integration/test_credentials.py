@@ -109,7 +109,9 @@ class TestARenewal:
                 for channel in ("news", "lost"):
                     await client.send(json.dumps({"action": 10, "channel": channel}))
                     await frame(client, 11)
+                read_back = server.subscribe("news")
                 await server.publish("news", "not for him")
+                await anext(aiter(read_back))  # what comes later is for him
                 hearing = jwt(OTHER, x_ably_capability='{"news":["subscribe"]}')
                 await client.send(json.dumps({"action": 17, "auth": {"accessToken": hearing}}))
                 await frame(client, 4)
