@@ -12,10 +12,12 @@ import asyncio
 import random
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from fanout.auth.keys import Key
 from fanout.auth.revoked import FACTS_MAX, TARGET_KINDS, Fact, Revoked
+from fanout.callbacks import outcome
 from fanout.control import Control
 from fanout.control import Fact as ControlFact
 from fanout.errors import ClientError, SourceError, error
@@ -77,13 +79,7 @@ class Revocations:
         if kind not in TARGET_KINDS or not name or len(fact.target) > TARGET_CHARS:
             reason = error(40003, f"a target is one of {', '.join(TARGET_KINDS)}, a colon, and a name")
             return {"target": fact.target, "error": reason.to_wire()}
-        written: asyncio.Future[SourceError | None] = asyncio.get_running_loop().create_future()
-        self._control.tell(
-            _KIND,
-            _name(fact),
-            {},
-            lambda problem: None if written.done() else written.set_result(problem),
-        )
+        written: asyncio.Future[SourceError | None] = outcome(partial(self._control.tell, _KIND, _name(fact), {}))
         if await written is not None:
             return {"target": fact.target, "error": error(50003).to_wire()}
         return {"target": fact.target, "issuedBefore": fact.issued_before, "appliesAt": fact.applies_at}

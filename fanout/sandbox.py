@@ -9,6 +9,7 @@ are to have enter them; the rest, such as limits, is ignored: all channels keep 
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ import msgspec
 from fanout.auth.capabilities import canonical, parse_capability
 from fanout.auth.keys import Key, Keys, check_client_id
 from fanout.auth.realms import new_app_id, realm_of
+from fanout.callbacks import outcome
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.namespaces import Namespaces
 from fanout.presence.service import Presence
@@ -154,9 +156,8 @@ class Sandbox:
 
     async def _enter(self, channel: str, connection_id: str, events: Sequence[PresenceEvent]) -> None:
         """Members enter as if a connection of the app's id had said so, which lasts as long as the app."""
-        written: asyncio.Future[Sequence[None] | ErrorInfo] = asyncio.get_running_loop().create_future()
-        self._presence.write(
-            connection_id, channel, events, lambda result: None if written.done() else written.set_result(result)
+        written: asyncio.Future[Sequence[None] | ErrorInfo] = outcome(
+            partial(self._presence.write, connection_id, channel, events)
         )
         if isinstance(result := await written, ErrorInfo):
             raise ClientError(result)

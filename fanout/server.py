@@ -15,11 +15,13 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 
 import orjson
 
+from fanout.callbacks import outcome
 from fanout.config import Config
 from fanout.credentials import Authorize, configured_keys, grant_access
 from fanout.errors import ConfigError, SourceBusy, SourceError
@@ -196,9 +198,8 @@ class Server:
             extras=extras,
         )
         await self._caught_up()
-        written: asyncio.Future[list[str] | SourceError] = asyncio.get_running_loop().create_future()
-        self._node.publisher.write(
-            target, [message], lambda result: None if written.done() else written.set_result(result)
+        written: asyncio.Future[list[str] | SourceError] = outcome(
+            partial(self._node.publisher.write, target, [message])
         )
         result = await written
         if isinstance(result, SourceError):

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"types"},
+    {"types", "callbacks"},
     {"errors"},
     {"config"},
     {"_engine"},

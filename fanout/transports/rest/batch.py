@@ -11,17 +11,18 @@
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 import orjson
 
-from fanout.auth.capabilities import allows
+from fanout.callbacks import outcome
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, error_headers, reply
-from fanout.transports.rest.common import Api, BodyMessage, body_wire, decoded_body, protocol_version
+from fanout.transports.rest.common import Api, BodyMessage, batch_result, body_wire, decoded_body, protocol_version
 from fanout.transports.rest.presence import presence_to_wire
 from fanout.transports.router import Route
 from fanout.types import Identity, OutMessage
@@ -67,7 +68,7 @@ def batch(api: Api) -> Sequence[Route]:
         checked = await _checked(api, identity, body if isinstance(body, list) else [body], body_wire(request))
         results = [await _publish(api, identity, channels, messages) for channels, messages in checked]
         if protocol_version(request) > 2:
-            return reply(request, [_summary(result) for result in results], 201)
+            return reply(request, [batch_result(result) for result in results], 201)
         return _flat(request, [item for result in results for item in result], 201)
 
     async def presence(request: Request) -> Response:
@@ -78,7 +79,7 @@ def batch(api: Api) -> Sequence[Route]:
         if not 1 <= len(spellings) <= CHANNELS_MAX:
             raise ClientError(error(40003, f"channels names from 1 to {CHANNELS_MAX}"))
         shown = await _present(api, identity, spellings, accepted_wire(request))
-        return reply(request, _summary(shown)) if protocol_version(request) > 2 else _flat(request, shown, 200)
+        return reply(request, batch_result(shown)) if protocol_version(request) > 2 else _flat(request, shown, 200)
 
     return [("POST", "/messages", publish), ("GET", "/presence", presence)]
 
@@ -126,26 +127,22 @@ async def _publish(
     api: Api, identity: Identity, channels: Sequence[str], messages: Sequence[OutMessage]
 ) -> list[dict[str, Any]]:
     """What became of each channel, once the log has said so for all."""
-    loop = asyncio.get_running_loop()
     message_id = messages[0].id.removesuffix(":0")
-    outcomes: list[asyncio.Future[list[str] | ErrorInfo]] = []
+    outcomes: list[asyncio.Future[list[str] | ErrorInfo] | ErrorInfo] = []
     for spelling in channels:
-        outcome: asyncio.Future[list[str] | ErrorInfo] = loop.create_future()
-        outcomes.append(outcome)
         try:
-            channel = api.channel(spelling, identity)
-            if not allows(identity.capability, channel, "publish"):
-                raise ClientError(error(40160, "this credential does not allow publish on this channel"))
+            channel = api.permitted(spelling, identity, "publish")
         except ClientError as refused:
-            outcome.set_result(refused.info)
+            outcomes.append(refused.info)
             continue
-        api.publisher.publish(channel, messages, _first_of(outcome))
+        outcomes.append(outcome(partial(api.publisher.publish, channel, messages)))
         await asyncio.sleep(0)  # others' turn: a publish of the largest size takes some ms
+    results = [one if isinstance(one, ErrorInfo) else await one for one in outcomes]
     return [
         {"channel": channel, "error": result.to_wire()}
         if isinstance(result, ErrorInfo)
         else {"channel": channel, "messageId": message_id, "serials": result}
-        for channel, result in zip(channels, await asyncio.gather(*outcomes), strict=True)
+        for channel, result in zip(channels, results, strict=True)
     ]
 
 
@@ -155,9 +152,7 @@ async def _present(api: Api, identity: Identity, spellings: Sequence[str], wire:
     room, room_bytes = MEMBERS_MAX, MEMBERS_BYTES
     for spelling in spellings:
         try:
-            channel = api.channel(spelling, identity)
-            if not any(allows(identity.capability, channel, operation) for operation in ("presence", "subscribe")):
-                raise ClientError(error(40160, "this credential allows neither presence nor subscribe on this channel"))
+            channel = api.visible(spelling, identity)
             members, size, following = [], 0, None
             while True:
                 page, following = api.engine.members(channel, None, None, following, MEMBERS_PER_TURN)
@@ -174,12 +169,3 @@ async def _present(api: Api, identity: Identity, spellings: Sequence[str], wire:
         room, room_bytes = room - len(members), room_bytes - size
         shown.append({"channel": spelling, "presence": [presence_to_wire(member, wire) for member in members]})
     return shown
-
-
-def _first_of(outcome: "asyncio.Future[list[str] | ErrorInfo]") -> Any:
-    return lambda result: None if outcome.done() else outcome.set_result(result)
-
-
-def _summary(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    failures = sum("error" in result for result in results)
-    return {"successCount": len(results) - failures, "failureCount": failures, "results": results}

@@ -3,9 +3,9 @@
 Where memory does not hold it, the log is asked.
 """
 
-import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -13,16 +13,17 @@ import orjson
 
 from fanout._core import summary_shown
 from fanout.auth.realms import bare
-from fanout.errors import ClientError, ErrorInfo, error
+from fanout.errors import ClientError, error
 from fanout.session.annotations import check_annotations
 from fanout.session.changes import check_change, target_serial
 from fanout.transports.driver import Mutator
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, body_wire, data_to_wire, decoded_body, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, body_wire, data_to_wire, decoded_body, written
 from fanout.transports.rest.messages import message_to_wire
+from fanout.transports.rest.paging import page_limit, page_links, whole_number
 from fanout.transports.router import Route
-from fanout.types import Annotation, Message, OutAnnotation, OutChange
+from fanout.types import Annotation, Message
 from fanout.wire import JSON, MSGPACK, ClientAnnotation, ClientMessage
 
 __all__ = ["Lookup", "changes"]
@@ -120,7 +121,7 @@ class _Changes:
             id_base=secrets.token_urlsafe(12),
             limits=self._api.limits,
         )
-        (version,) = await self._written(channel, [checked.change])
+        (version,) = await written(partial(self._mutator.change, channel, [checked.change]))
         return reply(request, {"versionSerial": version})
 
     async def annotate(self, request: Request) -> Response:
@@ -139,27 +140,17 @@ class _Changes:
             id_base=secrets.token_urlsafe(12),
             limits=self._api.limits,
         )
-        serials = await self._written(channel, checked.annotations)
+        serials = await written(partial(self._mutator.change, channel, checked.annotations))
         return reply(request, {"channel": bare(channel), "messageSerial": serial, "serials": serials}, 201)
 
     def _serial(self, request: Request) -> str:
         return target_serial(request.variables["serial"], self._api.limits)
 
-    async def _written(self, channel: str, asked: Sequence[OutChange | OutAnnotation]) -> list[str]:
-        written: asyncio.Future[list[str] | ErrorInfo] = asyncio.get_running_loop().create_future()
-        self._mutator.change(channel, asked, lambda result: None if written.done() else written.set_result(result))
-        result = await written
-        if isinstance(result, ErrorInfo):
-            raise ClientError(result)
-        return result
-
 
 def _page(request: Request, path: str, items: Sequence[dict[str, Any]]) -> Response:
     """A page of a list that only grows at its end: the cursor is how many come before."""
     limit, begin = page_limit(request.query), whole_number(request.query, "cursor", 0)
-    links = [link(path, "first", {"limit": limit}), link(path, "current", {"limit": limit, "cursor": begin})]
-    if begin + limit < len(items):
-        links.append(link(path, "next", {"limit": limit, "cursor": begin + limit}))
+    links = page_links(path, {"limit": limit}, begin, begin + limit if begin + limit < len(items) else None)
     return reply(request, items[begin : begin + limit], 200, *links)
 
 

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.errors import ClientError, error
 from fanout.session.modes import METRICS
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api, link, page_limit, protocol_version
+from fanout.transports.rest.common import Api, protocol_version
+from fanout.transports.rest.paging import page_limit, page_links
 from fanout.transports.router import Route
 
 __all__ = ["channels"]
@@ -44,9 +44,7 @@ class _Channels:
 
     async def listed(self, request: Request) -> Response:
         """A page of the channels in use on this node, by name. One list is made at a time: it looks at all of them."""
-        identity = self._api.identified(request)
-        if not allows(identity.capability, "*", "channel-metadata"):
-            raise ClientError(error(40160, "this credential does not allow channel-metadata on every channel"))
+        identity = self._api.authorized_everywhere(request, "channel-metadata")
         query = request.query
         form = query.get("by") or ("id" if protocol_version(request) > 2 else "value")
         if form not in _FORMS:
@@ -57,12 +55,7 @@ class _Channels:
         page, more = found[:limit], len(found) > limit
         items = [bare(name) if form == "id" else self._details(name) for name in page]
         asked = {"limit": str(limit), "by": form} | ({"prefix": prefix} if prefix else {})
-        links = [
-            link("channels", "first", asked),
-            link("channels", "current", asked | ({"cursor": cursor} if cursor else {})),
-        ]
-        if more:
-            links.append(link("channels", "next", asked | {"cursor": bare(page[-1])}))
+        links = page_links("channels", asked, cursor, bare(page[-1]) if more else None)
         return reply(request, items, 200, *links)
 
     async def _names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:

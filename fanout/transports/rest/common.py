@@ -1,4 +1,4 @@
-"""What all routes share: who asks and for which channel, the body, numbers in the query, links to pages.
+"""What all routes share: who asks, for which channel and with what right; the body, and results of several parts.
 
 Each of these raises ClientError for what is wrong with it; the router makes the answer.
 """
@@ -6,15 +6,15 @@ Each of these raises ClientError for what is wrong with it; the router makes the
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from typing import Any, Protocol
 
 from fanout.auth.capabilities import allows
 from fanout.auth.credentials import Presented
 from fanout.auth.realms import realm_of
-from fanout.errors import ClientError, error
+from fanout.callbacks import outcome
+from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.behalf import Behalf
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
@@ -30,17 +30,13 @@ from fanout.wire import JSON, MSGPACK, ClientMessage
 __all__ = [
     "Api",
     "BodyMessage",
+    "batch_result",
     "body_wire",
     "data_to_wire",
     "decoded_body",
-    "link",
-    "page_limit",
     "protocol_version",
-    "whole_number",
+    "written",
 ]
-
-_PAGE: Final = 100
-_PAGE_MAX: Final = 1_000
 
 
 class Past(Protocol):
@@ -79,13 +75,45 @@ class Api:
         """The channel that this client's spelling leads to. Raises ClientError 40010."""
         return parse_name(spelling, self.limits.channel_bytes, realm_of(identity.key_name)).channel
 
+    def permitted(self, spelling: str, identity: Identity, operation: str) -> str:
+        """As `channel`, if this client may do that on it. Raises ClientError 40160 otherwise."""
+        channel = self.channel(spelling, identity)
+        if not allows(identity.capability, channel, operation):
+            raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
+        return channel
+
+    def visible(self, spelling: str, identity: Identity) -> str:
+        """As `channel`, if this client may see who is present there. Raises ClientError 40160 otherwise."""
+        channel = self.channel(spelling, identity)
+        if not any(allows(identity.capability, channel, operation) for operation in ("presence", "subscribe")):
+            raise ClientError(error(40160, "this credential allows neither presence nor subscribe on this channel"))
+        return channel
+
     def authorized(self, request: Request, operation: str) -> tuple[str, Identity]:
         """The channel of the path and who asks. Raises ClientError for the capability or the name too."""
         identity = self.identified(request)
-        channel = self.channel(request.variables["channel"], identity)
-        if not allows(identity.capability, channel, operation):
-            raise ClientError(error(40160, f"this credential does not allow {operation} on this channel"))
-        return channel, identity
+        return self.permitted(request.variables["channel"], identity, operation), identity
+
+    def authorized_everywhere(self, request: Request, operation: str) -> Identity:
+        """Who asks, with a right on every channel. Raises ClientError for the capability too."""
+        identity = self.identified(request)
+        if not allows(identity.capability, "*", operation):
+            raise ClientError(error(40160, f"this credential does not allow {operation} on every channel"))
+        return identity
+
+
+async def written(begin: Callable[[Callable[[list[str] | ErrorInfo], None]], None]) -> list[str]:
+    """The serials that a call answers with which writes to the log (`fanout.callbacks.outcome`). Raises ClientError."""
+    result = await outcome(begin)
+    if isinstance(result, ErrorInfo):
+        raise ClientError(result)
+    return result
+
+
+def batch_result(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What became of several things asked for at once: those with an `error` have failed."""
+    failures = sum("error" in result for result in results)
+    return {"successCount": len(results) - failures, "failureCount": failures, "results": results}
 
 
 def data_to_wire(data: str | bytes | None, encoding: str | None, wire: int) -> tuple[str | bytes | None, str | None]:
@@ -115,14 +143,6 @@ def decoded_body(request: Request, decoders: Mapping[int, Any]) -> Any:
         raise ClientError(error(40001, str(reason))) from None
 
 
-def page_limit(query: Mapping[str, str]) -> int:
-    """How many items a page may have."""
-    limit = whole_number(query, "limit", _PAGE)
-    if not 1 <= limit <= _PAGE_MAX:
-        raise ClientError(error(40003, f"limit is from 1 to {_PAGE_MAX}"))
-    return limit
-
-
 def protocol_version(request: Request) -> int:
     """The protocol's version that the client speaks, without what stands behind a dot; the newest if it says none."""
     text = request.query.get("v") or request.headers.get("x-ably-version")
@@ -131,24 +151,6 @@ def protocol_version(request: Request) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,8}(\.[0-9]{1,9})?", text):
         raise ClientError(error(40017))
     return int(text.partition(".")[0])
-
-
-def whole_number(query: Mapping[str, str], name: str, default: int) -> int:
-    """A number of the query."""
-    text = query.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,16}", text):
-        raise ClientError(error(40003, f"{name} is a whole number"))
-    return int(text)
-
-
-def link(path: str, relation: str, query: Mapping[str, Any]) -> tuple[str, str]:
-    """A page of the list at `path`, one relative segment, as a header field.
-
-    SDKs take the query alone, and split the field at commas: `urlencode` leaves none.
-    """
-    return "link", f'<./{path}?{urlencode(query)}>; rel="{relation}"'
 
 
 def _client_id(request: Request) -> str | None:

@@ -14,7 +14,7 @@ from fanout.auth.token_requests import TokenRequest, TokenRequests
 from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api, decoded_body
+from fanout.transports.rest.common import Api, batch_result, decoded_body
 from fanout.transports.router import Route
 from fanout.wire import JSON, MSGPACK
 
@@ -74,9 +74,7 @@ def keys(api: Api, requests: TokenRequests, revoker: Revoker) -> Sequence[Route]
             raise ClientError(error(40003, f"a request names from 1 to {TARGETS_MAX} targets"))
         margin = wanted.allow_reauth_margin
         results = await revoker.revoke(key, wanted.targets, wanted.issued_before, margin=margin)
-        failures = sum("error" in result for result in results)
-        answer = {"successCount": len(results) - failures, "failureCount": failures, "results": results}
-        return reply(request, answer, 201)
+        return reply(request, batch_result(results), 201)
 
     return [
         ("POST", "/keys/{key}/requestToken", request_token),

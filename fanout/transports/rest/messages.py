@@ -6,9 +6,10 @@ from typing import Any
 from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, data_to_wire, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, data_to_wire
+from fanout.transports.rest.paging import is_forwards, page_limit, page_links, time_range
 from fanout.transports.router import Route
-from fanout.types import END_OF_TIME, HistoryQuery, Message
+from fanout.types import HistoryQuery, Message
 
 __all__ = ["message_to_wire", "messages"]
 
@@ -27,24 +28,14 @@ class _Messages:
         channel, _ = self._api.authorized(request, "history")
         query = request.query
         until = query.get("from_serial") or query.get("fromSerial")
-        direction = query.get("direction", "backwards")
-        if direction not in ("backwards", "forwards") or (until and direction == "forwards"):
+        forwards = is_forwards(query)
+        if until and forwards:
             raise ClientError(error(40003, "direction is backwards or forwards, and backwards from a serial"))
-        limit = page_limit(query)
-        start, end = whole_number(query, "start", 0), whole_number(query, "end", END_OF_TIME)
-        if start > end:
-            raise ClientError(error(40003, "start is after end"))
-        cursor = query.get("cursor")
-        asked = HistoryQuery(start, end, direction == "forwards", limit, cursor, until)
-        found = await self._api.history.page(channel, asked)
+        limit, (start, end), cursor = page_limit(query), time_range(query), query.get("cursor")
+        found = await self._api.history.page(channel, HistoryQuery(start, end, forwards, limit, cursor, until))
         wire = accepted_wire(request)
-        page = {"start": start, "end": end, "direction": direction, "limit": limit}
-        if until:
-            page["fromSerial"] = until
-        current = page | ({"cursor": cursor} if cursor else {})
-        links = [link("messages", "first", page), link("messages", "current", current)]
-        if found.cursor is not None:
-            links.append(link("messages", "next", page | {"cursor": found.cursor}))
+        asked = {"start": start, "end": end, "direction": "forwards" if forwards else "backwards", "limit": limit}
+        links = page_links("messages", asked | ({"fromSerial": until} if until else {}), cursor, found.cursor)
         return reply(request, [message_to_wire(message, wire) for message in found.messages], 200, *links)
 
 

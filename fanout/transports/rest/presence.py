@@ -8,13 +8,13 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, error
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import accepted_wire, reply
-from fanout.transports.rest.common import Api, data_to_wire, link, page_limit, whole_number
+from fanout.transports.rest.common import Api, data_to_wire
+from fanout.transports.rest.paging import is_forwards, page_limit, page_links, time_range
 from fanout.transports.router import Route
-from fanout.types import END_OF_TIME, PresenceMessage
+from fanout.types import PresenceMessage
 
 __all__ = ["presence", "presence_to_wire"]
 
@@ -33,9 +33,7 @@ class _Presence:
     async def members(self, request: Request) -> Response:
         """A page of those present; of one client or connection alone, if the query names one."""
         identity = self._api.identified(request)
-        channel = self._api.channel(request.variables["channel"], identity)
-        if not any(allows(identity.capability, channel, operation) for operation in ("presence", "subscribe")):
-            raise ClientError(error(40160, "this credential allows neither presence nor subscribe on this channel"))
+        channel = self._api.visible(request.variables["channel"], identity)
         query = request.query
         limit, cursor = page_limit(query), query.get("cursor")
         wanted = {name: query[name] for name in ("clientId", "connectionId") if name in query}
@@ -52,22 +50,17 @@ class _Presence:
         """A page of the presence events that are held."""
         channel, _ = self._api.authorized(request, "history")
         query = request.query
-        direction = query.get("direction", "backwards")
-        if direction not in ("backwards", "forwards"):
-            raise ClientError(error(40003, "direction is backwards or forwards"))
+        forwards = is_forwards(query)
         if "from_serial" in query or "fromSerial" in query:
             raise ClientError(error(40003, "a serial says nothing about presence; use start and end"))
-        limit = page_limit(query)
-        start, end = whole_number(query, "start", 0), whole_number(query, "end", END_OF_TIME)
-        if start > end:
-            raise ClientError(error(40003, "start is after end"))
+        limit, (start, end) = page_limit(query), time_range(query)
         try:
             held, following = self._api.engine.presence_history(
-                channel, start, end, direction == "forwards", limit, query.get("cursor")
+                channel, start, end, forwards, limit, query.get("cursor")
             )
         except ValueError:
             raise ClientError(error(40011)) from None
-        page = {"start": start, "end": end, "direction": direction, "limit": limit}
+        page = {"start": start, "end": end, "direction": "forwards" if forwards else "backwards", "limit": limit}
         return _paged(request, "history", page, held, following)
 
     def _page(
@@ -98,9 +91,6 @@ def presence_to_wire(message: PresenceMessage, wire: int) -> dict[str, Any]:
 def _paged(
     request: Request, path: str, page: dict[str, Any], found: Sequence[PresenceMessage], following: str | None
 ) -> Response:
-    cursor = request.query.get("cursor")
-    links = [link(path, "first", page), link(path, "current", page | ({"cursor": cursor} if cursor else {}))]
-    if following is not None:
-        links.append(link(path, "next", page | {"cursor": following}))
+    links = page_links(path, page, request.query.get("cursor"), following)
     wire = accepted_wire(request)
     return reply(request, [presence_to_wire(message, wire) for message in found], 200, *links)

@@ -6,19 +6,19 @@
 - A message with a connection key is published on behalf of that connection. All of one publish speak for the same one.
 """
 
-import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from fanout.auth.realms import bare
-from fanout.errors import ClientError, ErrorInfo, error
+from fanout.errors import ClientError, error
 from fanout.session.messages import check_messages
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api, BodyMessage, body_wire, decoded_body
+from fanout.transports.rest.common import Api, BodyMessage, body_wire, decoded_body, written
 from fanout.transports.router import Route
 from fanout.wire import JSON, MSGPACK
 
@@ -60,16 +60,10 @@ def publish(api: Api) -> Sequence[Route]:
             id_base=secrets.token_urlsafe(12),
             limits=api.limits,
         )
-        written: asyncio.Future[list[str] | ErrorInfo] = asyncio.get_running_loop().create_future()
-        api.publisher.publish(
-            channel, checked.messages, lambda result: None if written.done() else written.set_result(result)
-        )
-        result = await written
-        if isinstance(result, ErrorInfo):
-            raise ClientError(result)
+        serials = await written(partial(api.publisher.publish, channel, checked.messages))
         first = checked.messages[0].id
         message_id = first.removesuffix(":0")  # of several the ids' common base
-        return reply(request, {"channel": bare(channel), "messageId": message_id, "serials": result}, 201)
+        return reply(request, {"channel": bare(channel), "messageId": message_id, "serials": serials}, 201)
 
     return [("POST", "/channels/{channel}/messages", published)]
 

@@ -1,19 +1,17 @@
 """Statistics of the node, by minute, hour, day or month."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
-from fanout.auth.capabilities import allows
 from fanout.errors import ClientError, error
 from fanout.stats import UNITS, bounds_of
 from fanout.transports.http import Request, Response
 from fanout.transports.replies import reply
-from fanout.transports.rest.common import Api, link, page_limit
+from fanout.transports.rest.common import Api
+from fanout.transports.rest.paging import check_times, is_forwards, page_limit, page_links
 from fanout.transports.router import Route
+from fanout.types import END_OF_TIME
 
 __all__ = ["stats"]
-
-_END_OF_TIME: Final = (1 << 53) - 1  # the largest number that JSON readers keep
 
 
 def stats(api: Api) -> Sequence[Route]:
@@ -21,21 +19,14 @@ def stats(api: Api) -> Sequence[Route]:
 
     async def listed(request: Request) -> Response:
         """A page of intervals."""
-        identity = api.identified(request)
-        if not allows(identity.capability, "*", "stats"):
-            raise ClientError(error(40160, "this credential does not allow stats on every channel"))
+        identity = api.authorized_everywhere(request, "stats")
         query = request.query
         unit = query.get("unit") or query.get("by") or "minute"
         if unit not in UNITS:
             raise ClientError(error(40003, f"unit is one of {', '.join(UNITS)}"))
-        direction = query.get("direction", "backwards")
-        if direction not in ("backwards", "forwards"):
-            raise ClientError(error(40003, "direction is backwards or forwards"))
-        limit = page_limit(query)
-        start, end = _time(query, "start", 0)[0], _time(query, "end", _END_OF_TIME)[1]
-        if start > end:
-            raise ClientError(error(40003, "start is after end"))
-        forwards = direction == "forwards"
+        forwards, limit = is_forwards(query), page_limit(query)
+        start, end = _time(query, "start", 0)[0], _time(query, "end", END_OF_TIME)[1]
+        check_times(start, end)
         cursor = _time(query, "cursor", start if forwards else end)[0]
         page = api.stats.page(
             identity.key_name.partition(".")[0],
@@ -46,11 +37,9 @@ def stats(api: Api) -> Sequence[Route]:
             limit=limit,
             now_ms=api.clock(),
         )
+        direction = "forwards" if forwards else "backwards"
         asked = {"start": start, "end": end, "unit": unit, "direction": direction, "limit": limit}
-        current = asked | ({"cursor": cursor} if "cursor" in query else {})
-        links = [link("stats", "first", asked), link("stats", "current", current)]
-        if page.following is not None:
-            links.append(link("stats", "next", asked | {"cursor": page.following}))
+        links = page_links("stats", asked, cursor if "cursor" in query else None, page.following)
         return reply(request, page.intervals, 200, *links)
 
     return [("GET", "/stats", listed)]
