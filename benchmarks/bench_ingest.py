@@ -31,7 +31,7 @@ from tests.support.fixtures_kafka import NewKafkaTopic
 pytestmark = pytest.mark.kafka
 
 ROUNDS = 5 if FULL else 2
-RECORDS = 400_000 if FULL else 50_000
+RECORDS = 400_000 if FULL else 100_000
 PAYLOADS = [100, 1_024] if FULL else [100]
 CHANNELS = 100
 PARTITIONS = 4
@@ -73,9 +73,8 @@ def discarded(kafka: Kafka, topic: str) -> dict[str, float]:
 
 
 def read_by_node(kafka: Kafka, topic: str, payload: int) -> dict[str, Any]:
-    """The topic read by a node that starts on it; timed from the first records on, start-up is not in it."""
+    """The topic read by a node that starts on it; timed from the first records on, what comes before is not in it."""
     with node("--watch-loop", "--kafka", kafka.bootstrap, "--topic", topic) as (server, _):
-        server.ask("stall")
         answer = server.ask(f"read {RECORDS}")
         stall = server.ask("stall")
     counts = answer["stats"]

@@ -13,8 +13,8 @@ Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends w
   answered at once, while `send` goes on beside it.
 - `stats`: the node's counters.
 - `stall`: with `--watch-loop`, how late the event loop was since the last time.
-- `read COUNT`: waits until COUNT records were read; how long that took from the first look that found some, in wall and
-  CPU time.
+- `read COUNT`: with `--kafka`, waits until COUNT records were read; how long that took from the first look that found
+  some, in wall and CPU time. It looks from the start of the node on, and `stall` begins anew there.
 
 Publishing over REST or WebSocket would cost the measured process parsing, sessions and acknowledgements; a Kafka topic
 would cost it librdkafka's threads. Here the way from the source's contract to the sockets is measured, and nothing
@@ -28,9 +28,11 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -136,16 +138,66 @@ class LoopWatch:
         return {"looks": len(late), "p99_ms": late[len(late) * 99 // 100], "max_ms": late[-1]} if late else {"looks": 0}
 
 
+class Look(NamedTuple):
+    """How many messages a node had read at one moment, and the clocks then, in s."""
+
+    messages: int
+    wall: float
+    cpu: float
+
+
+class Looks:
+    """Looks at how much a node has read, from threads beside its loop."""
+
+    def __init__(self, server: Server, watch: LoopWatch, loop: asyncio.AbstractEventLoop) -> None:
+        self._server = server
+        self._watch = watch
+        self._loop = loop
+        self.first: Future[Look] = Future()
+        """The first that found something."""
+
+    def begin(self) -> None:
+        """Looks for the first. Begun before the node is: what a topic held may be read before anybody can ask."""
+        while True:
+            with suppress(RuntimeError):  # the node has not begun
+                if (look := self._look())[0].messages:
+                    self._watch.report()
+                    return self.first.set_result(look[0])
+            time.sleep(LOOK_S)
+
+    def until(self, count: int) -> dict[str, Any]:
+        """Waits until so many were read, and tells what passed since the first look."""
+        first = self.first.result()
+        while True:
+            look, stats = self._look()
+            if look.messages >= count:
+                messages, wall, cpu = (b - a for a, b in zip(first, look, strict=True))
+                return {"records": messages, "wall_s": wall, "cpu_s": cpu, "stats": stats}
+            time.sleep(LOOK_S)
+
+    def stats(self) -> dict[str, int]:
+        """The node's counters. Raises RuntimeError before it begins."""
+
+        async def ask() -> dict[str, int]:
+            return self._server.stats()
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+
+    def _look(self) -> tuple[Look, dict[str, int]]:
+        stats = self.stats()
+        return Look(stats["messages"], time.perf_counter(), time.process_time()), stats
+
+
 class Commands:
     """Obeys standard input, on the source's thread."""
 
-    def __init__(self, server: Server, source: MemorySource, watch: LoopWatch, loop: asyncio.AbstractEventLoop) -> None:
-        self._server = server
+    def __init__(self, source: MemorySource, watch: LoopWatch, looks: Looks) -> None:
         self._source = source
         self._watch = watch
-        self._loop = loop
+        self._looks = looks
 
-    def run(self, ended: asyncio.Event) -> None:
+    def run(self, loop: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        """Until standard input ends."""
         for line in sys.stdin:
             match line.split():
                 case ["send", count, batch]:
@@ -155,31 +207,13 @@ class Commands:
                 case ["stall"]:
                     answer = self._watch.report()
                 case ["stats"]:
-                    answer = self._stats()
+                    answer = self._looks.stats()
                 case ["read", count]:
-                    answer = self._read(int(count))
+                    answer = self._looks.until(int(count))
                 case _:
                     answer = {"error": f"what is {line!r}?"}
             print(json.dumps(answer), flush=True)
-        self._loop.call_soon_threadsafe(ended.set)
-
-    def _stats(self) -> dict[str, int]:
-        async def ask() -> dict[str, int]:
-            return self._server.stats()
-
-        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
-
-    def _read(self, count: int) -> dict[str, Any]:
-        first: tuple[int, float, float] | None = None
-        while True:
-            stats = self._stats()
-            now = (stats["messages"], time.perf_counter(), time.process_time())
-            if first is None and now[0]:
-                first = now
-            if first is not None and now[0] >= count:
-                records, wall, cpu = (b - a for a, b in zip(first, now, strict=True))
-                return {"records": records, "wall_s": wall, "cpu_s": cpu, "stats": stats}
-            time.sleep(LOOK_S)
+        loop.call_soon_threadsafe(ended.set)
 
 
 async def main(options: argparse.Namespace, data: Path) -> None:
@@ -194,14 +228,17 @@ async def main(options: argparse.Namespace, data: Path) -> None:
         publish_topic=topic,
         linger=(f"{topic}={options.linger}ms",) if options.linger else (),
     )
-    async with Server(config, source=source if options.kafka is None else None) as server:
+    loop, ended, watch = asyncio.get_running_loop(), asyncio.Event(), LoopWatch()
+    server = Server(config, source=source if options.kafka is None else None)
+    looks = Looks(server, watch, loop)
+    watching = asyncio.create_task(watch.run()) if options.watch_loop else None
+    if options.kafka is not None:
+        threading.Thread(target=looks.begin, name="bench-look", daemon=True).start()
+    async with server:
         tune_interpreter()
-        ended = asyncio.Event()
-        watch = LoopWatch()
-        watching = asyncio.create_task(watch.run()) if options.watch_loop else None
-        commands = Commands(server, source, watch, asyncio.get_running_loop())
+        commands = Commands(source, watch, looks)
         print(json.dumps({"port": server.port, "key": KEY}), flush=True)
-        threading.Thread(target=commands.run, args=(ended,), name="bench-source", daemon=True).start()
+        threading.Thread(target=commands.run, args=(loop, ended), name="bench-source", daemon=True).start()
         await ended.wait()
         if watching is not None:
             watching.cancel()
