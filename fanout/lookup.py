@@ -3,14 +3,16 @@
 A serial names a place in the log. What memory does not hold is read from there on, up to what the log has now: the
 message, and all that was done to it since, are given to an engine of their own, which merges them as any node does. One
 look-up reads at most `SCAN_RECORDS` records; for a message that has more behind it in its partition it is refused, so
-that nothing is ever told, or changed, on the ground of half of what is so.
+that nothing is ever told, or changed, on the ground of half of what is so. Only a page of old messages (`newest`) is
+content with what the records behind it tell, as many as that.
 """
 
 import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
@@ -104,6 +106,20 @@ class Lookup:
             return self._engine.annotations(channel, serial)
         return await self._in_log(channel, serial, lambda engine: engine.annotations(channel, serial))
 
+    async def newest(self, channel: str, messages: Sequence[Message]) -> list[Message]:
+        """Messages that the log has, each as it is now; or as it was so many records later, of the `SCAN_RECORDS` that
+        their partitions share. Raises as `find`.
+        """
+        wanted: dict[tuple[str, int], list[str]] = defaultdict(list)
+        for message in messages:
+            wanted[self._place(message.serial)[:2]].append(message.serial)
+        found: dict[str, Message | None] = {}
+        for serials in wanted.values():
+            async with self._scan() as engine:
+                await self._replay(engine, serials, SCAN_RECORDS // len(wanted))
+                found |= {serial: engine.message(channel, serial)[1] for serial in serials}
+        return [found[message.serial] or message for message in messages]
+
     async def _in_memory(self, channel: str, serial: str) -> Known | None:
         """As `held`; waits for a message that is yet to be read, if the log has it."""
         begun = time.monotonic()
@@ -125,16 +141,27 @@ class Lookup:
         return True
 
     async def _in_log(self, channel: str, serial: str, answer: Callable[[Engine], _Answer]) -> _Answer:
-        place = self._place(serial)
+        topic, partition, offset = self._place(serial)
+        async with self._scan() as engine:
+            start, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
+            if not start <= offset < stop:
+                raise ClientError(error(40400, "no message has this serial"))
+            if stop - offset > SCAN_RECORDS:
+                raise ClientError(error(40400, f"more than {SCAN_RECORDS} records have been written since the message"))
+            await self._replay(engine, [serial], SCAN_RECORDS)
+            _known(engine, channel, serial)
+            return answer(engine)
+
+    @contextlib.asynccontextmanager
+    async def _scan(self) -> AsyncIterator[Engine]:
+        """An engine to be given what the log has, when its turn comes. Raises ClientError."""
         if self._waiting >= SCANS_WAITING:
             raise ClientError(error(42910, "too many old messages are being looked for"))
         self._waiting += 1
         try:
             async with self._scans:
                 with _numbered(), contextlib.closing(self._replayer()) as engine:
-                    await self._replay(engine, serial, *place)
-                    _known(engine, channel, serial)
-                    return answer(engine)
+                    yield engine
         finally:
             self._waiting -= 1
 
@@ -145,18 +172,20 @@ class Lookup:
             raise ClientError(error(40400, "no message has this serial"))
         return found[3], int(found[2]), int(found[1])
 
-    async def _replay(self, engine: Engine, serial: str, topic: str, partition: int, offset: int) -> None:
-        """Gives the engine the record at that place and all that are about the message in it."""
-        start, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
-        if not start <= offset < stop:
-            raise ClientError(error(40400, "no message has this serial"))
-        if stop - offset > SCAN_RECORDS:
-            raise ClientError(error(40400, f"more than {SCAN_RECORDS} records have been written since the message"))
-        engine.partition(topic, bytes(16), partition, offset)
-        at, wanted = offset, serial.encode()
+    async def _replay(self, engine: Engine, serials: Sequence[str], most: int) -> None:
+        """Gives the engine the records of these serials, of one partition, and all that are about their messages among
+        so many from the first on.
+        """
+        places = [self._place(serial) for serial in serials]
+        topic, partition, first = min(places)
+        wanted = {serial.encode() for serial in serials}
+        offsets = {offset for *_, offset in places}
+        _, end = (await self._source.bounds(topic)).get(partition, (0, 0))
+        at, stop = first, min(end, first + most)
+        engine.partition(topic, bytes(16), partition, first)
         while at < stop:
             part = await self._source.read(topic, partition, at, stop)
-            engine.records([record for record in part.records if _is_about(record, wanted, offset)])
+            engine.records([record for record in part.records if _is_about(record, wanted, offsets)])
             at = max(part.next, at + 1)
 
 
@@ -181,9 +210,9 @@ def _known(engine: Engine, channel: str, serial: str) -> Known:
     return Known(message, whole_ms, summary, summary_ms)
 
 
-def _is_about(record: Any, serial: bytes, offset: int) -> bool:
-    """Whether a record is the one at this offset, or does something to its message."""
-    if (record.offset if isinstance(record, Record) else record.offset()) == offset:
+def _is_about(record: Any, serials: Collection[bytes], offsets: Collection[int]) -> bool:
+    """Whether a record is one of those at these offsets, or does something to one of their messages."""
+    if (record.offset if isinstance(record, Record) else record.offset()) in offsets:
         return True
     headers = record.headers if isinstance(record, Record) else headers_of(record)
-    return any(name == "fanout.serial" and value == serial for name, value in headers or ())
+    return any(name == "fanout.serial" and value in serials for name, value in headers or ())

@@ -57,6 +57,7 @@ from fanout.transports.rest.keys import keys
 from fanout.transports.terms import Terms
 from fanout.transports.tls import TlsDoor, server_context
 from fanout.transports.websocket import websockets
+from fanout.types import Message
 
 __all__ = ["Node"]
 
@@ -103,7 +104,8 @@ class Node:
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
         topics_of = routing.topics_of if route is None else lambda _: routing.topics
-        self.history = History(self.engine, self.source, topics_of, self.publisher.ends)
+        self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
+        self.history = History(self.engine, self.source, topics_of, self._newest, self.publisher.ends)
         self.occupancy = Occupancy(self.engine)
         self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
         self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
@@ -114,7 +116,6 @@ class Node:
         self.terms = Terms(access.revoked, _now_ms)
         stack.callback(self.terms.close)
         self.revocations = Revocations(access.revoked, self.control, self.terms.review, _now_ms)
-        self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
         self.mutator = Mutator(
             self.lookup,
             self.publisher,
@@ -299,6 +300,10 @@ class Node:
             return engine
 
         return replayer
+
+    async def _newest(self, channel: str, messages: list[Message]) -> list[Message]:
+        """Messages of the log in their newest versions: only where some may be changed is that looked for."""
+        return await self.lookup.newest(channel, messages) if self.namespaces.mutable(channel) else messages
 
     def _provisioning(self, api: Api) -> Sequence[router.Route]:
         """The routes by which test suites make apps; none unless asked for."""

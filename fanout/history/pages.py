@@ -13,11 +13,13 @@ Rules:
 - One page reads at most `PAGE_RECORDS` offsets of the log, and then it ends with a cursor, even if it is empty. It has
   `PAGE_BYTES` of messages at most, and one that is larger.
 - Topics of which no rule makes this channel are not read.
+- A message is shown in its newest version at the place of its first (Ably protocol, "Update, delete, append"). Memory
+  tells which that is; for what only the log has, whoever looks single messages up.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -39,6 +41,7 @@ BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one w
 BEHIND_LOOKS: Final = 100
 
 Where = tuple[str, int]
+Newest = Callable[[str, list[Message]], Awaitable[list[Message]]]
 Place = tuple[str, int, int]
 
 
@@ -66,8 +69,8 @@ class Memory(Decoder, Protocol):
 class History:
     """The past of a node's channels. Belongs to the event loop; its calls may be cancelled.
 
-    `topics_of` names the topics whose records may be messages of a channel; `written` is how far this node has written,
-    so that who publishes here and looks back finds it.
+    `topics_of` names the topics whose records may be messages of a channel; `newest` makes of messages their newest
+    versions; `written` is how far this node has written, so that who publishes here and looks back finds it.
     """
 
     def __init__(
@@ -75,11 +78,13 @@ class History:
         memory: Memory,
         source: Source,
         topics_of: Callable[[str], Iterable[str]],
+        newest: Newest,
         written: Mapping[Where, int] = MappingProxyType({}),
     ) -> None:
         self._memory = memory
         self._source = source
         self._topics_of = topics_of
+        self._newest = newest
         self._written = written
         self._asked = 0
 
@@ -154,7 +159,7 @@ class History:
             if attached and not found and all(attached[stream.where] < stream.earliest for stream in streams):
                 raise ClientError(error(90008))
             messages, more = await merge(streams, query.limit - len(found), budget)
-            found += messages
+            found += await self._newest(channel, messages)
             places |= {stream.where: stream.place for stream in streams}
             if more:
                 return HistoryPage(found, self._cursor(channel, places))

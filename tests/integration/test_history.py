@@ -27,7 +27,9 @@ class Log:
         self._stack = stack
 
     async def node(self, history: str = "1s") -> Server:
-        config = Config(port=0, key=(KEY,), secret="0123456789abcdef", history=history, **self._options)
+        config = Config(
+            port=0, key=(KEY,), secret="0123456789abcdef", history=history, mutable=("notes",), **self._options
+        )
         server = await self._stack.enter_async_context(Server(config))
         await server.ready()
         return server
@@ -128,3 +130,15 @@ async def test_until_attach_joins_what_was_before_with_what_comes(log: Log) -> N
     attached = node.position("c")
     await fill(node, 20, 65)
     assert texts(await pages([node], "c", from_serial=attached, limit=9)) == before[::-1]
+
+
+async def test_a_message_changed_long_ago_is_shown_as_it_is_now(log: Log) -> None:
+    node = await log.node()
+    serials = [await node.publish("notes:a", text) for text in ("one", "two", "three")]
+    async with httpx.AsyncClient(base_url=node.url, params={"key": KEY}) as http:
+        for serial, action, data in ((serials[0], 1, "ONE"), (serials[1], 5, "+"), (serials[2], 2, None)):
+            asked = {"action": action} if data is None else {"action": action, "data": data}
+            (await http.patch(f"/channels/notes:a/messages/{serial}", json=asked)).raise_for_status()
+    await forgotten(node)
+    found = await pages([node], "notes:a", direction="forwards", limit=2)
+    assert [(one["action"], one["data"]) for page in found for one in page] == [(1, "ONE"), (1, "two+"), (2, "three")]

@@ -96,6 +96,33 @@ async def test_one_with_too_much_behind_it_is_not_looked_for(bed: Bed, monkeypat
     assert (await bed.lookup.find(CHANNEL, serials[1])).message.serial == serials[1]
 
 
+async def test_a_page_of_old_messages_is_shown_as_they_are_now(bed: Bed) -> None:
+    serials = [bed.create(name) for name in "abcd"]
+    old = [(await bed.lookup.find(CHANNEL, serial)).message for serial in serials]
+    await bed.change("update", serials[0], "A")
+    await bed.change("append", serials[1], "+")
+    await bed.change("delete", serials[3])
+    bed.forget()
+    newest = await bed.lookup.newest(CHANNEL, old[::-1])
+    assert [(message.serial, message.action, message.data) for message in newest] == [
+        (serials[3], 2, "d"),
+        (serials[2], 0, "c"),
+        (serials[1], 1, "b+"),
+        (serials[0], 1, "A"),
+    ]
+    assert await bed.lookup.newest(CHANNEL, []) == []
+
+
+async def test_of_what_lies_behind_a_page_no_more_than_that_is_read(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    serial = bed.create()
+    old = (await bed.lookup.find(CHANNEL, serial)).message
+    await bed.change("update", serial, "two")
+    await bed.change("update", serial, "three")
+    bed.forget()
+    monkeypatch.setattr(lookup, "SCAN_RECORDS", 2)
+    assert [message.data for message in await bed.lookup.newest(CHANNEL, [old])] == ["two"]
+
+
 async def test_no_more_look_ups_wait_than_may(bed: Bed) -> None:
     serial = bed.create()
     bed.forget()

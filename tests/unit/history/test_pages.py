@@ -1,7 +1,7 @@
 """Pages of the past: memory and log as one, cut anywhere, in both directions, on any node."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,13 +12,19 @@ from fanout.errors import ClientError, SourceBusy, SourceError
 from fanout.history import History, pages
 from fanout.history.pages import PAGE_BYTES
 from fanout.history.streams import SLICE_BYTES, SLICE_LEAST
-from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery
+from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery, Message
 from tests.unit.history.memory_log import TOPIC, LogNode, MemoryLog
 
 
-def history(node: LogNode, topics: tuple[str, ...] = (TOPIC,)) -> History:
+def history(
+    node: LogNode, topics: tuple[str, ...] = (TOPIC,), written: Mapping[tuple[str, int], int] | None = None
+) -> History:
     source: Any = node.log
-    return History(node.engine, source, lambda channel: topics)
+    return History(node.engine, source, lambda channel: topics, as_published, written or {})
+
+
+async def as_published(channel: str, messages: list[Message]) -> list[Message]:
+    return messages
 
 
 def query(**given: Any) -> HistoryQuery:
@@ -238,8 +244,7 @@ async def test_a_node_that_is_behind_is_waited_for(nodes: Nodes, monkeypatch: py
     await asyncio.sleep(0)
     behind.read_on()
     assert len((await asked).messages) == 5
-    source: Any = log
-    written = History(nodes(log, starts={0: 0}).engine, source, lambda _: (TOPIC,), {(TOPIC, 0): 10})
+    written = history(nodes(log, starts={0: 0}), written={(TOPIC, 0): 10})
     with pytest.raises(ClientError) as refused:
         await written.page("c", query())
     assert code(refused) == 50003
