@@ -3,7 +3,8 @@
     python -m benchmarks.node [--channels N] [--payload BYTES]      records from memory
     python -m benchmarks.node --kafka HOST:PORT --topic NAME        records from a topic
 
-`--watch-loop` looks at the event loop, `--linger MS` holds messages so long, like the node's own option.
+`--watch-loop` looks at the event loop, `--linger MS` holds messages and `--history TIME` keeps them so long, like the
+node's own options. All have one secret: a position of one is good on the next.
 
 Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends when standard input does:
 
@@ -12,6 +13,7 @@ Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends w
 - `trickle COUNT INTERVAL_MS`: COUNT messages to one channel more, `load-N` after N channels, one every INTERVAL_MS;
   answered at once, while `send` goes on beside it.
 - `stats`: the node's counters.
+- `position CHANNEL`: where the channel stands.
 - `stall`: with `--watch-loop`, how late the event loop was since the last time.
 - `read COUNT`: with `--kafka`, waits until COUNT records were read; how long that took from the first look that found
   some, in wall and CPU time. It looks from the start of the node on, and `stall` begins anew there.
@@ -27,12 +29,13 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 
@@ -44,9 +47,12 @@ from fanout.types import Record
 from tests.support.sources import NeverReadBack
 
 KEY = "bench.key:secret"
+SECRET = "of all nodes of the benchmarks"
 TOPIC = "bench"
 WATCH_S = 0.005  # between two looks at the event loop
 LOOK_S = 0.002  # between two looks at how much was read
+
+Answer = TypeVar("Answer")
 
 
 class MemorySource(NeverReadBack):
@@ -178,8 +184,15 @@ class Looks:
     def stats(self) -> dict[str, int]:
         """The node's counters. Raises RuntimeError before it begins."""
 
-        async def ask() -> dict[str, int]:
-            return self._server.stats()
+        return self._ask(self._server.stats)
+
+    def position(self, channel: str) -> str:
+        """Where the channel stands."""
+        return self._ask(partial(self._server.position, channel))
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        async def ask() -> Answer:
+            return question()
 
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
@@ -208,6 +221,8 @@ class Commands:
                     answer = self._watch.report()
                 case ["stats"]:
                     answer = self._looks.stats()
+                case ["position", channel]:
+                    answer = {"position": self._looks.position(channel)}
                 case ["read", count]:
                     answer = self._looks.until(int(count))
                 case _:
@@ -226,6 +241,8 @@ async def main(options: argparse.Namespace, data: Path) -> None:
         kafka=options.kafka,
         route=(f"{topic}=#{{key}}",),
         publish_topic=topic,
+        history=options.history,
+        secret=SECRET,
         linger=(f"{topic}={options.linger}ms",) if options.linger else (),
     )
     loop, ended, watch = asyncio.get_running_loop(), asyncio.Event(), LoopWatch()
@@ -249,6 +266,7 @@ if __name__ == "__main__":
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--payload", type=int, default=128)
     parser.add_argument("--watch-loop", action="store_true")
+    parser.add_argument("--history", default="2m", metavar="TIME")
     parser.add_argument("--linger", type=int, default=0, metavar="MS")
     parser.add_argument("--kafka")
     parser.add_argument("--topic")

@@ -1,6 +1,6 @@
 """Writes numbered messages to a Kafka topic: the other end of the benchmarks that read from a real one.
 
-    python -m benchmarks.producer HOST:PORT TOPIC [--channels N] [--payload BYTES]
+    python -m benchmarks.producer HOST:PORT TOPIC [--channels N] [--first-channel N] [--payload BYTES]
 
 Obeys each line of standard input, answers it with one of JSON, ends when standard input does:
 
@@ -8,8 +8,9 @@ Obeys each line of standard input, answers it with one of JSON, ends when standa
 - `pace COUNT RATE`: COUNT messages to each channel, RATE records a second in all channels together, the channels in
   turn; answered when the broker has confirmed all, with the time it took and how far behind its schedule it ever was.
 
-Keys are `load-0`, `load-1`, …; the n-th message of a channel is `n SENT_US xxx`, stamped when it is produced. Nothing
-is sent twice: a record that the broker does not confirm the first time ends the producer, and so the run.
+Keys are `load-0`, `load-1`, … from the first channel on; the n-th message of a channel is `n SENT_US xxx`, stamped when
+it is produced. Nothing is sent twice: a record that the broker does not confirm the first time ends the producer, and
+so the run.
 """
 
 import argparse
@@ -28,7 +29,7 @@ WAITING_MAX = 200_000  # records in the library
 class Feed:
     """The messages of all channels, in turn."""
 
-    def __init__(self, bootstrap: str, topic: str, channels: int, payload: int) -> None:
+    def __init__(self, bootstrap: str, topic: str, channels: range, payload: int) -> None:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
@@ -39,7 +40,7 @@ class Feed:
             }
         )
         self._topic = topic
-        self._keys = [f"load-{channel}".encode() for channel in range(channels)]
+        self._keys = [f"load-{channel}".encode() for channel in channels]
         self._payload = payload
         self._next = 0  # sequence number, the same in every channel
 
@@ -86,9 +87,11 @@ def main() -> None:
     parser.add_argument("bootstrap")
     parser.add_argument("topic")
     parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--first-channel", type=int, default=0)
     parser.add_argument("--payload", type=int, default=128)
     options = parser.parse_args()
-    feed = Feed(options.bootstrap, options.topic, options.channels, options.payload)
+    channels = range(options.first_channel, options.first_channel + options.channels)
+    feed = Feed(options.bootstrap, options.topic, channels, options.payload)
     for line in sys.stdin:
         match line.split():
             case ["send", count]:

@@ -24,13 +24,17 @@ pub struct Plan {
     pub channels: u32,
     pub first_channel: u32,
     pub follow: u32,
+    /// Where every channel is resumed.
+    since: Option<Since>,
     /// The server is another than ours.
     peer: Option<Peer>,
     request: Vec<u8>,
 }
 
 impl Plan {
-    pub fn new(options: &Receive) -> Self {
+    /// Fails for a number that is none.
+    pub fn new(options: &Receive) -> Result<Self, String> {
+        let since = Since::new(&options.since)?;
         let format = if options.format == Format::Json { "json" } else { "msgpack" };
         let ours = format!("/?key={}&v=6&format={format}&heartbeats=false", options.key);
         let request = format!(
@@ -42,7 +46,22 @@ impl Plan {
         let peer = options.peer.as_ref().map(|_| Peer::new(options));
         let Receive { address, format, raw, channels, first_channel, follow, .. } = *options;
         let (follow, request) = (follow.min(channels), request.into_bytes());
-        Self { address, format, raw, channels, first_channel, follow, peer, request }
+        Ok(Self { address, format, raw, channels, first_channel, follow, since, peer, request })
+    }
+}
+
+/// A place in a channel.
+struct Since {
+    position: String,
+    /// Of the first message behind it.
+    number: u64,
+}
+
+impl Since {
+    fn new(given: &[String]) -> Result<Option<Self>, String> {
+        let [position, number] = given else { return Ok(None) };
+        let number = number.parse().map_err(|error| format!("--since {position} {number}: {error}"))?;
+        Ok(Some(Self { position: position.clone(), number }))
     }
 }
 
@@ -112,7 +131,9 @@ impl Connection {
             state: if plan.raw { State::Attached } else { State::Upgrading },
             rest: Vec::new(),
             first_channel: (index as u64 * u64::from(plan.follow) % u64::from(plan.channels)) as u32,
-            cursors: (0..plan.follow).map(|_| Cursor::default()).collect(),
+            cursors: (0..plan.follow)
+                .map(|_| Cursor::at(plan.since.as_ref().map_or(0, |since| since.number)))
+                .collect(),
         })
     }
 
@@ -194,13 +215,18 @@ impl Connection {
             }
             return Ok(ready);
         }
-        match plan.format.parse(payload)?.action {
+        let envelope = plan.format.parse(payload)?;
+        match envelope.action {
             frames::CONNECTED => {
                 *waiting = plan.follow;
                 for distance in 0..plan.follow {
                     let channel = plan.first_channel + (self.first_channel + distance) % plan.channels;
-                    self.write(&plan.format.attach(&format!("load-{channel}")))?;
+                    let position = plan.since.as_ref().map(|since| &*since.position);
+                    self.write(&plan.format.attach(&format!("load-{channel}"), position))?;
                 }
+            }
+            frames::ATTACHED if plan.since.is_some() && envelope.flags & frames::RESUMED == 0 => {
+                return Err(format!("not resumed: {}", String::from_utf8_lossy(payload)));
             }
             frames::ATTACHED => {
                 *waiting -= 1;

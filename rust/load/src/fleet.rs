@@ -29,7 +29,7 @@ pub fn run(options: &Receive) -> Result<(), String> {
         return Err(format!("{} is not on loopback, where load belongs", options.address));
     }
     let mut fleet = Fleet {
-        plan: Plan::new(options),
+        plan: Plan::new(options)?,
         epoll: Epoll::new().map_err(|error| error.to_string())?,
         connections: Vec::new(),
         shared: Shared::new(options.format),

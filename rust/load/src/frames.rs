@@ -25,12 +25,19 @@ pub const ATTACH: u8 = 10;
 pub const ATTACHED: u8 = 11;
 pub const MESSAGE: u8 = 15;
 
+/// Flag of ATTACHED: nothing is missing behind the position that was given.
+pub const RESUMED: u64 = 4;
+
 /// A protocol message, as far as it matters here.
 #[derive(Deserialize, Serialize)]
 pub struct Envelope<'a> {
     pub action: u8,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<Cow<'a, str>>,
+    #[serde(borrow, default, rename = "channelSerial", skip_serializing_if = "Option::is_none")]
+    position: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing)]
+    pub flags: u64,
     #[serde(default, skip_serializing)]
     messages: Vec<Content<'a>>,
 }
@@ -51,9 +58,10 @@ impl Format {
         parsed.map_err(|error| format!("{error}: {}", String::from_utf8_lossy(payload)))
     }
 
-    /// A whole frame to attach to a channel.
-    pub fn attach(self, channel: &str) -> Vec<u8> {
-        let request = Envelope { action: ATTACH, channel: Some(channel.into()), messages: Vec::new() };
+    /// A whole frame to attach to a channel, behind a position if one is given.
+    pub fn attach(self, channel: &str, position: Option<&str>) -> Vec<u8> {
+        let (channel, position) = (Some(channel.into()), position.map(Cow::from));
+        let request = Envelope { action: ATTACH, channel, position, flags: 0, messages: Vec::new() };
         match self {
             Self::Json => client_frame(TEXT, &serde_json::to_vec(&request).expect("it is JSON")),
             Self::Msgpack => client_frame(BINARY, &rmp_serde::to_vec_named(&request).expect("it is MessagePack")),

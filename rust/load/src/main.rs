@@ -48,6 +48,9 @@ struct Receive {
     /// How many of them each connection follows, dealt in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::FOLLOWED_MAX))]
     follow: u32,
+    /// Position to resume the channel from, and the number of the first message behind it
+    #[arg(long, num_args = 2, value_names = ["POSITION", "NUMBER"], conflicts_with_all = ["channels", "raw", "peer"])]
+    since: Vec<String>,
     /// Key to authenticate with
     #[arg(long, default_value = "")]
     key: String,

@@ -6,12 +6,19 @@ use serde_json::{Value, json};
 use crate::limits::{LATENCY_MAX_US, MISSING_MAX};
 
 /// Where one connection is in one channel.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cursor {
     /// The next number.
     pub next: u64,
     /// Numbers that were jumped over.
     missing: Vec<u64>,
+}
+
+impl Cursor {
+    /// Of one who has all below this number.
+    pub fn at(next: u64) -> Self {
+        Self { next, missing: Vec::new() }
+    }
 }
 
 /// Counts and latencies of all connections together.
@@ -98,7 +105,7 @@ mod tests {
     #[test]
     fn what_is_lost_doubled_and_late_is_counted_apart() {
         let mut tally = Tally::new();
-        let mut cursor = Cursor::default();
+        let mut cursor = Cursor::at(0);
         for (sequence, sent) in [(0, 10), (1, 20), (4, 30), (3, 40), (1, 50), (4, 60)] {
             tally.message(&mut cursor, sequence, sent, 110);
         }
@@ -115,7 +122,7 @@ mod tests {
     #[test]
     fn a_wide_gap_is_counted_and_not_remembered_whole() {
         let mut tally = Tally::new();
-        let mut cursor = Cursor::default();
+        let mut cursor = Cursor::at(0);
         tally.message(&mut cursor, 5_000_000, 0, 0);
         tally.message(&mut cursor, 6_000_000, 0, 0);
         assert_eq!(tally.report()["lost"], 5_999_999);
