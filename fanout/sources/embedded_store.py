@@ -29,7 +29,7 @@ import msgspec
 from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Appended, NewRecord, Record, Slice
 
-__all__ = ["BadRecord", "Reader", "Writer"]
+__all__ = ["DATABASE", "BadRecord", "Reader", "Writer"]
 
 FORMAT: Final = 1  # of the database, in its user_version
 DATABASE: Final = "log.sqlite3"
@@ -216,6 +216,13 @@ class Reader:
     def first(self, topic: str, end: int) -> int:
         """The earliest offset there is; `end` if there is none. Raises sqlite3.Error."""
         return _first(self._database, self._tables[topic], end)
+
+    def end(self, topic: str) -> int:
+        """The offset that the next record gets. Raises sqlite3.Error, KeyError if there is no such topic."""
+        row = self._database.execute("SELECT next FROM topic WHERE name = ?", (topic,)).fetchone()
+        if row is None:
+            raise KeyError(topic)
+        return int(row[0])
 
     def slice(self, topic: str, start: int, stop: int) -> Slice:
         """See `Source.read`. Raises sqlite3.Error."""

@@ -21,7 +21,7 @@ LAYERS = [
     {"mutate", "presence"},
     {"sandbox"},
     {"node"},
-    {"server"},
+    {"server", "audit"},
     {"cli"},
     {"__main__"},
 ]

@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from fanout.audit.views import Received
 from tests.support.agents import Agent, AgentError, Kind, agents
 from tests.support.node import KEY
-from tests.support.wsclient import RESUMED, RawClient, Received
+from tests.support.wsclient import RESUMED, RawClient
 
 __all__ = ["Member", "crowd"]
 

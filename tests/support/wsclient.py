@@ -15,16 +15,17 @@ import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
 import orjson
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from fanout.audit.views import Received
 from fanout.wire import Action
 
-__all__ = ["ATTACH", "DETACH", "MESSAGE", "RESUMED", "ProtocolError", "RawClient", "Received", "text_of"]
+__all__ = ["ATTACH", "DETACH", "MESSAGE", "RESUMED", "ProtocolError", "RawClient", "text_of"]
 
 HEARTBEAT, CONNECTED, ERROR = Action.HEARTBEAT, Action.CONNECTED, Action.ERROR
 ATTACH, ATTACHED, DETACH, MESSAGE = Action.ATTACH, Action.ATTACHED, Action.DETACH, Action.MESSAGE
@@ -41,13 +42,6 @@ class ProtocolError(Exception):
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(f"{error['message']} ({error['code']})")
         self.code: int = error["code"]
-
-
-class Received(NamedTuple):
-    """One message: its id, and its payload as text (see `text_of`)."""
-
-    id: str
-    text: str
 
 
 def text_of(data: Any) -> str:

@@ -1,0 +1,114 @@
+"""Compares what publishers were told with what the log has.
+
+Rules:
+
+- What was acknowledged is in the log once, where the acknowledgement's serial says, and a publisher's messages to a
+  channel are there in the order in which it published them.
+- What was refused, and what has no answer, may be there once or not: a refusal can come after the record was written.
+  Having no answer at the end is a fault all the same, for publishers wait long enough.
+
+Pure.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from fanout._core import message_serial
+from fanout.audit.expected import Entry
+
+__all__ = ["FAULTS", "Publish", "Published", "judge_publishes"]
+
+FAULTS: Final = ("missing", "twice", "misplaced", "disordered", "unanswered", "strange")
+
+
+@dataclass(slots=True)
+class Publish:
+    """One message of a publisher's, and what it was told of it: a serial, a code, or nothing yet."""
+
+    publisher: str
+    channel: str
+    text: str
+    serial: str | None = None
+    code: int | None = None
+    sent: int = 0
+    """How often it was sent: again, after the connection broke before the answer."""
+    last_sent_ms: int = 0
+    """When it was sent last, in ms since 1970."""
+
+
+@dataclass(slots=True)
+class Published:
+    """What became of all publishes."""
+
+    published: int = 0
+    acknowledged: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    """By code."""
+    sent_again: int = 0
+    """Publishes sent more than once."""
+    cut_off: int = 0
+    """Publishes that the log had before they were sent for the last time: the answer was lost, not the message."""
+    faults: Counter[str] = field(default_factory=Counter)
+    """By kind: missing (acknowledged, and not in the log), twice, misplaced (not where the acknowledgement says),
+    disordered, unanswered, strange (nobody here published it)."""
+    examples: dict[str, str] = field(default_factory=dict)
+    """The first of each kind."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the promise was kept."""
+        return not self.faults
+
+    def fault(self, kind: str, channel: str, text: str) -> None:
+        """One more fault of that kind."""
+        self.faults[kind] += 1
+        self.examples.setdefault(kind, f"{text!r} in {channel}")
+
+
+def judge_publishes(publishes: Iterable[Publish], channels: Mapping[str, Sequence[Entry]]) -> Published:
+    """The verdict on all publishes to these channels. No publisher says the same text to a channel twice."""
+    result = Published()
+    by_channel: dict[str, list[Publish]] = {}
+    for publish in publishes:
+        by_channel.setdefault(publish.channel, []).append(publish)
+        _count(publish, result)
+    for channel in by_channel.keys() | channels.keys():
+        _judge_channel(channel, by_channel.get(channel, []), channels.get(channel, ()), result)
+    return result
+
+
+def _count(publish: Publish, result: Published) -> None:
+    result.published += 1
+    result.sent_again += publish.sent > 1
+    if publish.serial is not None:
+        result.acknowledged += 1
+    elif publish.code is not None:
+        result.refused[publish.code] += 1
+    else:
+        result.fault("unanswered", publish.channel, publish.text)
+
+
+def _judge_channel(channel: str, publishes: Sequence[Publish], entries: Sequence[Entry], result: Published) -> None:
+    found: dict[str, list[int]] = {}
+    for index, entry in enumerate(entries):
+        found.setdefault(entry.message.text, []).append(index)
+    reached: dict[str, int] = {}
+    for publish in publishes:
+        places = found.pop(publish.text, [])
+        if not places:
+            if publish.serial is not None:
+                result.fault("missing", channel, publish.text)
+            continue
+        if len(places) > 1:
+            result.fault("twice", channel, publish.text)
+        record = entries[places[0]].record
+        if publish.serial not in (None, message_serial(record.topic, record.partition, record.offset)):
+            result.fault("misplaced", channel, publish.text)
+        if places[0] < reached.get(publish.publisher, -1):
+            result.fault("disordered", channel, publish.text)
+        reached[publish.publisher] = max(places[0], reached.get(publish.publisher, -1))
+        result.cut_off += publish.sent > 1 and record.timestamp < publish.last_sent_ms
+    for text in found:
+        result.fault("strange", channel, text)
