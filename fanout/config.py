@@ -49,6 +49,9 @@ class Config:
     """TOPIC=CHANNEL, what of the log is sent to whom. CHANNEL is text with #{topic}, #{key}, #{header.NAME} or
     #{value.FIELD} in it. Repeatable. Without it the topic that clients publish to is routed by its keys."""
 
+    rules: Path | None = None
+    """TOML file of [[route]] tables, which say more than --route can and come behind it, and of [[publish]] tables."""
+
     publish_topic: str | None = None
     """Topic that clients publish to, fanout.messages unless given. It is also sent to subscribers, unless --route is
     given along with it: then exactly the routes are."""
@@ -123,7 +126,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
         object.__setattr__(self, "data", Path(self.data))  # programs like to give text
-        for option in ("tls_cert", "tls_key"):
+        for option in ("tls_cert", "tls_key", "rules"):
             if getattr(self, option) is not None:
                 object.__setattr__(self, option, Path(getattr(self, option)))
         if (self.tls_cert is None) != (self.tls_key is None):

@@ -103,9 +103,9 @@ class Node:
         self.publisher = Publisher(
             self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
-        topics_of = routing.topics_of if route is None else lambda _: routing.topics
+        may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
-        self.history = History(self.engine, self.source, topics_of, self._newest, self.publisher.ends)
+        self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
         self.occupancy = Occupancy(self.engine)
         self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
         self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
@@ -295,7 +295,7 @@ class Node:
                 secret=self.access.secret,
                 history_bytes=REPLAY_BYTES,
             )
-            engine.rules(routing.rules)
+            engine.rules([(rule.topic, rule.channel) for rule in routing.rules])
             engine.router(guarded(route) if route else None)
             return engine
 
@@ -354,7 +354,7 @@ def _engine(
     )
     stack.callback(engine.close)
     try:
-        engine.rules(routing.rules)
+        engine.rules([(rule.topic, rule.channel) for rule in routing.rules])
     except ValueError as problem:
         raise ConfigError(f"route: {problem}") from problem
     engine.linger(routing.linger_ms)

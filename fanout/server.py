@@ -27,7 +27,7 @@ from fanout.credentials import Authorize, configured_keys, grant_access
 from fanout.errors import ConfigError, SourceBusy, SourceError
 from fanout.node import Node
 from fanout.presence.listing import everybody
-from fanout.routing import Route, routing
+from fanout.routing import Route, configured_routing
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import SessionSettings
 from fanout.session.names import parse_name
@@ -82,7 +82,7 @@ class Server:
         """An API key for clients: the first one configured, or the one that was made; None with `authorize`."""
         self.port = self.config.port
         """The port listened on; once entered, the real one also for port 0."""
-        self._routing = routing(self.config.route, self.config.publish_topic, self.config.linger)
+        self._routing = configured_routing(self.config)
         if self.config.key:
             configured_keys(self.config.key, self.config.revocable)  # refuses wrong ones now
         self._route = route

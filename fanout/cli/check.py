@@ -22,7 +22,7 @@ PRIVATE = re.compile(
 def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> int:
     """Prints the configuration that `serve` would run with, and where records go; masks secrets."""
     from fanout.credentials import configured_keys
-    from fanout.routing import routing
+    from fanout.routing import configured_routing
     from fanout.transports.tls import server_context
 
     config = config or Config()
@@ -30,9 +30,9 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
         configured_keys(config.key, config.revocable)
     if config.tls_cert is not None and config.tls_key is not None:
         server_context(config.tls_cert, config.tls_key)
-    routes = routing(config.route, config.publish_topic, config.linger)
+    routes = configured_routing(config)
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
-    lines += ["", *(f"# reads {rule.topic} and sends to {rule.template}" for rule in routes.rules)]
+    lines += ["", *(f"# reads {rule.topic} and sends to {rule.channel}" for rule in routes.rules)]
     lines += [f"# holds messages of {topic} for at most {most} ms" for topic, most in routes.linger_ms.items()]
     lines.append(f"# publishes to {routes.publish_topic}")
     sys.stdout.write("\n".join(lines) + "\n")

@@ -19,7 +19,7 @@ Rules:
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final, Protocol
@@ -69,7 +69,7 @@ class Memory(Decoder, Protocol):
 class History:
     """The past of a node's channels. Belongs to the event loop; its calls may be cancelled.
 
-    `topics_of` names the topics whose records may be messages of a channel; `newest` makes of messages their newest
+    `may_make` says whether records of a topic may be messages of a channel; `newest` makes of messages their newest
     versions; `written` is how far this node has written, so that who publishes here and looks back finds it.
     """
 
@@ -77,13 +77,13 @@ class History:
         self,
         memory: Memory,
         source: Source,
-        topics_of: Callable[[str], Iterable[str]],
+        may_make: Callable[[str, str], bool],
         newest: Newest,
         written: Mapping[Where, int] = MappingProxyType({}),
     ) -> None:
         self._memory = memory
         self._source = source
-        self._topics_of = topics_of
+        self._may_make = may_make
         self._newest = newest
         self._written = written
         self._asked = 0
@@ -112,7 +112,7 @@ class History:
             places = self._memory.places(channel, position)
         except ValueError:
             raise ClientError(error(40011 if query.cursor else 90008)) from None
-        topics = frozenset(self._topics_of(channel))
+        topics = {name for name, _, _ in places if self._may_make(name, channel)}
         from_start = query.forwards and not query.cursor
         return {(name, number): 0 if from_start else offset for name, number, offset in places if name in topics}
 

@@ -11,6 +11,7 @@ LAYERS = [
     {"types", "callbacks"},
     {"errors"},
     {"config"},
+    {"rules"},
     {"_engine"},
     {"_core", "wire"},
     {"auth", "routing", "namespaces", "stats"},

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Message as KafkaMessage
 
 from fanout import _core
-from fanout.routing import LINGER_MAX_MS
+from fanout.rules.route import LINGER_MAX_MS
 from fanout.sources.base import Record
 from tests.support import memory
 

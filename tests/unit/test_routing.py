@@ -1,12 +1,15 @@
-"""Rules as users write them: the templates, the defaults, and the words of a refusal."""
+"""What a node reads and where it writes: the defaults, which rule counts, and a program's own."""
 
+import re
 import sys
 from typing import Any
 
 import pytest
 
 from fanout.errors import ConfigError
-from fanout.routing import Rule, guarded, parse_rule, routing
+from fanout.routing import guarded, routing
+from fanout.rules.file import RulesFile
+from fanout.rules.route import Rule
 from fanout.types import Record
 
 RECORD = Record("orders", 1, 2, -1, 3, b"k", b"v", [("h", b"x")])
@@ -38,52 +41,6 @@ class KafkaMessage:
 
     def headers(self) -> list[tuple[str, bytes]]:
         return [("h", b"x")]
-
-
-@pytest.mark.parametrize(
-    "template",
-    [
-        "everyone",
-        "#{key}",
-        "chat:#{key}",
-        "#{topic}:#{header.room}:#{value.user.id}",
-        "#{header.fanout.name}",
-        "#{value.naïve}",
-        "a#b{c}=d",
-    ],
-)
-def test_rule_is_topic_and_template(template: str) -> None:
-    assert parse_rule(f"orders.v1={template}") == Rule("orders.v1", template)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("orders", "names no channel; write TOPIC=CHANNEL"),
-        ("orders=", "names no channel"),
-        ("=x", "'' is no name of a topic"),
-        ("a b=x", "'a b' is no name of a topic"),
-        ("..=x", "'..' is no name of a topic"),
-        ("fanout.presence=x", "'fanout.presence' is not for messages"),
-        (f"{'t' * 250}=x", "use at most 249"),
-        (f"t={'x' * 1001}", "too long; give at most 1000"),
-        ("t=#{partition}", "'#{partition}' in 't=#{partition}' is no field of a record; there are #{topic}"),
-        ("t=#{}", "'#{}' in 't=#{}' is no field"),
-        ("t=#{value}", "is no field"),
-        ("t=#{value.}", "is no field"),
-        ("t=#{value.a..b}", "is no field"),
-        ("t=#{header.}", "is no field"),
-        ("t=#{ key }", "is no field"),
-        ("t=#{value.a}#{value.a.b}", "'a' in 't=#{value.a}#{value.a.b}' cannot be both text and an object"),
-        ("t=x#{key", "opens a field and does not close it"),
-        ("t=#{a#{key}}", "opens a field and does not close it"),
-    ],
-)
-def test_wrong_rule_is_refused_with_what_would_be_right(text: str, words: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        parse_rule(text)
-    assert str(refused.value).startswith("route: ")
-    assert words in str(refused.value)
 
 
 def test_nothing_given_routes_the_default_topic_by_key() -> None:
@@ -131,33 +88,37 @@ def test_wrong_publish_topic_is_refused() -> None:
         routing([], "a/b")
 
 
-@pytest.mark.parametrize(
-    ("template", "channel", "may"),
-    [
-        ("chat", "chat", True),
-        ("chat", "chat2", False),
-        ("#{key}", "anything at all", True),
-        ("chat:#{key}", "chat:", True),
-        ("chat:#{key}", "cha", False),
-        ("#{topic}-#{key}", "orders-1", True),
-        ("#{topic}-#{key}", "order-1", False),
-        ("a#{key}b", "ab", True),
-        ("aba#{key}ba", "aba", False),
-        ("#{key}:#{header.x}:#{value.y}!", "a:b:c!", True),
-        ("#{key}:#{header.x}:#{value.y}!", "a:b!", False),
-        ("a#{key}bb#{key}b", "abbb", True),
-        ("a#{key}bb#{key}b", "abb", False),
-        ("#{key}:" * 40 + "!", ":" * 1_000, False),
-    ],
-)
-def test_a_rule_tells_which_channels_it_may_make(template: str, channel: str, may: bool) -> None:
-    assert Rule("orders", template).may_make(channel) is may
-
-
-def test_topics_of_a_channel_are_those_whose_rules_may_make_it() -> None:
+def test_a_topic_that_no_rule_makes_the_channel_of_is_left_out() -> None:
     routes = routing(["orders=orders:#{key}", "news=news", "any=#{key}"], "any")
-    assert routes.topics_of("orders:1") == ("orders", "any")
-    assert routes.topics_of("news") == ("news", "any")
+    assert [topic for topic in routes.topics if routes.may_make(topic, "orders:1")] == ["orders", "any"]
+    assert [topic for topic in routes.topics if routes.may_make(topic, "news")] == ["news", "any"]
+    assert not routes.may_make("unheard", "news")
+
+
+def test_the_first_rule_that_matches_counts_and_options_come_before_the_file() -> None:
+    file = RulesFile((Rule("orders", "of the file"), Rule("orders.*", "glob"), Rule("^orders", "regex")))
+    routes = routing(["orders=of the option"], "any", file=file)
+    assert [routes.rule_of(topic) for topic in ("orders", "orders.eu", "orders2", "other")] == [
+        Rule("orders", "of the option"),
+        Rule("orders.*", "glob"),
+        Rule("^orders", "regex"),
+        None,
+    ]
+
+
+def test_patterns_are_read_without_what_holds_no_messages() -> None:
+    file = RulesFile((Rule("*", "#{key}", on_failure="dead-letter", dead_letter="failed"),))
+    routes = routing([], None, file=file)
+    [pattern] = routes.topics
+    matched = ["orders", "a.b-c_d", "fanout.messages", "failed2"]
+    others = ["failed", "fanout.presence", "fanout.control", "__consumer_offsets"]
+    assert [topic for topic in (*matched, *others) if re.match(pattern, topic)] == matched
+    assert [topic for topic in (*matched, *others) if routes.rule_of(topic)] == matched
+
+
+def test_a_file_that_routes_the_default_topic_replaces_the_default() -> None:
+    for topic in ("fanout.messages", "fanout.*", r"^fanout\."):
+        assert routing([], None, file=RulesFile((Rule(topic, "x"),))).rules == (Rule(topic, "x"),)
 
 
 def test_linger_is_by_topic() -> None:
@@ -172,8 +133,8 @@ def test_linger_is_by_topic() -> None:
     ("linger", "words"),
     [
         (["ticks"], "linger: 'ticks' has no time; write TOPIC=TIME, like ticks=20ms"),
-        (["ticks=20"], "linger: '20' in 'ticks=20' is not a duration"),
-        (["ticks=1001ms"], "linger: '1001ms' in 'ticks=1001ms' is too long; give at most 1s"),
+        (["ticks=20"], "linger: '20' is not a duration"),
+        (["ticks=1001ms"], "linger: '1001ms' is too long; give at most 1s"),
         (["other=5ms"], "linger: topic 'other' is not read"),
         (["ticks=5ms", "ticks=6ms"], "linger: topic 'ticks' has two times; give it one"),
     ],

@@ -20,7 +20,7 @@ def history(
     node: LogNode, topics: tuple[str, ...] = (TOPIC,), written: Mapping[tuple[str, int], int] | None = None
 ) -> History:
     source: Any = node.log
-    return History(node.engine, source, lambda channel: topics, as_published, written or {})
+    return History(node.engine, source, lambda topic, _: topic in topics, as_published, written or {})
 
 
 async def as_published(channel: str, messages: list[Message]) -> list[Message]:

@@ -1,0 +1,117 @@
+"""One `[[route]]`: which records, which channels they reach, and what becomes of those that do not fit.
+
+A rule that could not work is refused where it is made, with one line that says what would be right.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Literal
+
+import msgspec
+
+from fanout.config import parse_duration
+from fanout.errors import ConfigError
+from fanout.rules.template import check_template, may_make
+from fanout.rules.topics import check_topic, is_pattern, matches
+
+__all__ = ["Rule", "linger_ms", "parse_rule"]
+
+LINGER_MAX_MS: Final = 1_000
+
+Format = Literal["bytes", "text", "json", "avro", "protobuf", "json-schema"]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What becomes of the records of a topic, or of all whose names match. Raises ValueError for what cannot be right.
+
+    Templates (`channel`, `name`, `client_id`) are those of `fanout.rules.template`.
+    """
+
+    topic: str
+    """A name, a glob with `*` and `?`, or a regular expression that begins with `^`."""
+    channel: str
+    """Template of the channel, or of several."""
+    name: str | None = None
+    """Template of the message's name."""
+    client_id: str | None = None
+    """Template of who the message is said to be from."""
+    key: Format | None = None
+    """How the key is to be read; None: as text where it is text."""
+    value: Format | None = None
+    """How the value is to be read; None: as what it turns out to be."""
+    tombstone: Literal["message", "skip", "delete"] = "message"
+    """What a record without a value is: a message without data, nothing, or a delete."""
+    on_failure: Literal["skip", "dead-letter", "stop"] = "skip"
+    """What becomes of a record that the rule cannot be followed for."""
+    dead_letter: str | None = None
+    """The topic that such records are written to, with `on_failure = "dead-letter"`."""
+    expose: bool = False
+    """Whether subscribers are shown topic, partition, offset, key and headers of the record, in `extras.headers`."""
+    linger: str | None = None
+    """How long a message may be held for more to leave with it, like 20ms; at most 1s."""
+    snapshot: bool = False
+    """Whether who attaches is first given the newest message of each key."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot be right."""
+        _check("topic", partial(check_topic, pattern=True), self.topic)
+        _check("channel", partial(check_template, several=True), self.channel)
+        _check("name", check_template, self.name)
+        _check("client_id", check_template, self.client_id)
+        _check("dead_letter", check_topic, self.dead_letter)
+        if (self.on_failure == "dead-letter") != (self.dead_letter is not None):
+            raise ValueError('dead_letter: the topic goes with on_failure = "dead-letter"; give both or neither')
+        if self.dead_letter == self.topic:
+            raise ValueError(f"dead_letter: '{self.topic}' is the topic that the rule reads; name another")
+        if self.linger is not None:
+            linger_ms(self.linger)
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether the rule is for all topics that match."""
+        return is_pattern(self.topic)
+
+    @property
+    def linger_ms(self) -> int:
+        """How long a message may be held, in ms."""
+        return 0 if self.linger is None else linger_ms(self.linger)
+
+    def is_for(self, topic: str) -> bool:
+        """Whether the rule is for records of that topic."""
+        return topic != self.dead_letter and matches(self.topic, topic)
+
+    def may_make(self, topic: str, channel: str) -> bool:
+        """Whether there may be a record of the topic that this rule makes the channel of."""
+        return may_make(self.channel, topic, channel)
+
+
+def parse_rule(text: str) -> Rule:
+    """The rule that `TOPIC=CHANNEL` spells. Raises ConfigError that says what would be right."""
+    topic, equals, channel = text.partition("=")
+    if not equals or not channel:
+        raise ConfigError(f"route: '{text}' names no channel; write TOPIC=CHANNEL, like orders=orders:#{{key}}")
+    try:
+        return Rule(topic, channel)
+    except ValueError as problem:
+        raise ConfigError(f"route: {problem}") from None
+
+
+def linger_ms(text: str) -> int:
+    """Milliseconds of such a time. Raises ValueError."""
+    try:
+        milliseconds = parse_duration(text)
+    except ValueError as problem:
+        raise ValueError(f"linger: '{text}' is {problem}") from None
+    if milliseconds > LINGER_MAX_MS:
+        raise ValueError(f"linger: '{text}' is too long; give at most 1s")
+    return milliseconds
+
+
+def _check(field: str, check: Callable[[str], None], value: str | None) -> None:
+    """Checks a field that is given. Raises ValueError that names it."""
+    if value is None:
+        return
+    try:
+        check(value)
+    except ValueError as problem:
+        raise ValueError(f"{field}: {problem}") from None

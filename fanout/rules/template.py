@@ -1,0 +1,73 @@
+"""Templates: text with fields of a record in it.
+
+    #{topic} #{partition} #{timestamp}    where and when (in ms) the record is in the log
+    #{key}                                its key, as text
+    #{key.FIELD} #{value.FIELD}           a field of a JSON key or value; dots go into nested objects
+    #{header.NAME}                        a header's value, as text
+
+With `[]` behind it a field has several values, and the template as many outcomes: the elements of a JSON array, the
+parts of a header between commas. One field of a template may. A JSON text is read up to the last field that is asked
+for; of members of the same name the first that leads to the field counts.
+
+Templates are checked here and filled by the engine (`rust/engine/src/route.rs`).
+"""
+
+import re
+from functools import cache
+from typing import Final
+
+__all__ = ["check_template", "may_make"]
+
+TEMPLATE_MAX: Final = 1_000  # characters; a channel's name is shorter
+
+PATH: Final = r"[^\s.{}]+(?:\.[^\s.{}]+)*"
+FIELD: Final = re.compile(rf"topic|partition|timestamp|key|header\.[^\s{{}}]+|(?:key|value)\.{PATH}")
+PLACEHOLDER: Final = re.compile(r"#\{([^{}]*)\}")
+
+
+def check_template(template: str, *, several: bool = False) -> None:
+    """Raises ValueError that says what would be right. Only with `several` may a field be `[]`."""
+    if not template:
+        raise ValueError("it is empty; give text, like orders:#{key}")
+    if len(template) > TEMPLATE_MAX:
+        raise ValueError(f"it is too long; give at most {TEMPLATE_MAX} characters")
+    fields = PLACEHOLDER.findall(template)
+    for field in fields:
+        if FIELD.fullmatch(field) is None or ".[]" in field or "[]" in field[:-2]:
+            raise ValueError(
+                f"'#{{{field}}}' in '{template}' is no field of a record; there are #{{topic}}, #{{partition}}, "
+                "#{timestamp}, #{key}, #{key.FIELD}, #{header.NAME} and #{value.FIELD}"
+            )
+    if "#{" in PLACEHOLDER.sub("", template):
+        raise ValueError(f"'{template}' opens a field and does not close it; write it like #{{key}}")
+    paths = {field for field in fields if field.startswith(("key.", "value."))}
+    for path in paths:
+        if path + "[]" in paths or any(other.startswith(path + ".") for other in paths):
+            raise ValueError(f"'{path}' in '{template}' cannot be text and something else")
+    lists = [field for field in fields if field.endswith("[]")]
+    if lists and not several:
+        raise ValueError(f"'#{{{lists[0]}}}' in '{template}' has several values; only a channel's template may")
+    if len(lists) > 1:
+        raise ValueError(f"'{template}' has two fields with several values; one may")
+
+
+def may_make(template: str, topic: str, text: str) -> bool:
+    """Whether there may be a record of the topic that the template makes `text` of."""
+    first, *others = _texts(template, topic)
+    if not others:
+        return text == first
+    *middle, last = others
+    at, end = len(first), len(text) - len(last)
+    if at > end or not text.startswith(first) or not text.endswith(last):
+        return False
+    for part in middle:  # each as early as can be: then there is most room for the next
+        at = text.find(part, at, end) + len(part)
+        if at < len(part):
+            return False
+    return True
+
+
+@cache
+def _texts(template: str, topic: str) -> list[str]:
+    """What stands between the fields of a template, and before and behind them."""
+    return PLACEHOLDER.split(template.replace("#{topic}", topic))[::2]
