@@ -16,6 +16,7 @@ from fanout.errors import (
     SourceBusy,
     SourceError,
     SourceTimeout,
+    SourceTooLarge,
 )
 from fanout.types import Identity, Message, Record
 
@@ -36,6 +37,7 @@ __all__ = [
     "SourceBusy",
     "SourceError",
     "SourceTimeout",
+    "SourceTooLarge",
     "Subscription",
 ]
 

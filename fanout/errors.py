@@ -6,6 +6,7 @@
     ├── ConfigError        an option is wrong; the text says which, and what would be right
     ├── SourceError        the log refused or failed
     │   ├── SourceBusy     too much is waiting to be written; the same call may succeed later
+    │   ├── SourceTooLarge the log does not take records of this size
     │   └── SourceTimeout  the log did not confirm in time; whether it has the record is unknown
     ├── ContinuityLost     a subscription inside the process missed messages; the same iterator goes on
     └── ClientError        a client asked for what it cannot have: carries the numbered `ErrorInfo`
@@ -30,6 +31,7 @@ __all__ = [
     "SourceBusy",
     "SourceError",
     "SourceTimeout",
+    "SourceTooLarge",
     "error",
 ]
 
@@ -61,6 +63,10 @@ class SourceError(FanoutError):
 
 class SourceBusy(SourceError):
     """Too much is waiting to be written. Nothing of this call was; it may succeed later."""
+
+
+class SourceTooLarge(SourceError):
+    """The log does not take records of this size; it never will."""
 
 
 class SourceTimeout(SourceError):

@@ -16,6 +16,7 @@ from typing import Final
 from fanout._core import DEDUP_WINDOW_MS, Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.token_requests import TokenRequests
+from fanout.backlog import Backlog
 from fanout.config import HISTORY_MAX_MS, Config, is_loopback
 from fanout.control import Control
 from fanout.credentials import Access
@@ -100,14 +101,17 @@ class Node:
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.metrics = Metrics(self._readings())
         self.stats = Stats()
+        self.backlog = Backlog(self.source)
         self.publisher = Publisher(
-            self.engine, self.source, routing.publish_topic, took=self.metrics.publish_seconds.observe
+            self.engine, self.backlog, routing.publish_topic, took=self.metrics.publish_seconds.observe
         )
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
         self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
         self.occupancy = Occupancy(self.engine)
-        self.presence = Presence(self.engine, self.source, settings.server_id, members_max=config.presence_members)
+        self.presence = Presence(
+            self.engine, self.source, settings.server_id, log=self.backlog, members_max=config.presence_members
+        )
         self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
         self._table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
@@ -210,6 +214,7 @@ class Node:
             engine=self.engine.stats,
             publisher=lambda: self.publisher.counts,
             presence=lambda: self.presence.counts,
+            unconfirmed=lambda: self.backlog.records,
             lag=self.source.lag,
             connections=lambda: len(self.connections),
             opened=lambda: self.connections.opened,
@@ -248,6 +253,7 @@ class Node:
             publisher=self.publisher,
             presence=self.presence,
             mutator=self.mutator,
+            backlog=self.backlog,
             watch=self.occupancy.watch,
             open_session=opener,
             reauthenticate=renewer,

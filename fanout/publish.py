@@ -20,8 +20,8 @@ from typing import Protocol
 import orjson
 
 from fanout._core import DEDUP_WINDOW_MS, message_serial
-from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
-from fanout.sources.base import Appended, NewRecord, Source
+from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
+from fanout.sources.base import Appended, Appends, NewRecord
 from fanout.types import OutMessage
 
 __all__ = ["Publisher"]
@@ -64,23 +64,23 @@ Waiter = tuple[_Publish, int]  # a call, and the index of its message
 
 
 class Publisher:
-    """Writes messages to one topic of a source. Belongs to the event loop; nothing blocks."""
+    """Writes messages to one topic of a log. Belongs to the event loop; nothing blocks."""
 
     def __init__(
         self,
         seen: Seen,
-        source: Source,
+        log: Appends,
         topic: str,
         took: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`took` is told how long each write waited for the log; `clock` reads seconds that never go back."""
         self._seen = seen
-        self._source = source
+        self._log = log
         self._topic = topic
         self._took = took
         self._clock = clock
-        self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the source takes
+        self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the log takes at once
         self._recent: OrderedDict[Key, tuple[str, float]] = OrderedDict()  # serial, and when it was handed over
         self.ends: dict[tuple[str, int], int] = {}
         """By topic and partition, the offset behind the last confirmed message: what is read may lag behind it."""
@@ -137,7 +137,7 @@ class Publisher:
             self._appended(keys, began, result)
 
         try:
-            self._source.append(records, appended)
+            self._log.append(records, appended)
         except SourceError as problem:
             self._appended(keys, began, problem)
 
@@ -200,6 +200,8 @@ def _numbered(problem: SourceError) -> ErrorInfo:
     """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
     if isinstance(problem, SourceBusy):
         return error(42910, "the log takes no more right now; try again")
+    if isinstance(problem, SourceTooLarge):
+        return error(40009, "the log takes no records of this size")
     if isinstance(problem, SourceTimeout):
         return error(50003, "send it again under the same id")
     return error(50000, "the log refused the message")

@@ -26,6 +26,7 @@ class Readings(NamedTuple):
     engine: Callable[[], Mapping[str, int]]
     publisher: Callable[[], Mapping[str, int]]
     presence: Callable[[], Mapping[str, int]]
+    unconfirmed: Callable[[], int]
     lag: Callable[[], Mapping[tuple[str, int], int]]
     connections: Callable[[], int]
     opened: Callable[[], int]
@@ -158,6 +159,9 @@ class _Scrape(Collector):
             yield GaugeMetricFamily(f"fanout_{name}", text, value=engine[gauge])
         yield _labelled(PUBLISHES, self._readings.publisher())
         yield _labelled(PRESENCE, self._readings.presence())
+        yield GaugeMetricFamily(
+            "fanout_publish_unconfirmed", "Records that wait for the log.", value=self._readings.unconfirmed()
+        )
         lag = GaugeMetricFamily("fanout_lag_records", "Records not yet read, at most.", labels=("topic", "partition"))
         for (topic, partition), records in self._readings.lag().items():
             lag.add_metric((topic, str(partition)), records)

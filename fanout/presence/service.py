@@ -21,11 +21,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, error
+from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
 from fanout.presence.members import Group, Member, Members
 from fanout.presence.records import LEAVE, Key, event_record, leave_record
 from fanout.routing import PRESENCE_TOPIC
-from fanout.sources.base import Appended, NewRecord, Source
+from fanout.sources.base import Appended, Appends, NewRecord, Source
 from fanout.types import PresenceEvent
 
 __all__ = ["DATA_BYTES", "SLICE", "Presence", "PresenceSet"]
@@ -68,16 +68,18 @@ class Presence:
         source: Source,
         node: str,
         *,
+        log: Appends,
         members_max: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`node` is this node's name for as long as it runs. A channel has `members_max` members at most; `clock` reads
-        seconds that never go back.
+        """`node` is this node's name for as long as it runs; what clients say goes to `log`. A channel has
+        `members_max` members at most; `clock` reads seconds that never go back.
         """
         self.members = Members()
         self._present = present
         self._source = source
         self._node = node
+        self._log = log
         self._members_max = members_max
         self._clock = clock
         self._lost: dict[str, float] = {}  # connections with members, and when those leave; bounded by the members
@@ -121,7 +123,7 @@ class Presence:
 
         try:
             if records:
-                self._source.append(records, appended)
+                self._log.append(records, appended)
             else:
                 appended([])
         except SourceError as problem:
@@ -335,6 +337,8 @@ def _numbered(problem: SourceError) -> ErrorInfo:
     """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
     if isinstance(problem, SourceBusy):
         return error(42910, "the log takes no more right now; try again")
+    if isinstance(problem, SourceTooLarge):
+        return error(40009, "the log takes no records of this size")
     if isinstance(problem, SourceTimeout):
         return error(50003, "say it again")
     return error(50000, "the log refused the presence event")

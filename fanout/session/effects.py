@@ -53,6 +53,8 @@ class Publish(msgspec.Struct, frozen=True):
     msg_serial: int
     channel: str
     messages: Sequence[OutMessage]
+    size: int
+    """Bytes, by the rule of `fanout.session.limits.Limits.message_bytes`."""
 
 
 class Present(msgspec.Struct, frozen=True):
@@ -61,6 +63,7 @@ class Present(msgspec.Struct, frozen=True):
     msg_serial: int
     channel: str
     events: Sequence[PresenceEvent]
+    size: int
 
 
 class Leave(msgspec.Struct, frozen=True):
@@ -83,6 +86,7 @@ class Change(msgspec.Struct, frozen=True):
     msg_serial: int
     channel: str
     changes: Sequence[OutChange | OutAnnotation]
+    size: int
 
 
 class Watch(msgspec.Struct, frozen=True):

@@ -74,7 +74,7 @@ def accept_presence(
             raise ClientError(error(40009, f"presence events of more than {limits.message_bytes} bytes"))
         events.append(event)
     attaching = attachments.ensure(spelling, now_ms)
-    return Accepted([*attaching, Present(serial, channel, events)], len(events), size)
+    return Accepted([*attaching, Present(serial, channel, events, size)], len(events), size)
 
 
 def _event(given: ClientPresence, client_id: str, event_id: str, wire: int, limits: Limits) -> PresenceEvent:

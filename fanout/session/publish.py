@@ -149,16 +149,16 @@ class Publisher:
         messages = frame.messages or []
         if is_change(messages):
             change, size = check_change(messages, channel=channel, **self._given(serial))
-            return Accepted([Change(serial, channel, [change])], 1, size)
+            return Accepted([Change(serial, channel, [change], size)], 1, size)
         self._check_right(channel, "publish")
         checked, size = check_messages(messages, **self._given(serial))
-        return Accepted([Publish(serial, channel, checked)], len(checked), size)
+        return Accepted([Publish(serial, channel, checked, size)], len(checked), size)
 
     def _annotated(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         channel = self._channel(spelling, Flag.ANNOTATION_PUBLISH)
         self._check_right(channel, "annotation-publish")
         annotations, size = check_annotations(frame.annotations or [], **self._given(serial))
-        return Accepted([Change(serial, channel, annotations)], len(annotations), size)
+        return Accepted([Change(serial, channel, annotations, size)], len(annotations), size)
 
     def _channel(self, spelling: str, mode: Flag) -> str:
         """The channel that is meant, unless it was attached without the mode that this takes."""

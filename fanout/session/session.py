@@ -71,6 +71,11 @@ class Session:
         """Whose conversation it is."""
         return self._attachments.identity
 
+    @property
+    def publishes(self) -> bool:
+        """Whether the client has sent anything for the log over this transport."""
+        return self._publisher is not None
+
     def open(self) -> list[Effect]:
         """CONNECTED, the first frame; once."""
         greeting, self._greeting = self._greeting, None

@@ -35,7 +35,19 @@ from typing import Any, NamedTuple, Protocol
 from fanout.errors import SourceError
 from fanout.types import Record
 
-__all__ = ["LIMITS", "Appended", "Done", "Health", "Limits", "NewRecord", "Record", "Sink", "Slice", "Source"]
+__all__ = [
+    "LIMITS",
+    "Appended",
+    "Appends",
+    "Done",
+    "Health",
+    "Limits",
+    "NewRecord",
+    "Record",
+    "Sink",
+    "Slice",
+    "Source",
+]
 
 
 class NewRecord(NamedTuple):
@@ -45,6 +57,12 @@ class NewRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+
+    @property
+    def size(self) -> int:
+        """Bytes of key, value and headers."""
+        headers = sum(len(name) + len(content or b"") for name, content in self.headers)
+        return len(self.key or b"") + len(self.value or b"") + headers
 
 
 class Appended(NamedTuple):
@@ -57,6 +75,13 @@ class Appended(NamedTuple):
 
 
 Done = Callable[["list[Appended] | SourceError"], None]
+
+
+class Appends(Protocol):
+    """What takes records to write: a source, or what stands before it."""
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """See `Source.append`."""
 
 
 class Slice(NamedTuple):

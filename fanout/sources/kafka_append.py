@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from fanout.errors import SourceError, SourceTimeout
+from fanout.errors import SourceError, SourceTimeout, SourceTooLarge
 from fanout.sources.base import Appended, Done, NewRecord
 from fanout.sources.pending import Pending, Ticket
 
@@ -41,6 +41,8 @@ log = logging.getLogger("fanout.source.kafka")
 
 # Errors after which the record may be in the log or not, by the client library's names.
 _UNKNOWN_OUTCOME: Final = {"_MSG_TIMED_OUT", "_PURGE_INFLIGHT", "REQUEST_TIMED_OUT"}
+# Errors of a record that is larger than the client, the broker or the topic allows.
+_TOO_LARGE: Final = {"MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE"}
 
 
 class _Group:
@@ -104,7 +106,7 @@ class Appender:
     def _settle(self) -> None:
         while self._unsent:
             group, count, error = self._unsent.popleft()
-            self._ended(group, count, SourceError(f"Kafka refused a record: {_text(error)}") if error else None)
+            self._ended(group, count, _refusal(error) if error else None)
         if self._settled:
             self._settled = False
             self._pending.wake()
@@ -115,8 +117,7 @@ class Appender:
             group.placed[index] = Appended(*place)  # type: ignore[arg-type]  # a record that was written has them all
             self._ended(group, 1, None)
         else:
-            kind = SourceTimeout if error.name() in _UNKNOWN_OUTCOME else SourceError
-            self._ended(group, 1, kind(f"Kafka did not confirm a record: {error.str()}"))
+            self._ended(group, 1, _failure(error))
 
     def _ended(self, group: _Group, count: int, error: SourceError | None) -> None:
         group.left -= count
@@ -139,6 +140,14 @@ def _abandon(producer: Producer) -> None:
     producer.flush(1)
 
 
-def _text(error: Exception) -> str:
+def _failure(error: KafkaError) -> SourceError:
+    if error.name() in _TOO_LARGE:
+        return SourceTooLarge(f"Kafka refused a record: {error.str()}")
+    kind = SourceTimeout if error.name() in _UNKNOWN_OUTCOME else SourceError
+    return kind(f"Kafka did not confirm a record: {error.str()}")
+
+
+def _refusal(error: Exception) -> SourceError:
+    """Of a record that the client library did not take."""
     cause = error.args[0] if error.args else error
-    return cause.str() if isinstance(cause, KafkaError) else str(error)
+    return _failure(cause) if isinstance(cause, KafkaError) else SourceError(f"Kafka refused a record: {error}")

@@ -38,7 +38,7 @@ class Pending:
 
     def admit(self, records: Sequence[NewRecord], done: Done) -> Ticket:
         """Counts an append. Raises SourceBusy when it would pass `LIMITS`, and counts nothing."""
-        size = sum(_size(record) for record in records)
+        size = sum(record.size for record in records)
         if self._records + len(records) > LIMITS.append_records or self._bytes + size > LIMITS.append_bytes:
             raise SourceBusy(f"{self._records} records ({self._bytes} bytes) wait to be written to the log")
         self._records += len(records)
@@ -78,11 +78,3 @@ class Pending:
             self._loop.call_soon(self._answer)
         if not self._records:
             self._empty.set()
-
-
-def _size(record: NewRecord) -> int:
-    _, key, value, headers = record
-    size = len(key or b"") + len(value or b"")
-    for name, content in headers:
-        size += len(name) + len(content or b"")
-    return size

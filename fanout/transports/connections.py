@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fanout.errors import error
-from fanout.transports.driver import Driver, Mutator, Opener, Presence, Publisher, Renewer
+from fanout.transports.driver import Backlog, Driver, Mutator, Opener, Presence, Publisher, Renewer
 from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
@@ -35,6 +35,7 @@ class Connections:
         publisher: Publisher,
         presence: Presence,
         mutator: Mutator,
+        backlog: Backlog,
         watch: Callable[[str], None],
         open_session: Opener,
         reauthenticate: Renewer,
@@ -47,6 +48,7 @@ class Connections:
         self.publisher = publisher
         self.presence = presence
         self.mutator = mutator
+        self.backlog = backlog
         self.watch = watch
         self.open_session = open_session
         self.reauthenticate = reauthenticate

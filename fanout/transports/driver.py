@@ -3,8 +3,9 @@
 - Effects are carried out in their order, and all of them before the session is handed anything else.
 - A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
-- A client with 1000 messages under way is not heard until half of them are answered: so each client takes one large
-  publish's time of the loop and no more.
+- A client with 1000 messages or 1 MiB under way is not heard until half of them are answered: so each client takes one
+  large publish's time of the loop and no more. When all together have too much under way, whoever publishes waits for
+  the log (`fanout.backlog`).
 - What clients send is heard for a bounded time in each turn of the loop; who comes later waits (`turns.py`).
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
@@ -47,12 +48,13 @@ from fanout.transports.turns import Turns
 from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 from fanout.wire import JSON, ClientFrame, encode
 
-__all__ = ["Driver", "Link", "Mutator", "Node", "Opener", "Presence", "Publisher", "Renewer"]
+__all__ = ["Backlog", "Driver", "Link", "Mutator", "Node", "Opener", "Presence", "Publisher", "Renewer"]
 
 log = logging.getLogger(__name__)
 
 _HOLD_SECONDS: Final = 8.0  # SDKs give a connection 10 s to come up
-_PENDING_MAX: Final = 1_000  # messages: one publish of the largest, or as many small ones as keep the log busy
+# One publish of the largest, or as many small ones as keep the log busy: messages or KiB, whichever are more.
+_PENDING_MAX: Final = 1_000
 
 
 class Publisher(Protocol):
@@ -90,6 +92,18 @@ class Mutator(Protocol):
         done: Callable[[list[str] | ErrorInfo], None],
     ) -> None:
         """Writes the changes next to each other. `done` is called once, on the loop, perhaps before this returns."""
+
+
+class Backlog(Protocol):
+    """What is on its way to the log; `fanout.backlog.Backlog` answers this."""
+
+    is_full: bool
+
+    def wait(self, speaker: "Driver", /) -> None:
+        """Has the client go on once there is room."""
+
+    def leave(self, speaker: "Driver", /) -> None:
+        """The client waits no more."""
 
 
 class Opener(Protocol):
@@ -135,6 +149,7 @@ class Node(Protocol):
     publisher: Publisher
     presence: Presence
     mutator: Mutator
+    backlog: Backlog
     watch: Callable[[str], None]
     open_session: Opener
     reauthenticate: Renewer
@@ -175,7 +190,7 @@ class Driver:
         self._handle = 0
         self._timer: asyncio.TimerHandle | None = None
         self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
-        self._pending = 0  # messages under way; a retry counts as one
+        self._pending = 0  # under way; a retry counts as one message
         self._paused = False
 
     # -- what the transport reports --
@@ -191,7 +206,10 @@ class Driver:
 
     def may_speak(self) -> bool:
         """Whether the client is heard now; if not, what it sends waits until its turn comes."""
-        if self._node.turns.take(self):
+        backlog = self._node.backlog
+        if backlog.is_full and self._session is not None and self._session.publishes:
+            backlog.wait(self)
+        elif self._node.turns.take(self):
             return True
         self._pause()
         return False
@@ -215,6 +233,7 @@ class Driver:
         """The link is gone, or about to be."""
         self._cancel_timer()
         self._node.terms.end(self)
+        self._node.backlog.leave(self)
         self._node.left(self._handle, self)
         self._handle = 0
         if self._session is not None:
@@ -323,29 +342,26 @@ class Driver:
             case Detach():
                 engine.detach(self._handle, effect.attachment, encode(effect.frame, self.wire))
             case Publish():
-                count = len(effect.messages)
-                self._begin(count)
+                weight = self._begin(len(effect.messages), effect.size)
                 self._node.publisher.publish(
-                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial, count)
+                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial, weight)
                 )
             case Present():
-                count = len(effect.events)
-                self._begin(count)
+                weight = self._begin(len(effect.events), effect.size)
                 self._node.presence.write(
                     self._connection_id(),
                     effect.channel,
                     effect.events,
-                    partial(self._answered, effect.msg_serial, count),
+                    partial(self._answered, effect.msg_serial, weight),
                 )
             case Leave():
                 self._node.presence.leave(self._connection_id(), effect.channel)
             case Sync():
                 engine.sync(self._handle, effect.attachment)
             case Change():
-                count = len(effect.changes)
-                self._begin(count)
+                weight = self._begin(len(effect.changes), effect.size)
                 self._node.mutator.change(
-                    effect.channel, effect.changes, partial(self._answered, effect.msg_serial, count)
+                    effect.channel, effect.changes, partial(self._answered, effect.msg_serial, weight)
                 )
             case Watch():
                 self._node.watch(effect.channel)
@@ -378,10 +394,10 @@ class Driver:
         if session.identity is not before:
             self._node.terms.begin(self, session.identity)
 
-    def _answered(self, msg_serial: int, count: int, result: Sequence[str | None] | ErrorInfo) -> None:
+    def _answered(self, msg_serial: int, weight: int, result: Sequence[str | None] | ErrorInfo) -> None:
         session = self._session
         assert session is not None
-        self._end(count)
+        self._end(weight)
         if isinstance(result, ErrorInfo):
             self._run(partial(session.refused, msg_serial, result))
         else:
@@ -392,18 +408,20 @@ class Driver:
         self._end(1)
         self._run(partial(self._session.receive, frame, self._node.clock()))
 
-    def _begin(self, count: int) -> None:
-        self._pending += count
+    def _begin(self, count: int, size: int = 0) -> int:
+        weight = max(count, size >> 10)
+        self._pending += weight
         if self._pending >= _PENDING_MAX:
             self._pause()
+        return weight
 
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
             self.link.pause()
 
-    def _end(self, count: int) -> None:
-        self._pending -= count
+    def _end(self, weight: int) -> None:
+        self._pending -= weight
         if self._paused and self._pending <= _PENDING_MAX // 2:
             asyncio.get_running_loop().call_soon(self.go_on)  # after the answers, and when others had their turn
 

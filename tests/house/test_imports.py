@@ -18,7 +18,7 @@ LAYERS = [
     {"session"},
     {"transports", "sources", "observe"},
     {"control", "fetching"},
-    {"credentials", "probes", "publish", "subscribe", "history", "lookup", "revocations", "occupancy"},
+    {"backlog", "credentials", "probes", "publish", "subscribe", "history", "lookup", "revocations", "occupancy"},
     {"mutate", "presence"},
     {"sandbox"},
     {"node"},

@@ -21,6 +21,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             engine=lambda: engine,
             publisher=lambda: {"published": 7, "repeated": 8, "failed": 9},
             presence=lambda: {"entered": 1, "left": 2, "removed": 3, "repaired": 4, "failed": 5},
+            unconfirmed=lambda: 12,
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
             connections=lambda: connections,
             opened=lambda: 9,
@@ -54,6 +55,7 @@ def test_publishes_lag_and_connections_are_shown() -> None:
     values = scrape(metrics_of(engine_counters(), connections=3, ready=False))
     assert values["fanout_publishes_total", frozenset({("outcome", "repeated")})] == 8
     assert values["fanout_presence_writes_total", frozenset({("outcome", "removed")})] == 3
+    assert values["fanout_publish_unconfirmed", frozenset()] == 12
     assert values["fanout_lag_records", frozenset({("topic", "orders"), ("partition", "1")})] == 6
     assert values["fanout_connections", frozenset()] == 3
     assert values["fanout_connections_opened_total", frozenset()] == 9

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from fanout._core import message_serial
-from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout
+from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge
 from fanout.publish import RECENT_MAX, WINDOW_S, Publisher
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 from fanout.types import OutMessage
@@ -150,7 +150,13 @@ class TestAnswer:
         assert answers == [serials(0, 1)]
 
     @pytest.mark.parametrize(
-        ("problem", "code"), [(SourceError("no"), 50000), (SourceTimeout("late"), 50003), (SourceBusy("full"), 42910)]
+        ("problem", "code"),
+        [
+            (SourceError("no"), 50000),
+            (SourceTimeout("late"), 50003),
+            (SourceBusy("full"), 42910),
+            (SourceTooLarge("big"), 40009),
+        ],
     )
     def test_failure_is_numbered_and_hides_what_the_log_said(self, bed: Bed, problem: SourceError, code: int) -> None:
         answers = bed.publish("chat", "a", "b")

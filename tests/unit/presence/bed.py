@@ -94,7 +94,9 @@ class Bed:
         self.log = Log()
         self.set = Set()
         self.now_s = 1_000.0
-        self.presence = Presence(self.set, self.log, NODE, members_max=members_max, clock=lambda: self.now_s)
+        self.presence = Presence(
+            self.set, self.log, NODE, log=self.log, members_max=members_max, clock=lambda: self.now_s
+        )
 
     def say(self, *events: PresenceEvent, channel: str = "room", connection_id: str = CONNECTION) -> list[Any]:
         """Writes events; the list holds the answer once there is one."""

@@ -55,6 +55,7 @@ class TestAnEvent:
                 PresenceEvent("update", event_id + "1", "bob", b"hi", size=5),
                 PresenceEvent("leave", event_id + "2", "bob", size=3),
             ],
+            size=21,
         )
 
     def test_of_an_old_client_that_says_present_is_an_enter(self) -> None:

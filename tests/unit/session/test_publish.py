@@ -44,6 +44,7 @@ class TestAPublish:
                 OutMessage(f"{CONNECTION_ID}:7:0", "a", connection_id=CONNECTION_ID),
                 OutMessage(f"{CONNECTION_ID}:7:1", "b", connection_id=CONNECTION_ID),
             ],
+            size=2,
         )
 
     def test_carries_the_identity_of_the_client(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from fanout.errors import SourceError, SourceTimeout
+from fanout.errors import SourceError, SourceTimeout, SourceTooLarge
 from fanout.sources import kafka_append
 from fanout.sources.base import Appended, NewRecord
 from fanout.sources.kafka_append import Appender
@@ -96,7 +96,8 @@ async def outcome_of(appender: Appender, *values: bytes) -> list[Appended] | Sou
     ("failure", "kind", "text"),
     [
         (BufferError("Queue full"), SourceError, "Queue full"),
-        (KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)), SourceError, "too large"),
+        (KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE)), SourceTooLarge, "too large"),
+        (KafkaError(KafkaError.MSG_SIZE_TOO_LARGE), SourceTooLarge, "too large"),
         (KafkaError(KafkaError._MSG_TIMED_OUT), SourceTimeout, "timed out"),
         (KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED), SourceError, "uthorization"),
     ],

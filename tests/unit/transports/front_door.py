@@ -16,10 +16,12 @@ import orjson
 from fanout._core import Engine
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.revoked import Revoked
+from fanout.backlog import Backlog
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session, reauthenticate
 from fanout.session.resume import ConnectionTable
+from fanout.sources.base import Done, NewRecord
 from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
@@ -188,6 +190,16 @@ class FakePublisher:
             done(result)
 
 
+class FakeLog:
+    """What waits here is answered by the test."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Done] = []
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        self.waiting.append(done)
+
+
 class FakePresence:
     """Writes down who is said to be present, and confirms it."""
 
@@ -234,6 +246,8 @@ class FrontDoor:
         self.publisher = FakePublisher()
         self.presence = FakePresence()
         self.mutator = FakeMutator()
+        self.log = FakeLog()
+        self.backlog = Backlog(self.log)
         self.watched: list[str] = []
         self.ready = asyncio.Event()
         self.ready.set()
@@ -247,6 +261,7 @@ class FrontDoor:
             publisher=self.publisher,
             presence=self.presence,
             mutator=self.mutator,
+            backlog=self.backlog,
             watch=self.watched.append,
             open_session=lambda query, authorization, now: open_session(
                 query,

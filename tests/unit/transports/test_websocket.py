@@ -11,7 +11,9 @@ import msgspec
 import orjson
 import pytest
 
+from fanout import backlog
 from fanout.errors import error
+from fanout.sources.base import NewRecord
 from fanout.transports import driver, turns, websocket
 from fanout.transports._websocket import FRAGMENTS_MAX, MESSAGE_BYTES
 from tests.unit.transports.front_door import (
@@ -336,6 +338,52 @@ async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.Monk
         assert len(door.publisher.published) == 2
         await all_are_answered(door, wire, 4)
         await wire.close()
+
+
+async def test_what_is_under_way_is_counted_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
+    async with front_door() as door:
+        door.publisher.hold = True
+        wire = await connected(door)
+        for serial in range(4):
+            publish = {"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a" * 5_120}]}
+            await wire.tell(publish)
+            await asyncio.sleep(0.05)
+        assert len(door.publisher.published) == 2
+        await all_are_answered(door, wire, 4)
+        await wire.close()
+
+
+async def test_who_publishes_waits_for_a_log_that_has_enough_to_do_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog, "HIGH", (4, 1 << 20))
+    monkeypatch.setattr(backlog, "LOW", (2, 1 << 19))
+    async with front_door() as door:
+        publishers = [await connected(door) for _ in range(3)]
+        listener = await connected(door)
+        for wire in publishers:
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": 0, "messages": [{"data": "first"}]})
+            assert (await wire.message())["action"] == 1
+        for _ in range(4):
+            door.backlog.append([NewRecord("t", b"k", b"v", [])], lambda _: None)
+        for wire in publishers:
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": 1, "messages": [{"data": "second"}]})
+        await listener.say(client_frame(1, HEARTBEAT))
+        assert (await listener.message())["action"] == 0
+        await asyncio.sleep(0.05)
+        gone = publishers.pop(0)
+        door.connections.event("evicted", min(door.fake.connections), 1)
+        assert await gone.end() == b""
+        await gone.close()
+        assert len(door.publisher.published) == 3
+        for answer in door.log.waiting[:2]:
+            answer([])
+        for wire in publishers:
+            assert (await wire.message())["msgSerial"] == 1
+        assert len(door.publisher.published) == 5
+        for wire in (*publishers, listener):
+            await wire.close()
 
 
 async def test_what_was_read_with_too_much_waits_and_is_heard_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
