@@ -254,9 +254,9 @@ class Engine:
         the client or connection, if one is given. The cursor of the next page comes with it: a page looks at 10,000
         members at most, so it may be empty and not the last. ValueError for what is no cursor.
         """
-    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str] | None:
-        """The id of a member's last event (empty if clients could not read it), and the node that answers for it; None
-        if it is not there.
+    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str, int] | None:
+        """The id of a member's last event (empty if clients could not read it), the node that answers for it, and the
+        generation of its connection; None if it is not there.
         """
     def presence_size(self, channel: str, /) -> tuple[int, int]:
         """Members of a channel, and the bytes of their client ids, data and extras."""

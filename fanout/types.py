@@ -178,7 +178,7 @@ class PresenceEvent(msgspec.Struct, frozen=True, gc=False):
     """A step of one member of a channel's presence set, on its way to the log.
 
     `action` is `enter`, `update` or `leave`. `size` is that of the member, in bytes, by the protocol's
-    rule for messages.
+    rule for messages. `generation` is how often the member's connection had been continued when it was said.
     """
 
     action: str
@@ -188,6 +188,7 @@ class PresenceEvent(msgspec.Struct, frozen=True, gc=False):
     encoding: str | None = None
     extras: dict[str, Any] | None = None
     size: int = 0
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 A key says by itself which connection it continues, so that a node which never saw that connection, or was restarted
 since, can honour it: no state is shared. Its bytes, printed in base64url::
 
-    MessagePack array [connection id, key name, client id, issued ms]  ‖  keyed BLAKE2b over that, 16 bytes (RFC 7693)
+    MessagePack array [connection id, key name, client id, issued ms, generation]
+    ‖  keyed BLAKE2b over that, 16 bytes (RFC 7693)
 
 Its key is derived from the secret that all nodes of one log share. Pure; any thread.
 """
@@ -30,12 +31,13 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class ConnectionKey(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
-    """What a connection key says. `issued` is in ms."""
+    """What a connection key says. `issued` is in ms; `generation` is how often the connection has been continued."""
 
     connection_id: str
     key_name: str
     client_id: str | None
     issued: int
+    generation: int = 0
 
 
 class ConnectionKeys:

@@ -14,16 +14,16 @@ import logging
 import time
 import zlib
 from collections.abc import Callable, Sized
-from typing import Final, Protocol
+from typing import Final
 
 from fanout.control import Control, Fact
 from fanout.errors import SourceError
-from fanout.presence.records import Key, leave_record
-from fanout.presence.service import SLICE
+from fanout.presence.records import Key
+from fanout.presence.service import SLICE, PresenceSet, leaves_of
 from fanout.routing import STATE_TOPICS
 from fanout.sources.base import Appended, Source
 
-__all__ = ["LEASE_S", "Leases", "Nodes"]
+__all__ = ["LEASE_S", "Leases"]
 
 LEASE_S: Final = 15.0
 """As long as the members of a lost connection stay: a dead node's connections are nothing else."""
@@ -36,22 +36,12 @@ STOOD_STILL_S: Final = 3.0  # between two ticks: this node was frozen, and heard
 log = logging.getLogger(__name__)
 
 
-class Nodes(Protocol):
-    """The presence set by the nodes that answer for it; `fanout._core.Engine` answers this."""
-
-    def presence_nodes(self) -> dict[str, int]:
-        """How many members each node has."""
-
-    def members_of(self, node: str, limit: int, /) -> list[tuple[str, str, str]]:
-        """Some of a node's members: channel, connection id and client id of each."""
-
-
 class Leases:
     """The lease of a node, and its view of the others'. Belongs to the event loop."""
 
     def __init__(
         self,
-        nodes: Nodes,
+        present: PresenceSet,
         control: Control,
         source: Source,
         node: str,
@@ -60,7 +50,7 @@ class Leases:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`members` are those that this node, `node`, answers for; `clock` reads seconds that never go back."""
-        self._nodes = nodes
+        self._present = present
         self._control = control
         self._source = source
         self._node = node
@@ -98,7 +88,7 @@ class Leases:
         if now - self._ticked_at > STOOD_STILL_S or not self._hears():
             self._listening_since = now
         self._ticked_at = now
-        nodes = self._nodes.presence_nodes()
+        nodes = self._present.presence_nodes()
         for node in nodes:
             if node != self._node and self._silent(node, now) > LEASE_S + self._turn(node):
                 self._remove(node)
@@ -121,16 +111,17 @@ class Leases:
         """Writes the leaves of some of a dead node's members; the next tick goes on."""
         if self._writing:
             return
-        keys = [Key(*key) for key in self._nodes.members_of(node, SLICE)]
-        if not keys:
+        keys = (Key(*key) for key in self._present.members_of(node, SLICE))
+        leaves = leaves_of(self._present, node, keys, self._node)
+        if not leaves:
             return
-        log.info("node %s is gone: %d of its presence members leave", node, len(keys))
+        log.info("node %s is gone: %d of its presence members leave", node, len(leaves))
         self._writing = True
 
         def appended(result: list[Appended] | SourceError) -> None:
             self._writing = False
 
         try:
-            self._source.append([leave_record(key, self._node) for key in keys], appended)
+            self._source.append(leaves, appended)
         except SourceError:
             self._writing = False  # the next tick tries again

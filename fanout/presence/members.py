@@ -8,23 +8,26 @@ from collections.abc import Iterator
 
 from fanout.presence.records import Key
 from fanout.sources.base import NewRecord
+from fanout.types import PresenceEvent
 
 __all__ = ["Group", "Member", "Members"]
 
 
 class Member:
-    """One member as it was said last. `record` is what it is written with; `written_at` is when the log had that, in s.
+    """One member as it was said last, by the connection of this `generation`. `record` is what it is written with;
+    `written_at` is when the log had that, in s.
 
     `entered`: the log has the member, be it as it was before. `failed`: the log may not have it as it is now.
     """
 
-    __slots__ = ("entered", "failed", "id", "key", "record", "size", "written_at")
+    __slots__ = ("entered", "failed", "generation", "id", "key", "record", "size", "written_at")
 
-    def __init__(self, key: Key, event_id: str, record: NewRecord, size: int, *, entered: bool) -> None:
+    def __init__(self, key: Key, event: PresenceEvent, record: NewRecord, *, entered: bool) -> None:
         self.key = key
-        self.id = event_id
+        self.id = event.id
+        self.generation = event.generation
         self.record = record
-        self.size = size
+        self.size = event.size
         self.written_at: float | None = None
         self.entered = entered
         self.failed = False

@@ -3,7 +3,8 @@
 Key = JSON array of channel, connection id and client id, so that compaction keeps the newest of each member. The value
 is the member's data; the headers say the rest, as ARCHITECTURE.md lists. A record without a value is a leave: what its
 member said with it, if anything, is in the header `fanout.data`. `fanout.node` names the node that answers for the
-member: the one that its connection is on.
+member: the one that its connection is on. `fanout.generation` counts how often that connection had been continued, so
+that what an earlier node of it writes late is known for what it is.
 """
 
 import secrets
@@ -40,6 +41,7 @@ def event_record(key: Key, event: PresenceEvent, node: str) -> NewRecord:
         ("fanout.action", event.action.encode()),
         ("fanout.id", event.id.encode()),
         ("fanout.node", node.encode()),
+        *_generation(event.generation),
         ("fanout.type", kind),
     ]
     if event.encoding is not None:
@@ -53,8 +55,10 @@ def event_record(key: Key, event: PresenceEvent, node: str) -> NewRecord:
     return NewRecord(PRESENCE_TOPIC, orjson.dumps(tuple(key)), None, headers)
 
 
-def leave_record(key: Key, node: str) -> NewRecord:
+def leave_record(key: Key, node: str, generation: int) -> NewRecord:
     """The leave of a member that could not say it itself: it leaves with what it showed last.
+
+    It counts for the member as of that `generation`, and not if its connection has been continued since.
 
     Its id does not begin with the connection's, by which clients know such a leave, and judge by time whether it is
     newer than what they have: no connection id holds a colon (Ably protocol, "Newness").
@@ -63,6 +67,12 @@ def leave_record(key: Key, node: str) -> NewRecord:
         ("fanout.action", LEAVE.encode()),
         ("fanout.id", f"gone:{secrets.token_urlsafe(9)}:0".encode()),
         ("fanout.node", node.encode()),
+        *_generation(generation),
         ("fanout.type", b"none"),
     ]
     return NewRecord(PRESENCE_TOPIC, orjson.dumps(tuple(key)), None, headers)
+
+
+def _generation(generation: int) -> list[tuple[str, bytes]]:
+    """The header; none for most connections, which are never continued."""
+    return [("fanout.generation", str(generation).encode())] if generation else []

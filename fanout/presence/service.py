@@ -9,6 +9,8 @@ The set itself is the engine's, made of what is read back; this module decides w
 - Members of a connection that has ended or left the channel leave at once. Those of one that was lost leave when its
   time is up, unless it is continued: here, or on another node, which then answers for them, as the set shows. Such
   leaves are written in bounded groups, one after another, and again until the log has them.
+- A node that was frozen or cut off writes late what its clients said before they went on elsewhere. Each record says of
+  which generation of its connection it is, and one of an older generation changes nothing.
 - What the set lacks of this node's members is written again: another node may have taken this one for gone. What it
   has of this node's that are nobody's any more, leaves: a leave can be overruled by a clock that was set back.
 """
@@ -18,7 +20,7 @@ import contextlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
 from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
@@ -28,7 +30,7 @@ from fanout.routing import PRESENCE_TOPIC
 from fanout.sources.base import Appended, Appends, NewRecord, Source
 from fanout.types import PresenceEvent
 
-__all__ = ["DATA_BYTES", "SLICE", "Presence", "PresenceSet"]
+__all__ = ["DATA_BYTES", "SLICE", "Presence", "PresenceSet", "leaves_of"]
 
 DATA_BYTES: Final = 16 << 20
 """Client ids, data and extras of all members of one channel: every new subscriber is sent them. 800 bytes for each of
@@ -46,8 +48,8 @@ Done = Callable[[list[None] | ErrorInfo], None]
 class PresenceSet(Protocol):
     """The presence set as this node has read it; `fanout._core.Engine` answers this."""
 
-    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str] | None:
-        """Id and node of a member; None if it is not there."""
+    def member(self, channel: str, connection_id: str, client_id: str, /) -> tuple[str, str, int] | None:
+        """Id and node of a member, and the generation of its connection; None if it is not there."""
 
     def presence_size(self, channel: str, /) -> tuple[int, int]:
         """Members of a channel, and the bytes of their client ids, data and extras."""
@@ -151,8 +153,9 @@ class Presence:
             return
         record = event_record(key, event, self._node)
         entered = seen is not None or (mine is not None and mine.entered)
-        changes[key] = Member(key, event.id, record, event.size, entered=entered)
-        if seen != (event.id, self._node) or mine is None or mine.id != event.id:
+        changes[key] = Member(key, event, record, entered=entered)
+        is_known = mine is not None and (mine.id, mine.generation) == (event.id, event.generation)
+        if not is_known or seen != (event.id, self._node, event.generation):
             records.append(record)
 
     def _check_room(
@@ -248,7 +251,9 @@ class Presence:
             self._write_leaves()
 
         try:
-            self._source.append([leave_record(member.key, self._node) for member in leaving], appended)
+            self._source.append(
+                [leave_record(member.key, self._node, member.generation) for member in leaving], appended
+            )
         except SourceError:
             self._writing_leaves = False
             self._retry(leaving)
@@ -306,24 +311,27 @@ class Presence:
             if self.members.find(member.key) is not member:
                 continue
             seen = self._present.member(*member.key)
-            if seen is None and len(missing) < SLICE:
+            if seen is None or seen[2] < member.generation:
                 missing.append(member)
-            elif seen is not None and seen[1] != self._node:
+            elif seen[1] != self._node:
                 self.members.drop(member.key)  # its connection is another node's now
+            if len(missing) == SLICE:
+                break  # the others are still missing next time
         if missing:
             log.warning("%d presence members were taken for gone and enter again", len(missing))
             for member in missing:
                 member.written_at = self._repaired_at
             self._repair_with([member.record for member in missing])
-        self._repair_with([leave_record(key, self._node) for key in self._nobodys()])
+        self._repair_with(self._leaves_of_nobodys())
 
-    def _nobodys(self) -> list[Key]:
-        """Some of those whom the set takes for this node's and who are not."""
+    def _leaves_of_nobodys(self) -> list[NewRecord]:
+        """The leaves of some of those whom the set takes for this node's and who are not."""
         count = len(self.members)
         if self._leaving or self._writing_leaves or self._present.presence_nodes().get(self._node, 0) <= count:
             return []
         keys = (Key(*key) for key in self._present.members_of(self._node, count + SLICE))
-        return [key for key in keys if self.members.find(key) is None][:SLICE]
+        nobodys = [key for key in keys if self.members.find(key) is None][:SLICE]
+        return leaves_of(self._present, self._node, nobodys, self._node)
 
     def _repair_with(self, records: list[NewRecord]) -> None:
         """What fails is to be repaired still, and found again."""
@@ -331,6 +339,12 @@ class Presence:
             self.counts["repaired"] += len(records)
             with contextlib.suppress(SourceError):
                 self._source.append(records, lambda result: None)
+
+
+def leaves_of(present: PresenceSet, node: str, keys: Iterable[Key], writer: str) -> list[NewRecord]:
+    """The leaves that `writer` writes of those members that `node` answers for now, as they are now."""
+    found = ((key, present.member(*key)) for key in keys)
+    return [leave_record(key, writer, seen[2]) for key, seen in found if seen is not None and seen[1] == node]
 
 
 def _numbered(problem: SourceError) -> ErrorInfo:

@@ -11,6 +11,9 @@ A refused resume never fails the connection; it gets a new id and the reason:
 A node knows when it lost a connection itself. Of one that it never saw, because another node served it or this one was
 restarted, it knows the key's age alone, which says nothing about when the transport was lost; so such a key is good
 for `KEY_TTL_MS`. That is safe at any age: message ids go on with the connection id, and are never used twice.
+
+Each time that a connection is continued begins a new generation of it, which its new key says: so it is known, wherever
+it is continued next, whose word about its presence members is the newer one.
 """
 
 from collections.abc import Mapping
@@ -56,7 +59,7 @@ def open_session(
     identity = authenticator.identify(Presented.read(query, authorization, query.get("clientId")), now_ms)
     resumed = query.get("resume") or query.get("recover")  # they mean the same
     state, refused = _continued(resumed, identity, connection_keys, table, now_ms)
-    greeting = _greeting(state.connection_id, identity, params, refused, connection_keys, settings, now_ms)
+    greeting = _greeting(state, identity, params, refused, connection_keys, settings, now_ms)
     return Session(
         identity=identity, params=params, channels=channels, state=state, greeting=greeting, limits=settings.limits
     )
@@ -76,12 +79,12 @@ def reauthenticate(
         identity = reidentified(session.identity, token, authenticator, now_ms)
     except ClientError as refused:
         return session.fail(refused.info)
-    greeting = _greeting(session.connection_id, identity, session.params, None, connection_keys, settings, now_ms)
+    greeting = _greeting(session.state, identity, session.params, None, connection_keys, settings, now_ms)
     return session.authenticated(identity, greeting, now_ms)
 
 
 def _greeting(
-    connection_id: str,
+    state: ConnectionState,
     identity: Identity,
     params: ConnectParams,
     resume_error: ErrorInfo | None,
@@ -89,9 +92,9 @@ def _greeting(
     settings: SessionSettings,
     now_ms: int,
 ) -> dict[str, Any]:
-    key = ConnectionKey(connection_id, identity.key_name, identity.client_id, now_ms)
+    key = ConnectionKey(state.connection_id, identity.key_name, identity.client_id, now_ms, state.generation)
     return connected(
-        connection_id=connection_id,
+        connection_id=state.connection_id,
         connection_key=connection_keys.sign(key),
         identity=identity,
         params=params,
@@ -120,4 +123,5 @@ def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now
     state = table.resume(key.connection_id)
     if state is None:
         raise ClientError(error(80008))
+    state.generation = max(state.generation, key.generation) + 1
     return state

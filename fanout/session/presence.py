@@ -41,6 +41,7 @@ def accept_presence(
     attachments: Attachments,
     identity: Identity,
     connection_id: str,
+    generation: int,
     wire: int,
     limits: Limits,
     now_ms: int,
@@ -68,7 +69,7 @@ def accept_presence(
     for index, one in enumerate(given):
         client_id = _client_id(one.client_id, identity)
         event_id = _kept_id(one.id, connection_id, serial) or f"{connection_id}:{serial}:{index}"
-        event = _event(one, client_id, event_id, wire, limits)
+        event = _event(one, client_id, event_id, generation, wire, limits)
         size += event.size
         if size > limits.message_bytes:
             raise ClientError(error(40009, f"presence events of more than {limits.message_bytes} bytes"))
@@ -77,7 +78,9 @@ def accept_presence(
     return Accepted([*attaching, Present(serial, channel, events, size)], len(events), size)
 
 
-def _event(given: ClientPresence, client_id: str, event_id: str, wire: int, limits: Limits) -> PresenceEvent:
+def _event(
+    given: ClientPresence, client_id: str, event_id: str, generation: int, wire: int, limits: Limits
+) -> PresenceEvent:
     action = _ACTIONS.get(given.action) if isinstance(given.action, int) else None
     if action is None:
         raise ClientError(error(40000, "a presence action is one of enter, leave and update"))
@@ -85,7 +88,7 @@ def _event(given: ClientPresence, client_id: str, event_id: str, wire: int, limi
     if encoding is not None and len(encoding.encode()) > limits.encoding_bytes:
         raise ClientError(error(40013, f"an encoding longer than {limits.encoding_bytes} bytes"))
     size = len(client_id.encode()) + _bytes(data) + extras_bytes(given.extras, limits.extras_depth)
-    return PresenceEvent(action, event_id, client_id, data, encoding, given.extras, size)
+    return PresenceEvent(action, event_id, client_id, data, encoding, given.extras, size, generation)
 
 
 def _client_id(given: Any, identity: Identity) -> str:

@@ -118,7 +118,9 @@ class Publishes:
 class ConnectionState:
     """One connection, over all its transports. Most clients only listen: those have no `Publishes`."""
 
-    __slots__ = ("_limits", "_on_release", "_publishes", "connection_id", "holder", "remain_present_ms")
+    __slots__ = (
+        "_limits", "_on_release", "_publishes", "connection_id", "generation", "holder", "remain_present_ms",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -128,6 +130,7 @@ class ConnectionState:
     ) -> None:
         """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
         self.connection_id = connection_id
+        self.generation = 0  # how often it has been continued, on any node
         self.holder: Holder | None = None
         self.remain_present_ms = REMAIN_MS  # as the newest transport said
         self._limits = limits

@@ -35,7 +35,7 @@ class Session:
     """The conversation on one transport. Made by `fanout.session.opening.open_session`."""
 
     __slots__ = (
-        "_attachments", "_greeting", "_limits", "_over", "_publisher", "_state", "connection_id", "deliver", "params",
+        "_attachments", "_greeting", "_limits", "_over", "_publisher", "connection_id", "deliver", "params", "state",
     )  # fmt: skip
 
     def __init__(
@@ -59,7 +59,8 @@ class Session:
         answer to a publish of an earlier transport, and the end when a newer transport supersedes this one."""
         self._limits = limits
         self._greeting: dict[str, Any] | None = greeting
-        self._state = state
+        self.state = state
+        """What outlives the session."""
         state.remain_present_ms = params.remain_present_ms
         self._over = False
         self._attachments = Attachments(identity, channels, limits, echo=params.echo)
@@ -176,6 +177,7 @@ class Session:
                 attachments=self._attachments,
                 identity=self.identity,
                 connection_id=self.connection_id,
+                generation=self.state.generation,
                 wire=self.params.wire,
                 limits=self._limits,
                 now_ms=now_ms,
@@ -184,11 +186,11 @@ class Session:
         return self._publishing().take(frame, accept)
 
     def _settled(self, msg_serial: int, result: tuple[str | None, ...] | ErrorInfo) -> list[Effect]:
-        self._state.publishes.finish(msg_serial, result)
-        if self._state.holder is self:
+        self.state.publishes.finish(msg_serial, result)
+        if self.state.holder is self:
             return self._answers()
-        if self._state.holder is not None:
-            self._state.holder.answered()
+        if self.state.holder is not None:
+            self.state.holder.answered()
         return []
 
     def _publishing(self) -> Publisher:
@@ -197,7 +199,7 @@ class Session:
                 connection_id=self.connection_id,
                 wire=self.params.wire,
                 attachments=self._attachments,
-                publishes=self._state.publishes,
+                publishes=self.state.publishes,
                 limits=self._limits,
             )
         return self._publisher
@@ -210,7 +212,7 @@ class Session:
             return []
         self._over = True
         resumable = any(isinstance(effect, Close) and effect.resumable for effect in effects)
-        self._state.release(self, resumable=resumable)
+        self.state.release(self, resumable=resumable)
         return effects
 
 

@@ -1,5 +1,7 @@
 """Presence over real sockets and logs: on one node and on two, through deaths and restarts."""
 
+import asyncio
+import signal
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -123,12 +125,15 @@ class TestOneNode:
             await client.close()
 
 
-async def test_who_does_not_come_back_after_a_crash_leaves_and_who_does_stays(tmp_path: Path, room: str) -> None:
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_who_does_not_come_back_after_a_restart_leaves_and_who_does_stays(
+    end: str, tmp_path: Path, room: str
+) -> None:
     async with node_process(tmp_path) as node:
         alice, bob = await connected(node), await connected(node)
         await alice.enter(room, "alice")
         await bob.enter(room, "bob")
-        await node.kill()
+        await (node.kill() if end == "kill" else node.stop())
         await bob.close()
         await node.start()
         await alice.until(lambda: alice.connections == 2 and alice.is_connected)
@@ -185,6 +190,30 @@ class TestTwoNodes:
         assert late.names() == await listed(b, room) == ["alice"]
         assert watcher.events[2:] == [(LEAVE, "bob")], "nothing is told twice"
         for client in (watcher, late, alice):
+            await client.close()
+
+    async def test_let_go_of_a_frozen_ones_and_are_not_misled_by_it_when_it_is_back(
+        self, nodes: tuple[NodeProcess, NodeProcess], room: str
+    ) -> None:
+        a, b = nodes
+        watcher = await watching(b, room)
+        alice, eve = await connected(a, remainPresentFor="500"), await connected(a)
+        await alice.enter(room, "alice")
+        await eve.enter(room, "eve")
+        await watcher.told(2)
+        a.send_signal(signal.SIGSTOP)
+        alice.port = b.port
+        alice.cut()
+        await alice.until(lambda: alice.connections == 2 and alice.is_connected)
+        await alice.say(room, {"action": ENTER, "clientId": "alice", "id": f"{alice.connection_id}:0:0"})
+        await watcher.told(3, GONE_S)
+        a.send_signal(signal.SIGCONT)
+        await watcher.told(4, GONE_S)
+        await asyncio.sleep(3)  # in which the frozen node notices that alice's transport is gone, and her time is up
+        assert watcher.events == [(ENTER, "alice"), (ENTER, "eve"), (LEAVE, "eve"), (ENTER, "eve")]
+        assert await listed(a, room) == await listed(b, room)
+        assert sorted(await listed(b, room)) == ["alice", "eve"]
+        for client in (watcher, alice, eve):
             await client.close()
 
     async def test_hand_over_without_a_leave_when_one_is_stopped(

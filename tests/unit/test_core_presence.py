@@ -47,11 +47,19 @@ class TestTheSet:
         engine.records([said(0, "a"), said(1, "b", node="n2"), said(2, "b", "leave", type="none")])
         assert engine.presence_size("c") == (1, len("mehello"))
         assert engine.presence_size("d") == (0, 0)
-        assert engine.member("c", "a", "me") == ("a:0:0", "n1")
+        assert engine.member("c", "a", "me") == ("a:0:0", "n1", 0)
         assert engine.member("c", "b", "me") is None
         assert engine.presence_nodes() == {"n1": 1}
         assert engine.members_of("n1", 10) == [("c", "a", "me")]
         assert engine.members_of("n2", 10) == engine.members_of("n1", 0) == []
+
+    def test_goes_by_the_newest_generation_of_a_connection(self, engine: _core.Engine) -> None:
+        engine.records(
+            [said(0, "a"), said(1, "a", "update", generation="2", node="n2"), said(2, "a", "leave", id="gone:")]
+        )
+        assert engine.member("c", "a", "me") == ("a:1:0", "n2", 2)
+        engine.records([said(3, "a", "leave", generation="2", type="none"), said(4, "a")])
+        assert engine.member("c", "a", "me") is None
 
     def test_tells_an_attachment_that_somebody_is_there(self, engine: _core.Engine) -> None:
         engine.records([said(0, "a")])

@@ -35,6 +35,7 @@ use crate::limits::{
 use crate::message::{Field, Message, serial};
 use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
+use crate::presence::gone::Gone;
 use crate::record::Record;
 use crate::route::{Rule, Rules, Scratch, is_channel_name};
 use crate::stats::Stats;
@@ -114,6 +115,7 @@ pub struct Hub {
     /// What of it the presence sets hold.
     presence_bytes: AtomicUsize,
     nodes: Mutex<Nodes>,
+    gone: Mutex<Gone>,
     /// Of the next giving of a presence set.
     next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
@@ -186,6 +188,7 @@ impl Hub {
             memory: AtomicUsize::new(0),
             presence_bytes: AtomicUsize::new(0),
             nodes: Mutex::default(),
+            gone: Mutex::default(),
             // Somewhere else in each life of a node: clients carry the ids from one to the next.
             next_sync: AtomicU64::new(RandomState::new().hash_one(settings.key)),
             dedup: Mutex::new(Dedup::new(settings.key)),

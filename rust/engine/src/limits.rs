@@ -104,6 +104,13 @@ pub const REWIND_MESSAGES_MAX: usize = 101;
 /// keeps its key; reckoned from the sizes of their nodes, half full.
 pub const MEMBER_OVERHEAD: usize = 200;
 
+/// Bytes of keys of members that have left, kept so that what an earlier transport said of them is not taken for news:
+/// some 20 000, and only of connections that had been continued.
+pub const GONE_BYTES: usize = 4 << 20;
+
+/// Bytes that each of them is charged beside its key.
+pub const GONE_OVERHEAD: usize = 100;
+
 /// A page of a presence set is closed before its members exceed this, unless it has but one: clients handle a page in one
 /// piece, and events come between pages.
 pub const SYNC_BYTES: usize = 64 << 10;

@@ -3,12 +3,15 @@
 //! A member is a connection and a client on it. Rules (Ably protocol, "Presence"):
 //! - What is not newer than what the set has of the member changes nothing ([`newness`]): clients judge alike.
 //! - The same event again is no news, though another node may answer for the member from then on.
+//! - A connection that is continued, here or elsewhere, is of a newer *generation*. What one of an older generation than
+//!   the member's says changes nothing, whenever it comes: a node that was away does not know of the newer one.
 //! - Whoever was not there enters, whatever the record calls it; whoever was there is updated.
 //! - A leave without data shows the member's last data; one of somebody absent is no news.
 //!
 //! Changes cost the same however large the set is, but for the depth of a tree.
 
 pub mod event;
+pub mod gone;
 mod newness;
 
 use std::collections::BTreeMap;
@@ -48,6 +51,8 @@ pub struct Member {
     pub message: Message,
     /// The node that answers for it.
     pub node: Arc<str>,
+    /// Of its connection, when that node said so.
+    pub generation: u64,
     /// Bytes of its client id, data and extras.
     size: usize,
 }
@@ -134,12 +139,18 @@ impl Members {
             }
             return self.insert(key.into(), event, partition, offset, (ENTER, room));
         };
+        if event.generation < old.generation {
+            return Change::Nothing;
+        }
         let before = Some(Arc::clone(&old.node));
         if event.id.is_some() && event.id == old.message.field(Field::Id) && event.action != Action::Leave {
-            return self.moved(&key, event.node);
+            return self.moved(&key, event);
         }
         if !event.stamp().is_newer_than(&old.stamp(event.connection_id)) {
-            return Change::Nothing;
+            return match event.action {
+                Action::Enter if event.generation > old.generation => self.moved(&key, event),
+                _ => Change::Nothing,
+            };
         }
         if event.action != Action::Leave {
             return self.insert(key, event, partition, offset, (UPDATE, usize::MAX));
@@ -165,7 +176,8 @@ impl Members {
             Message::new(Arc::clone(partition), place, (Kind::Presence, action), event.form, event.data, Some(&fields))
         };
         let node: Arc<str> = event.node.into();
-        let member = Member { message: message(PRESENT), node: Arc::clone(&node), size: event.size() };
+        let (generation, size) = (event.generation, event.size());
+        let member = Member { message: message(PRESENT), node: Arc::clone(&node), generation, size };
         let taken = member.memory(&key);
         if taken > room {
             return Change::Refused;
@@ -178,12 +190,14 @@ impl Members {
         Change::Made(Box::new(Made { key, entry: Some(message(action)), before, after: Some(node), taken, freed }))
     }
 
-    /// The same event again: at most another node has said it.
-    fn moved(&mut self, key: &MemberKey, node: &str) -> Change {
-        let Some(member) = self.by_key.get_mut(key).filter(|member| *member.node != *node) else {
+    /// Nothing that the set lacks: at most another node has said it, or the same one for a continued connection.
+    fn moved(&mut self, key: &MemberKey, event: &Event<'_>) -> Change {
+        let is_new = |member: &&mut Member| *member.node != *event.node || member.generation != event.generation;
+        let Some(member) = self.by_key.get_mut(key).filter(is_new) else {
             return Change::Nothing;
         };
-        let before = Some(std::mem::replace(&mut member.node, node.into()));
+        member.generation = event.generation;
+        let before = Some(std::mem::replace(&mut member.node, event.node.into()));
         let after = Some(Arc::clone(&member.node));
         Change::Made(Box::new(Made { key: Arc::clone(key), entry: None, before, after, taken: 0, freed: 0 }))
     }

@@ -334,10 +334,10 @@ impl Engine {
         Ok((members.collect::<PyResult<_>>()?, page.cursor))
     }
 
-    /// Id and node of a member.
-    fn member(&self, channel: &str, connection_id: &str, client_id: &str) -> Option<(String, String)> {
+    /// Id, node and generation of a member.
+    fn member(&self, channel: &str, connection_id: &str, client_id: &str) -> Option<(String, String, u64)> {
         let found = guarded(|| self.core.hub.member(channel, connection_id, client_id))?;
-        Some((found.0, found.1.to_string()))
+        Some((found.0, found.1.to_string(), found.2))
     }
 
     /// Members of a channel, and the bytes of their client ids, data and extras.

@@ -61,19 +61,25 @@ class Set:
 
     def __init__(self) -> None:
         self.members: dict[Key, tuple[str, str, int]] = {}  # id, node, size
+        self.generations: dict[Key, int] = {}  # of those whose connections were continued
 
     def read(self, records: Sequence[NewRecord]) -> None:
         """The node reads records back."""
         for record in records:
             key, (action, headers) = Key(*orjson.loads(record.key or b"")), said(record)
+            generation = int(headers.get("fanout.generation", 0))
+            if generation < self.generations.get(key, 0):
+                continue
+            self.generations[key] = generation
             if action == "leave":
                 self.members.pop(key, None)
             else:
                 self.members[key] = headers["fanout.id"], headers["fanout.node"], len(key.client_id + headers["data"])
 
-    def member(self, channel: str, connection_id: str, client_id: str) -> tuple[str, str] | None:
-        found = self.members.get(Key(channel, connection_id, client_id))
-        return None if found is None else found[:2]
+    def member(self, channel: str, connection_id: str, client_id: str) -> tuple[str, str, int] | None:
+        key = Key(channel, connection_id, client_id)
+        found = self.members.get(key)
+        return None if found is None else (*found[:2], self.generations.get(key, 0))
 
     def presence_size(self, channel: str) -> tuple[int, int]:
         sizes = [size for key, (_, _, size) in self.members.items() if key.channel == channel]
@@ -124,8 +130,11 @@ class Bed:
         return sorted(key.client_id for key in self.set.members if key.channel == channel)
 
 
-def event(action: str, client: str, serial: int = 0, data: str | bytes | None = None) -> PresenceEvent:
-    return PresenceEvent(action, f"{CONNECTION}:{serial}:0", client, data, size=len(client) + len(data or ""))
+def event(
+    action: str, client: str, serial: int = 0, data: str | bytes | None = None, generation: int = 0
+) -> PresenceEvent:
+    size = len(client) + len(data or "")
+    return PresenceEvent(action, f"{CONNECTION}:{serial}:0", client, data, size=size, generation=generation)
 
 
 def said(record: NewRecord) -> tuple[str, dict[str, str]]:

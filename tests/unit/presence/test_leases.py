@@ -73,6 +73,21 @@ class TestTheMembersOf:
         bed.present("former life")
         assert bed.tick(LONG_ENOUGH) == [("leave", "room", "former life0", "bob")]
 
+    async def test_a_dead_node_leave_as_they_are_in_the_set(self, bed: Bed) -> None:
+        bed.present("other")
+        bed.set.generations[Key("room", "other0", "bob")] = 3
+        bed.tick(LONG_ENOUGH)
+        assert bed.set.members == {}
+
+    async def test_a_dead_node_stay_that_have_just_gone_on_elsewhere(
+        self, bed: Bed, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bed.present("other", 2)
+        before = bed.set.members_of("other", 2)
+        bed.set.members[Key("room", "other0", "bob")] = "other0:0:0", NODE, 3
+        monkeypatch.setattr(bed.set, "members_of", lambda node, limit: before)
+        assert bed.tick(LONG_ENOUGH) == [("leave", "room", "other1", "bob")]
+
     async def test_a_node_that_goes_on_talking_stay(self, bed: Bed) -> None:
         bed.present("other")
         for _ in range(20):

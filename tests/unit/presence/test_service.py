@@ -67,7 +67,7 @@ class TestWhatAClientSays:
         bed = Bed()
         bed.set.members[Key("room", CONNECTION, "bob")] = f"{CONNECTION}:0:0", "other", 3
         bed.enter("bob")
-        assert bed.set.member("room", CONNECTION, "bob") == (f"{CONNECTION}:0:0", NODE)
+        assert bed.set.member("room", CONNECTION, "bob") == (f"{CONNECTION}:0:0", NODE, 0)
 
     def test_is_nothing_when_somebody_leaves_who_is_not_there(self) -> None:
         bed = Bed()
@@ -271,6 +271,47 @@ class TestAConnection:
         assert bed.log.waiting == []
 
 
+class TestAContinuedConnection:
+    def test_enters_again_in_the_log_though_the_member_is_as_it_was(self) -> None:
+        bed = Bed()
+        bed.enter("a")
+        bed.presence.lost(CONNECTION, 3_000)
+        bed.presence.resumed(CONNECTION)
+        bed.say(event("enter", "a", generation=1))
+        (record,) = bed.log.confirm()
+        assert dict(record.headers)["fanout.generation"] == b"1"
+        bed.set.read([record])
+        assert bed.say(event("enter", "a", generation=1)) == [[None]]
+        assert bed.log.waiting == []
+
+    def test_is_let_go_of_as_what_it_was_here(self) -> None:
+        bed = Bed()
+        bed.say(event("enter", "a", generation=1))
+        bed.settle()
+        bed.presence.ended(CONNECTION)
+        (record,) = bed.log.confirm()
+        assert dict(record.headers)["fanout.generation"] == b"1"
+
+    async def test_that_is_here_again_is_taken_back_from_the_node_between(self) -> None:
+        bed = Bed()
+        bed.say(event("enter", "a", generation=2))
+        bed.log.confirm()
+        key = Key("room", CONNECTION, "a")
+        bed.set.members[key], bed.set.generations[key] = (f"{CONNECTION}:0:0", "other", 1), 1
+        bed.now_s += REPAIR_S
+        await bed.presence.repair()
+        bed.settle()
+        assert bed.set.member(*key) == (f"{CONNECTION}:0:0", NODE, 2)
+
+    async def test_leaves_with_the_generation_that_the_set_has_where_it_is_nobodys(self) -> None:
+        bed = Bed()
+        key = Key("room", "gone", "b")
+        bed.set.members[key], bed.set.generations[key] = ("gone:0:0", NODE, 1), 4
+        await bed.presence.repair()
+        bed.settle()
+        assert bed.present() == []
+
+
 class TestLeavesOfMany:
     def test_are_written_in_groups_one_after_another(self) -> None:
         bed = Bed(members_max=5_000)
@@ -339,6 +380,17 @@ class TestRepair:
         await bed.presence.repair()
         assert bed.settle() == []
         bed.log.behind = {("fanout.presence", 2): 0, ("fanout.messages", 0): 9}
+        await bed.presence.repair()
+        assert len(bed.settle()) == 1
+
+    async def test_writes_no_more_at_once_than_a_slice(self) -> None:
+        bed = Bed(members_max=SLICE + 1)
+        bed.enter(*(f"{number}" for number in range(SLICE + 1)))
+        bed.set.members.clear()
+        bed.now_s += REPAIR_S
+        await bed.presence.repair()
+        assert len(bed.settle()) == SLICE
+        bed.now_s += REPAIR_S
         await bed.presence.repair()
         assert len(bed.settle()) == 1
 
@@ -430,7 +482,7 @@ def test_whatever_happens_the_set_ends_up_as_the_members_are(steps: list[tuple[s
     mine = {member.key for member in bed.presence.members}
     assert mine == bed.set.members.keys()
     for member in bed.presence.members:
-        assert member.failed or bed.set.member(*member.key) == (member.id, NODE)
+        assert member.failed or bed.set.member(*member.key) == (member.id, NODE, member.generation)
     for channel in ("one", "two"):
         keys = [key for key in mine if key.channel == channel]
         assert bed.presence.members.size(channel) == (len(keys), sum(len(key.client_id) for key in keys))

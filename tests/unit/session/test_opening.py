@@ -125,6 +125,15 @@ class TestCredentials:
 
 
 class TestAResume:
+    def test_begins_a_generation_newer_than_any_known_where_it_arrives(self, node: Node) -> None:
+        first = node.open(key="app.one:secret")
+        second = node.open(key="app.one:secret", resume=first.connection_key)
+        elsewhere = Node().open(key="app.one:secret", resume=second.connection_key)
+        stale = node.open(key="app.one:secret", resume=first.connection_key)
+        keys = [node.connection_keys.read(client.connection_key) for client in (first, second, elsewhere, stale)]
+        assert [key.generation for key in keys] == [0, 1, 2, 2]
+        assert elsewhere.session.state.generation == 2
+
     @pytest.mark.parametrize("parameter", ["resume", "recover"])
     def test_goes_on_with_the_id_under_a_new_key(self, node: Node, parameter: str) -> None:
         first = node.open(key="app.one:secret")

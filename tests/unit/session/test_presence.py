@@ -10,6 +10,7 @@ from fanout.errors import error
 from fanout.session.effects import Attach, Leave, Present, Sync
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
+from fanout.session.resume import ConnectionState
 from fanout.types import PresenceEvent
 from fanout.wire import MSGPACK, ClientFrame, ClientPresence, Flag
 from tests.support.conversation import CONNECTION_ID, Conversation, FakePlan, error_code, frames, only_frame
@@ -57,6 +58,12 @@ class TestAnEvent:
             ],
             size=21,
         )
+
+    def test_says_which_generation_of_its_connection_it_is_of(self) -> None:
+        state = ConnectionState(CONNECTION_ID, Limits())
+        state.generation = 3
+        effect = entering(Conversation(client_id="bob", state=state), {"action": ENTER})
+        assert effect.events == [PresenceEvent("enter", f"{CONNECTION_ID}:0:0", "bob", size=3, generation=3)]
 
     def test_of_an_old_client_that_says_present_is_an_enter(self) -> None:
         assert entering(Conversation(client_id="bob"), {"action": 1}).events[0].action == "enter"

@@ -43,7 +43,7 @@ class Bed:
         """The node reads what somebody does on the channel `room`."""
         key = Key("room", connection, client)
         event = PresenceEvent(action, f"{connection}:{self.offset}:0", client, data)
-        written = leave_record(key, "n") if action == "gone" else event_record(key, event, "n")
+        written = leave_record(key, "n", 0) if action == "gone" else event_record(key, event, "n")
         record = Record(
             PRESENCE_TOPIC, 0, self.offset, -1, NOW_MS + self.offset, written.key, written.value, written.headers
         )

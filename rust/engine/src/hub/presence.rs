@@ -82,6 +82,10 @@ impl Hub {
             return self.stats.records_unroutable.add(1);
         };
         let event = Event::of(record, &who);
+        let key = record.key.unwrap_or_default();
+        if event.action == Action::Enter && event.generation < self.gone.lock().generation(key) {
+            return; // it has left since, by a newer transport
+        }
         let channel = match event.action {
             Action::Enter => self.channel(&who.0, now_ms),
             // Who leaves a channel that memory does not have was not there.
@@ -106,8 +110,9 @@ impl Hub {
             if let Some(before) = &made.before {
                 nodes.remove(before, &channel.name, &made.key);
             }
-            if let Some(after) = &made.after {
-                nodes.put(after, &channel.name, &made.key);
+            match &made.after {
+                Some(after) => nodes.put(after, &channel.name, &made.key),
+                None => self.gone.lock().put(key, event.generation),
             }
         }
         if let Some(entry) = made.entry.filter(|_| event.timestamp >= since_ms) {
@@ -159,12 +164,13 @@ impl Hub {
         Some(MembersPage { members: page, cursor: more.map(|key| URL_SAFE_NO_PAD.encode(&*key)) })
     }
 
-    /// Id and node of a member.
-    pub fn member(&self, name: &str, connection_id: &str, client_id: &str) -> Option<(String, Arc<str>)> {
+    /// Id, node and generation of a member.
+    pub fn member(&self, name: &str, connection_id: &str, client_id: &str) -> Option<(String, Arc<str>, u64)> {
         let key = crate::presence::key(connection_id, client_id);
         self.find_channel(name)?.with_members(|members| {
             let member = members.get(&key)?;
-            Some((member.message.field(Field::Id).unwrap_or_default().to_owned(), Arc::clone(&member.node)))
+            let id = member.message.field(Field::Id).unwrap_or_default();
+            Some((id.to_owned(), Arc::clone(&member.node), member.generation))
         })
     }
 

@@ -7,6 +7,7 @@
 //!          fanout.id  fanout.type  fanout.encoding  fanout.extras   as of a message
 //!          fanout.data    a leave's data
 //!          fanout.node    the node that answers for the member
+//!          fanout.generation  how often its connection had been continued; 0 if absent
 //! ```
 
 use std::borrow::Cow;
@@ -49,6 +50,8 @@ pub struct Event<'a> {
     pub timestamp: i64,
     /// The node that answers for the member.
     pub node: &'a str,
+    /// How often the connection had been continued when it was said.
+    pub generation: u64,
     /// How the data is to be read.
     pub form: Form,
     /// What it shows.
@@ -87,6 +90,7 @@ impl<'a> Event<'a> {
             id: header("fanout.id").filter(sound),
             timestamp: record.timestamp,
             node: header("fanout.node").unwrap_or_default(),
+            generation: header("fanout.generation").and_then(|text| text.parse().ok()).unwrap_or_default(),
             form,
             data,
             encoding: header("fanout.encoding"),

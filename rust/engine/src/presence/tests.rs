@@ -17,11 +17,12 @@ pub(crate) struct Said<'a> {
     pub(crate) id: &'a str,
     pub(crate) data: Option<&'a str>,
     pub(crate) node: &'a str,
+    pub(crate) generation: u64,
     pub(crate) timestamp: i64,
 }
 
 pub(crate) fn said<'a>(connection_id: &'a str, id: &'a str, data: Option<&'a str>) -> Said<'a> {
-    Said { channel: "c", who: (connection_id, "client"), id, data, node: "n1", timestamp: 5 }
+    Said { channel: "c", who: (connection_id, "client"), id, data, node: "n1", generation: 0, timestamp: 5 }
 }
 
 impl World {
@@ -35,7 +36,13 @@ impl World {
     pub(crate) fn say(&mut self, said: &Said<'_>) {
         let key = serde_json::to_vec(&[said.channel, said.who.0, said.who.1]).unwrap();
         let kind = if said.data.is_some_and(|data| !data.is_empty()) { "text" } else { "none" };
-        let headers = [("fanout.id", said.id), ("fanout.node", said.node), ("fanout.type", kind)];
+        let generation = said.generation.to_string();
+        let headers = [
+            ("fanout.id", said.id),
+            ("fanout.node", said.node),
+            ("fanout.generation", &generation),
+            ("fanout.type", kind),
+        ];
         let headers = headers.map(|(name, value)| Header { name, value: Some(value.as_bytes()) });
         self.record(&key, said.data.map(str::as_bytes), &headers, said.timestamp);
     }
@@ -180,11 +187,51 @@ fn a_member_is_its_nodes_who_said_it_last() {
     nodes.sort();
     assert_eq!(nodes, [("n1".into(), 1), ("n2".into(), 1)]);
     assert_eq!(world.hub.members_of("n2", 10), [("c".into(), key("a", "client").into())]);
-    assert_eq!(world.hub.member("c", "a", "client"), Some(("a:0:0".into(), "n2".into())));
+    assert_eq!(world.hub.member("c", "a", "client"), Some(("a:0:0".into(), "n2".into(), 0)));
     assert_eq!(world.events().len(), 2, "no news to anybody");
     assert_eq!(world.hub.presence_size("c"), (2, 14));
     world.say(&Said { node: "n2", ..said("a", "a:1:0", None) });
     assert_eq!(world.hub.presence_nodes(), [("n1".into(), 1)]);
+}
+
+/// What one transport of a connection had said of its member.
+fn by<'a>(node: &'a str, generation: u64, id: &'a str, data: Option<&'a str>) -> Said<'a> {
+    Said { node, generation, ..said("a", id, data) }
+}
+
+#[test]
+fn what_an_earlier_transport_said_changes_nothing_when_it_comes_late() {
+    let mut world = World::new(1 << 20);
+    let holder = |world: &World| world.hub.member("c", "a", "client").map(|found| (found.1.to_string(), found.2));
+    world.say(&by("n1", 0, "a:0:0", Some("x")));
+    world.say(&by("n2", 1, "a:0:0", Some("x")));
+    assert_eq!(holder(&world), Some(("n2".into(), 1)));
+    for late in ["a:0:0", "a:9:0"] {
+        world.say(&by("n1", 0, late, Some("y")));
+    }
+    world.say(&by("n1", 0, "gone:x:0", None));
+    world.say(&by("n1", 0, "a:9:1", None));
+    assert_eq!((holder(&world), world.events().len()), (Some(("n2".into(), 1)), 1));
+    world.say(&by("n2", 1, "gone:y:0", None));
+    assert_eq!((holder(&world), world.events().len()), (None, 2));
+    world.say(&by("n1", 0, "a:0:0", Some("x")));
+    assert_eq!((holder(&world), world.events().len()), (None, 2), "not even when nobody is there any more");
+    world.say(&by("n2", 1, "a:0:0", Some("x")));
+    assert_eq!(holder(&world), Some(("n2".into(), 1)), "a node that was taken for gone finds room for its members");
+}
+
+#[test]
+fn a_member_moves_on_with_its_connection_though_the_set_knows_something_newer_of_it() {
+    let mut world = World::new(1 << 20);
+    world.say(&by("n1", 0, "a:5:0", Some("x")));
+    world.say(&by("n2", 1, "a:3:0", Some("old")));
+    world.say(&by("n3", 0, "a:4:0", Some("old")));
+    assert_eq!(world.hub.member("c", "a", "client"), Some(("a:5:0".into(), "n2".into(), 1)));
+    assert_eq!(world.hub.presence_nodes(), [("n2".into(), 1)]);
+    world.say(&by("n2", 2, "a:4:0", None));
+    assert_eq!((world.members().len(), world.events().len()), (1, 1), "a leave before that is not one");
+    world.say(&by("n2", 3, "a:5:0", Some("x")));
+    assert_eq!(world.hub.member("c", "a", "client"), Some(("a:5:0".into(), "n2".into(), 3)));
 }
 
 #[test]
