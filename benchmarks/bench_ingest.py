@@ -78,9 +78,10 @@ def read_by_node(kafka: Kafka, topic: str, payload: int) -> dict[str, Any]:
         answer = server.ask(f"read {RECORDS}")
         stall = server.ask("stall")
     counts = answer["stats"]
-    assert counts["messages"] == RECORDS  # beside the topics of state, which are read whole and give none
-    assert counts["bytes_in"] == RECORDS * payload
-    assert counts["channels"] == CHANNELS
+    # The topics of state are read whole, and may have records and channels of others who use the cluster; no messages.
+    assert counts["messages"] == RECORDS
+    assert counts["bytes_in"] >= RECORDS * payload
+    assert counts["channels"] >= CHANNELS
     return answer | {"stall": stall}
 
 
