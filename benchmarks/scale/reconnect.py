@@ -70,7 +70,7 @@ async def follow_and_return(
         await _have_all(followers, writer.written // channels)
 
         for follower in followers:
-            follower.client.port = other.port
+            follower.client.move(other.port)
         before, own_before = other.cost(), time.process_time()
         killed_s = time.perf_counter()
         doomed.kill()

@@ -5,11 +5,12 @@ subscriber was given of one channel: those numbers in the order in which they ca
 was told of. A catalogue grows with what the log has, a view with what is delivered; whoever runs an audit bounds both.
 """
 
+import base64
 from array import array
 from collections.abc import Iterable
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
-__all__ = ["Catalogue", "Gap", "Received", "View"]
+__all__ = ["Catalogue", "Gap", "Received", "View", "received"]
 
 
 class Received(NamedTuple):
@@ -17,6 +18,14 @@ class Received(NamedTuple):
 
     id: str
     text: str
+
+
+def received(message: dict[str, Any]) -> Received:
+    """What a message of a MESSAGE frame comes to."""
+    data: Any = message.get("data")
+    if message.get("encoding") == "base64":
+        data = base64.b64decode(data)
+    return Received(message["id"], data.hex() if isinstance(data, bytes) else str(data))
 
 
 class Gap(NamedTuple):

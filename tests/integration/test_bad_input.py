@@ -17,7 +17,7 @@ import pytest_asyncio
 
 from fanout.wire import FRAME_BYTES, Action
 from tests.support.node import KEY, NodeProcess, node_process
-from tests.support.wsclient import MESSAGE, RESUMED, ProtocolError, RawClient
+from tests.support.wsclient import MESSAGE, RESUMED, RawClient, Refused
 
 LIMITED = "app.limited:secret"
 RIGHTS = {"open": ["subscribe", "publish"], "read": ["subscribe"]}
@@ -186,9 +186,9 @@ class TestBadInput:
     @pytest.mark.parametrize("channel", ILL_NAMED, ids=lambda channel: repr(channel[:20]))
     async def test_ill_named_channel(self, node: NodeProcess, channel: str) -> None:
         client = await RawClient(node.port, KEY).connect()
-        with pytest.raises(ProtocolError) as attached:
+        with pytest.raises(Refused) as attached:
             await client.attach(channel)
-        with pytest.raises(ProtocolError) as published:
+        with pytest.raises(Refused) as published:
             await client.publish(channel, {"data": "x"})
         assert (attached.value.code, published.value.code) == (40010, 40010)
         await self.lives(client)
@@ -196,12 +196,12 @@ class TestBadInput:
     async def test_wrong_parameters_and_too_many_channels_refuse_the_channel_alone(self, node: NodeProcess) -> None:
         client = await RawClient(node.port, KEY).connect()
         for params in ({"rewind": "soon"}, {"rewind": "0"}, {"echo": "maybe"}, {"modes": "shout"}):
-            with pytest.raises(ProtocolError) as refused:
+            with pytest.raises(Refused) as refused:
                 await client.attach("room", params=params)
             assert refused.value.code == 40000
         for number in range(200):
             await client.attach(f"room:{number}")
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.attach("room:200")
         assert refused.value.code == 90010
         await self.lives(client)
@@ -223,17 +223,17 @@ class TestBadInput:
 
     async def test_missing_capability_and_mode(self, node: NodeProcess) -> None:
         client = await RawClient(node.port, LIMITED).connect()
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.attach("closed")
         assert refused.value.code == 40160
         for channel in ("closed", "read"):
-            with pytest.raises(ProtocolError) as refused:
+            with pytest.raises(Refused) as refused:
                 await client.publish(channel, {"data": "x"})
             assert refused.value.code == 40160
         attached = await client.attach("read", flags=PUBLISH | SUBSCRIBE)
         assert attached["flags"] & (PUBLISH | SUBSCRIBE) == SUBSCRIBE
         await client.attach("open", flags=SUBSCRIBE)
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.publish("open", {"data": "x"})
         assert refused.value.code == 40165
         assert client.received == {}
@@ -243,7 +243,7 @@ class TestBadInput:
     async def test_refused_publish(self, node: NodeProcess, code: int, messages: list[dict[str, Any]]) -> None:
         client = await RawClient(node.port, KEY).connect()
         await client.attach("room")
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.publish("room", *messages)
         assert refused.value.code == code
         await client.publish("room", {"data": "accepted"})
@@ -286,7 +286,7 @@ class TestBadInput:
     @pytest.mark.parametrize("key", ["app.full:wrong", "app.nobody:secret", "nonsense", ""])
     async def test_wrong_key(self, node: NodeProcess, key: str) -> None:
         client = RawClient(node.port, key)
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.connect()
         assert refused.value.code == 40101
         assert await client.ended() == 1008
@@ -305,7 +305,7 @@ class TestBadInput:
     )
     async def test_wrong_query(self, node: NodeProcess, query: dict[str, str], code: int) -> None:
         client = RawClient(node.port, KEY, query=query)
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await client.connect()
         assert refused.value.code == code
 

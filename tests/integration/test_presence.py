@@ -15,7 +15,7 @@ from fanout.presence.leases import LEASE_S, SPREAD_S
 from tests.support.broker import Kafka
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.presence_client import ENTER, LEAVE, PRESENT, UPDATE, PresenceClient
-from tests.support.wsclient import ProtocolError
+from tests.support.wsclient import Refused
 
 AUTH = httpx.BasicAuth(*KEY.split(":"))
 SECRET = "one secret for all nodes"
@@ -82,7 +82,7 @@ class TestOneNode:
         assert watcher.names() == names
         assert {member["action"] for member in watcher.members.values()} == {PRESENT}
         assert watcher.events == []
-        with pytest.raises(ProtocolError) as refused:
+        with pytest.raises(Refused) as refused:
             await crowd.enter(room, "one too many")
         assert refused.value.code == 91003
         watcher.synced = False
@@ -174,7 +174,7 @@ class TestTwoNodes:
             assert watcher.events == [(ENTER, "alice"), (ENTER, "bob")]
         assert await listed(a, room) == await listed(b, room)
 
-        alice.port = b.port
+        alice.move(b.port)
         await watchers[0].close()
         await a.kill()
         await bob.close()
@@ -224,7 +224,7 @@ class TestTwoNodes:
         alice = await connected(a)
         await alice.enter(room, "alice")
         await watcher.told(1)
-        alice.port = b.port
+        alice.move(b.port)
         assert await a.stop() == 0
         await alice.until(lambda: alice.connections == 2 and alice.is_connected)
         await alice.say(room, {"action": ENTER, "clientId": "alice", "id": f"{alice.connection_id}:0:0"})

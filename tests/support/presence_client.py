@@ -3,7 +3,7 @@
 from typing import Any
 
 from fanout.wire import Action
-from tests.support.wsclient import ANSWER_S, ProtocolError, RawClient
+from tests.support.wsclient import ANSWER_S, RawClient, Refused
 
 __all__ = ["ENTER", "LEAVE", "PRESENT", "UPDATE", "PresenceClient"]
 
@@ -21,7 +21,7 @@ class PresenceClient(RawClient):
         self._said = 0
 
     async def say(self, channel: str, *events: dict[str, Any]) -> None:
-        """Returns when the log has the events. Raises ProtocolError for a NACK."""
+        """Returns when the log has the events. Raises Refused for a NACK."""
         serial, self._said = self._said, self._said + 1
         self.send({"action": Action.PRESENCE, "channel": channel, "msgSerial": serial, "presence": events})
         await self.until(lambda: self._answer(serial) is not None, ANSWER_S)
@@ -29,11 +29,7 @@ class PresenceClient(RawClient):
         assert answer is not None
         self.frames.remove(answer)
         if answer["action"] == Action.NACK:
-            raise ProtocolError(answer["error"])
-
-    def _is_attached(self, frame: dict[str, Any]) -> None:
-        if frame["channel"] in self._channels:  # else the server attached it, for entering
-            super()._is_attached(frame)
+            raise Refused(answer["error"])
 
     async def enter(self, channel: str, *names: str, **fields: Any) -> None:
         """These clients enter, with one frame."""

@@ -1,0 +1,391 @@
+"""A client of the protocol as lean as an audit needs it: thousands fit into one process.
+
+It does what SDKs do where that matters for exactness (Ably protocol, "Connection life" and "Channels"):
+
+- It remembers each channel's last `channelSerial`, comes back after every loss, on whichever node is next, with its
+  connection key, and attaches its channels again from those serials.
+- It sends again what has no answer: under the old numbers if its connection was resumed, else counted anew from 0.
+- What comes for a channel that is not attached on this link is dropped, and the serial moves on all the same: a server
+  that speaks too early loses messages here, as it would with them.
+
+Times are in seconds. Everything belongs to the loop that connected it.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Self
+from urllib.parse import urlencode, urlsplit
+
+import msgspec
+import orjson
+from picows import WSError
+
+from fanout.audit.link import Link, open_link
+from fanout.wire import Action, Flag
+
+__all__ = ["Client", "Refused"]
+
+ANSWER_S: Final = 20.0
+RETRY_S: Final = 0.2  # between two tries to come back; half as much again, by chance
+ATTACH_S: Final = 15.0  # until an ATTACH without an answer is sent again
+GRACE_S: Final = 10.0  # of silence beyond what the server promised
+DEAF_MAX: Final = 2  # abandoned links that are kept; before the next one the oldest is ended
+
+
+class Refused(Exception):
+    """The server answered with an error. `code` is its number."""
+
+    def __init__(self, error: Mapping[str, Any]) -> None:
+        super().__init__(f"{error.get('message')} ({error['code']})")
+        self.code: int = error["code"]
+
+
+@dataclass(slots=True)
+class _Pending:
+    """One publish until its answer."""
+
+    frame: dict[str, Any]
+    answer: "asyncio.Future[list[str]]"
+    sent: Callable[[], None] | None
+
+
+@dataclass(slots=True)
+class _Channel:
+    attach: dict[str, Any]
+    serial: str | None = None
+    is_attached: bool = False
+    asked: float = 0.0
+    answer: "asyncio.Future[dict[str, Any]] | None" = None
+
+
+class Client:
+    """One client. `on_message(channel, message)` is given what comes; `on_gap(channel, code)` hears where the server
+    did not continue, with its code, None if it gave none.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        key: str,
+        wire: str = "json",
+        *,
+        query: Mapping[str, str] | None = None,
+        source: str | None = None,
+        receive_buffer: int | None = None,
+        on_message: Callable[[str, dict[str, Any]], None] = lambda channel, message: None,
+        on_gap: Callable[[str, int | None], None] = lambda channel, code: None,
+    ) -> None:
+        """`urls` are those of the nodes, the first to begin with; `query` has more parameters, or others.
+
+        `source` and `receive_buffer` as of `open_link`.
+        """
+        self.connection_id: str | None = None
+        self.hello: dict[str, Any] = {}
+        """The last CONNECTED."""
+        self.connections = 0
+        """How often the server has said CONNECTED."""
+        self.refusals = 0
+        """How often it did not resume the connection, and gave another one."""
+        self.errors = Counter[int]()
+        """Channels that it refused to attach again, by code; they are asked for once more later."""
+        self.refused: Refused | None = None
+        """Why it does not come back any more."""
+        self.urls = list(urls)
+        """Of the nodes; after each loss the next one's turn has come."""
+        self._turn = 0
+        self._query = {"v": "5", "format": wire, "key": key} | dict(query or {})
+        self._binary = wire == "msgpack"
+        self._source = source
+        self._receive_buffer = receive_buffer
+        self._on_message = on_message
+        self._on_gap = on_gap
+        self._connection_key: str | None = None
+        self._channels: dict[str, _Channel] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._next_serial = 0
+        self._link: Link | None = None
+        self._deaf = deque[Link]()
+        self._connected: asyncio.Future[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._stays_away = False
+        self._is_paused = False
+        self._heard_at = 0.0
+        self._gone = asyncio.Event()
+
+    # -- connection --
+
+    async def connect(self) -> Self:
+        """Returns once the server has said CONNECTED. Raises Refused when it refuses, WSError or OSError else."""
+        query = self._query
+        if self._connection_key is not None:
+            query = query | {"resume": self._connection_key}
+        url = urlsplit(self.urls[self._turn % len(self.urls)])
+        scheme = "wss" if url.scheme == "https" else "ws"
+        self._connected = asyncio.get_running_loop().create_future()
+        self._gone.clear()
+        await open_link(
+            f"{scheme}://{url.netloc}/?{urlencode(query)}",
+            self,
+            source=self._source,
+            receive_buffer=self._receive_buffer,
+        )
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await self._connected
+        except TimeoutError:
+            self.cut()
+            raise
+        return self
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the server has said CONNECTED on the link of now."""
+        return self._link is not None and self._connected is not None and self._connected.done()
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is connected, all its channels are attached and all its publishes answered."""
+        return self.is_connected and not self._pending and all(one.is_attached for one in self._channels.values())
+
+    def cut(self) -> None:
+        """Resets the connection; it comes back by itself."""
+        if self._link is not None:
+            self._link.end(reset=True)
+
+    def abandon(self) -> None:
+        """Comes back on a new link, and leaves the old one open to the server, and silent, for a while."""
+        if self._link is not None and self.is_connected:
+            link, self._link = self._link, None
+            link.deafen()
+            if len(self._deaf) == DEAF_MAX:
+                self._deaf.popleft().end()
+            self._deaf.append(link)
+            self.lost(link)
+
+    def pause(self) -> None:
+        """Stops reading."""
+        self._is_paused = True
+        if self._link is not None:
+            self._link.pause()
+
+    def resume(self) -> None:
+        """Reads again."""
+        self._is_paused = False
+        self._heard_at = time.monotonic()
+        if self._link is not None:
+            self._link.resume()
+
+    async def close(self) -> None:
+        """Ends the connection for good, without a word. Publishes without an answer never get one."""
+        self._stays_away = True
+        for link in self._deaf:
+            link.end()
+        if self._returning is not None:
+            self._returning.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._returning
+        if self._link is not None:
+            self._link.end()
+            await self._gone.wait()
+        for pending in self._pending.values():
+            pending.answer.cancel()
+
+    def tend(self) -> None:
+        """To be called about once a second: gives up a link that is silent for too long, asks again for a channel."""
+        now = time.monotonic()
+        if not self.is_connected or self._is_paused:
+            return
+        silence = self.hello["connectionDetails"]["maxIdleInterval"] / 1000
+        if silence and now - self._heard_at > silence + GRACE_S:
+            self.cut()
+            return
+        for channel in self._channels.values():
+            if not channel.is_attached and now - channel.asked > ATTACH_S:
+                self._attach(channel)
+
+    # -- protocol --
+
+    def send(self, frame: dict[str, Any]) -> None:
+        """One frame, as it is."""
+        self.send_bytes(msgspec.msgpack.encode(frame) if self._binary else orjson.dumps(frame))
+
+    def send_bytes(self, payload: bytes, *, binary: bool | None = None) -> None:
+        """One WebSocket message of any content; of the wire's own kind unless told."""
+        if self._link is not None:
+            self._link.send(payload, binary=self._binary if binary is None else binary)
+
+    async def attach(self, channel: str, **fields: Any) -> dict[str, Any]:
+        """Returns ATTACHED. Raises Refused when the channel is, TimeoutError after 20 s."""
+        state = self._channels[channel] = _Channel({"action": Action.ATTACH, "channel": channel, **fields})
+        state.answer = asyncio.get_running_loop().create_future()
+        self._attach(state)
+        async with asyncio.timeout(ANSWER_S):
+            return await state.answer
+
+    async def publish(
+        self, channel: str, *messages: dict[str, Any], sent: Callable[[], None] | None = None
+    ) -> list[str]:
+        """Returns the serials once the server has acknowledged; survives cuts. Raises Refused for a NACK.
+
+        `sent` is called each time that it is sent.
+        """
+        number, self._next_serial = self._next_serial, self._next_serial + 1
+        frame = {"action": Action.MESSAGE, "channel": channel, "msgSerial": number, "messages": messages}
+        pending = self._pending[number] = _Pending(frame, asyncio.get_running_loop().create_future(), sent)
+        if self.is_connected:  # else it goes out after CONNECTED
+            self._send_publish(pending)
+        return await pending.answer
+
+    def _attach(self, channel: _Channel) -> None:
+        channel.asked = time.monotonic()
+        self.send(channel.attach | ({"channelSerial": channel.serial} if channel.serial else {}))
+
+    def _send_publish(self, pending: _Pending) -> None:
+        if pending.sent is not None:
+            pending.sent()
+        self.send(pending.frame)
+
+    # -- what comes --
+
+    def opened(self, link: Link) -> None:
+        """See `Owner`."""
+        self._link = link
+        if self._is_paused:
+            link.pause()
+
+    def heard(self, link: Link, payload: bytes) -> None:
+        """See `Owner`."""
+        self._heard_at = time.monotonic()
+        self._frame(payload)
+
+    def lost(self, link: Link) -> None:
+        """See `Owner`."""
+        self._link = None
+        self._gone.set()
+        self._turn += 1
+        for channel in self._channels.values():
+            channel.is_attached = False
+        if self._connected is not None and not self._connected.done():
+            self._connected.set_exception(ConnectionResetError("cut before CONNECTED"))
+        elif not self._stays_away and self._returning is None:
+            self._returning = asyncio.get_running_loop().create_task(self._return())
+
+    async def _return(self) -> None:
+        while True:
+            try:
+                await self.connect()
+            except Refused as problem:
+                self.refused = problem
+                return
+            except (OSError, WSError):
+                self._turn += 1
+                await asyncio.sleep(RETRY_S * random.uniform(1, 1.5))
+                continue
+            if self._link is not None:  # else it was cut again meanwhile
+                self._returning = None
+                return
+
+    def _frame(self, payload: bytes) -> None:
+        frame = msgspec.msgpack.decode(payload) if self._binary else orjson.loads(payload)
+        match frame["action"]:
+            case Action.MESSAGE:
+                self._is_given(frame)
+            case Action.ATTACHED:
+                self._is_attached(frame)
+            case Action.CONNECTED:
+                self._is_connected(frame)
+            case Action.ACK | Action.NACK:
+                self._is_answered(frame)
+            case Action.ERROR:
+                self._is_refused(frame)
+            case Action.DETACHED:
+                self._is_detached(frame)
+            case _:
+                self._other(frame)
+
+    def _is_given(self, frame: dict[str, Any]) -> None:
+        channel = self._channels.get(frame["channel"])
+        if channel is None:
+            return
+        channel.serial = frame["channelSerial"]
+        if channel.is_attached:
+            for message in frame["messages"]:
+                self._on_message(frame["channel"], message)
+
+    def _is_connected(self, frame: dict[str, Any]) -> None:
+        self.connections += 1
+        self.hello = frame
+        self._connection_key = frame["connectionDetails"]["connectionKey"]
+        if self.connection_id is not None and frame["connectionId"] != self.connection_id:
+            self.refusals += 1
+            self._count_anew()
+        self.connection_id = frame["connectionId"]
+        for channel in self._channels.values():
+            self._attach(channel)
+        for pending in self._pending.values():
+            self._send_publish(pending)
+        if self._connected is not None and not self._connected.done():
+            self._connected.set_result(None)
+
+    def _count_anew(self) -> None:
+        pending = list(self._pending.values())
+        for number, one in enumerate(pending):
+            one.frame["msgSerial"] = number
+        self._pending = dict(enumerate(pending))
+        self._next_serial = len(pending)
+
+    def _is_attached(self, frame: dict[str, Any]) -> None:
+        channel = self._channels.get(frame["channel"])
+        if channel is None:
+            return
+        if channel.serial is not None and not frame["flags"] & Flag.RESUMED:
+            self._on_gap(frame["channel"], (frame.get("error") or {}).get("code"))
+        channel.serial = frame["channelSerial"]
+        channel.is_attached = True
+        if channel.answer is not None and not channel.answer.done():
+            channel.answer.set_result(frame)
+
+    def _is_detached(self, frame: dict[str, Any]) -> None:
+        """The server asks to attach again: at once; or, if it was not attached, later."""
+        channel = self._channels.get(frame["channel"])
+        if channel is None:
+            return
+        if channel.is_attached:
+            channel.is_attached = False
+            self._attach(channel)
+
+    def _is_answered(self, frame: dict[str, Any]) -> None:
+        first = frame["msgSerial"]
+        if first not in self._pending:
+            self._other(frame)
+            return
+        for index in range(frame["count"]):
+            pending = self._pending.pop(first + index)
+            if pending.answer.done():
+                continue
+            if "error" in frame:
+                pending.answer.set_exception(Refused(frame["error"]))
+            else:
+                pending.answer.set_result(frame["res"][index]["serials"])
+
+    def _is_refused(self, frame: dict[str, Any]) -> None:
+        channel = self._channels.get(frame.get("channel", ""))
+        if channel is not None and channel.answer is not None and not channel.answer.done():
+            channel.answer.set_exception(Refused(frame["error"]))
+            del self._channels[frame["channel"]]
+        elif "channel" not in frame and self._connected is not None and not self._connected.done():
+            self._stays_away = True
+            self._connected.set_exception(Refused(frame["error"]))
+        else:
+            if channel is not None:
+                channel.is_attached = False
+                self.errors[frame["error"]["code"]] += 1
+            self._other(frame)
+
+    def _other(self, frame: dict[str, Any]) -> None:
+        """What nothing here waits for: heartbeats, DISCONNECTED, presence, errors."""

@@ -1,0 +1,132 @@
+"""One WebSocket of an audit's client, and the ways in which it can go wrong on purpose.
+
+Everything belongs to the loop that opened it.
+"""
+
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+__all__ = ["Link", "Owner", "open_link"]
+
+OPEN_S: Final = 10.0
+BUFFER_BYTES: Final = 4096  # thousands of links share a process
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
+
+logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of thousands of connections
+
+
+class Owner(Protocol):
+    """Who is told of what comes."""
+
+    def opened(self, link: "Link") -> None:
+        """The handshake is done; frames may come before `open_link` returns."""
+
+    def heard(self, link: "Link", payload: bytes) -> None:
+        """One whole message came."""
+
+    def lost(self, link: "Link") -> None:
+        """The link is no more. Not called for one that was deafened."""
+
+
+class Link(WSListener):
+    """An open WebSocket. Made by `open_link`."""
+
+    def __init__(self, owner: Owner) -> None:
+        self._owner: Owner | None = owner
+        self._transport: WSTransport | None = None
+        self.close_code: int | None = None
+        """Of the server's CLOSE."""
+
+    def send(self, payload: bytes, *, binary: bool) -> None:
+        """One WebSocket message; into the void if the link is no more."""
+        if self._transport is not None:
+            self._transport.send(WSMsgType.BINARY if binary else WSMsgType.TEXT, payload)
+
+    def pause(self) -> None:
+        """Stops reading: the server's side fills up."""
+        if self._transport is not None:
+            self._transport.underlying_transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads again."""
+        if self._transport is not None:
+            self._transport.underlying_transport.resume_reading()
+
+    def end(self, *, reset: bool = False) -> None:
+        """Closes the socket without a word; with a reset of the connection if that is asked for."""
+        if self._transport is None:
+            return
+        tcp = self._transport.underlying_transport
+        if reset:
+            tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        tcp.abort()
+
+    def deafen(self) -> None:
+        """The owner hears nothing of it any more, and nothing is read: to the server it is open, and silent."""
+        self._owner = None
+        self.pause()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Called by picows."""
+        self._transport = transport
+        if self._owner is not None:
+            self._owner.opened(self)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Called by picows."""
+        if frame.msg_type == WSMsgType.CLOSE:
+            code: Any = frame.get_close_code()
+            self.close_code = int(code)
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+        elif self._owner is not None and frame.msg_type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            self._owner.heard(self, frame.get_payload_as_bytes())
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Called by picows."""
+        self._transport = None
+        if self._owner is not None:
+            self._owner.lost(self)
+
+
+async def open_link(url: str, owner: Owner, *, source: str | None = None, receive_buffer: int | None = None) -> Link:
+    """Opens a WebSocket. Raises OSError, TimeoutError after 10 s, or picows' WSError when it cannot be had.
+
+    Binds to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
+    """
+    made: list[socket.socket] = []
+
+    def make(_: Any) -> socket.socket | None:
+        if source is None and receive_buffer is None:
+            return None
+        opened = socket.socket()
+        made.append(opened)
+        opened.setblocking(False)
+        if receive_buffer is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            opened.bind((source, 0))
+        return opened
+
+    try:
+        async with asyncio.timeout(OPEN_S):
+            _, link = await ws_connect(
+                _factory(owner), url, read_buffer_init_size=BUFFER_BYTES, socket_factory=make, max_redirects=0
+            )
+    except (OSError, asyncio.CancelledError):  # nobody listens: picows leaves the socket to whoever made it
+        for opened in made:
+            opened.close()
+        raise
+    if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
+        raise ConnectionResetError("cut before the handshake was done")
+    return link
+
+
+def _factory(owner: Owner) -> Callable[[], Link]:
+    return lambda: Link(owner)
