@@ -34,6 +34,7 @@ __all__ = [
     "STATE_TOPICS",
     "Route",
     "Routing",
+    "as_record",
     "configured_routing",
     "guarded",
     "routing",
@@ -163,7 +164,7 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
     told: set[type[BaseException]] = set()
 
     def call(delivered: Any) -> tuple[str, ...]:
-        record = _as_record(delivered)
+        record = as_record(delivered)
         if record.topic in STATE_TOPICS:
             return ()
         try:
@@ -177,7 +178,7 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
     return call
 
 
-def _as_record(delivered: Any) -> Record:
+def as_record(delivered: Any) -> Record:
     """A `Record`, also of confluent-kafka's `Message`."""
     if isinstance(delivered, Record):
         return delivered

@@ -22,7 +22,7 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
   raises `SourceBusy` and takes nothing.
 - **Threads.** `start`, `append`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the loop. The sink is
-  called from one thread of the source's own, never from two at once, and must not raise.
+  called from threads of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
   once the log is back. A partition whose position is lost, or whose topic was made anew, is told to the sink by
   `Sink.partition` again, with the new start.
@@ -117,7 +117,7 @@ LIMITS = Limits()
 
 
 class Sink(Protocol):
-    """What a source delivers to. Every method is called on the source's thread."""
+    """What a source delivers to. Every method is called on a thread of the source's, one call at a time."""
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         """Reading of a partition begins at offset `start`. `topic_id` has 16 bytes: a topic made anew has another."""

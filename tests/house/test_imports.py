@@ -17,7 +17,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"control", "fetching"},
+    {"control", "fetching", "decoding"},
     {"backlog", "credentials", "probes", "publish", "subscribe", "history", "lookup", "revocations", "occupancy"},
     {"mutate", "presence"},
     {"sandbox"},

@@ -1,0 +1,200 @@
+"""What stands between a source and its sink: records decoded, in order, without one that waits holding up the others.
+
+- A record whose schema is not known yet waits, and with it all that follows in its partition, in a *line*. Other
+  partitions go on.
+- When a schema has been answered for, the lines are delivered from the front, as far as they can be, by the thread that
+  asked for it. One lock is around every call of the sink.
+- At most `WAITING_RECORDS` of `WAITING_BYTES` wait in all lines together; past that the source's thread waits too.
+- A record that cannot be decoded goes on as it is, with a header that says why: its rule fails it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from fanout.decoding.decoders import Undecodable
+from fanout.decoding.schemas import ASKED, Schemas
+from fanout.routing import as_record
+from fanout.sources.base import LIMITS, Sink
+from fanout.types import Record
+
+__all__ = ["UNDECODABLE", "DecodingSink", "Formats", "FormatsOf", "decoded"]
+
+UNDECODABLE: Final = "fanout.undecodable"
+"""The header on a record that could not be decoded; its value says why."""
+REASON_MAX: Final = 1_000  # bytes
+WAITING_RECORDS: Final = 20_000  # four seconds' worth at the rate one node decodes
+WAITING_BYTES: Final = 64 << 20
+
+
+class Formats(NamedTuple):
+    """Of which format a topic's keys and values are; None: of none that is decoded here."""
+
+    key: str | None
+    value: str | None
+
+
+FormatsOf = Callable[[str], Formats | None]
+
+
+def decoded(record: Record, formats: Formats, schemas: Schemas, *, may_give_up: bool) -> Record | None:
+    """The record with JSON for its key and value, or marked as undecodable; None: a schema is being asked for.
+
+    With `may_give_up` it is marked when the registry was away for too long, without it never for that. What fanout
+    itself wrote into the topic is no format's and stays as it is.
+    """
+    if any(name == "fanout.type" for name, _ in record.headers or ()):
+        return record
+    try:
+        key = _part("key", formats.key, record.key, schemas, may_give_up)
+        value = _part("value", formats.value, record.value, schemas, may_give_up)
+    except Undecodable as problem:
+        reason = str(problem).encode(errors="replace")[:REASON_MAX].decode(errors="ignore").encode()
+        return record._replace(headers=[*(record.headers or ()), (UNDECODABLE, reason)])
+    if key is ASKED or value is ASKED:
+        return None
+    return record._replace(key=key, value=value)
+
+
+def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas, may_give_up: bool) -> Any:
+    if form is None or data is None:
+        return data
+    try:
+        wanted = schemas.decoders.wanted(form, data)
+        known = schemas.look(wanted)
+        if known.ready:
+            return schemas.decoders.decode(form, data)
+    except Undecodable as problem:
+        raise Undecodable(f"the {what} cannot be decoded: {problem}") from None
+    if known is ASKED or (known.away and not may_give_up):
+        return ASKED
+    raise Undecodable(f"the {what} cannot be decoded: {known.reason}")
+
+
+class DecodingSink:
+    """A `fanout.sources.base.Sink` in front of another one."""
+
+    def __init__(self, sink: Sink, formats_of: FormatsOf, schemas: Schemas) -> None:
+        self._sink = sink
+        self._formats_of = formats_of
+        self._schemas = schemas
+        self._lock = threading.Condition()
+        self._lines: dict[tuple[str, int], deque[Record | partial[None]]] = {}
+        self._records = self._bytes = 0  # in the lines
+        self._ready_waits = False
+        self._stopped = False
+
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
+        """See `Sink.partition`."""
+        with self._lock:
+            self._after(topic, partition, partial(self._sink.partition, topic, topic_id, partition, start))
+
+    def progress(self, topic: str, partition: int, next_offset: int, /) -> None:
+        """See `Sink.progress`."""
+        with self._lock:
+            self._after(topic, partition, partial(self._sink.progress, topic, partition, next_offset))
+
+    def records(self, batch: Sequence[Any], /) -> None:
+        """See `Sink.records`."""
+        with self._lock:
+            through: list[Any] = []
+            for item in batch:
+                topic = item.topic if isinstance(item, Record) else item.topic()
+                formats = self._formats_of(topic)
+                if formats is None:
+                    through.append(item)
+                elif (record := self._taken(as_record(item), formats)) is not None:
+                    through.append(record)
+            if through and not self._stopped:
+                self._sink.records(through)
+            self._lock.wait_for(lambda: self._stopped or not self._is_full)
+
+    def ready(self) -> None:
+        """See `Sink.ready`. Said when nothing waits any more."""
+        with self._lock:
+            self._ready_waits = True
+            self._say_ready()
+
+    def settled(self) -> None:
+        """Delivers what waits no longer. Called when the registry has, or has not, answered."""
+        while True:
+            with self._lock:  # let go after each batch: other partitions want to go on
+                moved = [self._advance(key, line) for key, line in list(self._lines.items())]
+                self._say_ready()
+                self._lock.notify_all()
+            if not any(moved):
+                return
+
+    def stop(self) -> None:
+        """Nothing is delivered any more; a source's thread that waits here is let go."""
+        with self._lock:
+            self._stopped = True
+            self._lock.notify_all()
+
+    @property
+    def waiting(self) -> list[tuple[str, int]]:
+        """The partitions that wait for a schema."""
+        return list(self._lines)
+
+    @property
+    def _is_full(self) -> bool:
+        return self._records >= WAITING_RECORDS or self._bytes >= WAITING_BYTES
+
+    def _taken(self, record: Record, formats: Formats) -> Record | None:
+        """The record decoded; None if it waits in its line now."""
+        key = (record.topic, record.partition)
+        line = self._lines.get(key)
+        if line is None:
+            if (done := decoded(record, formats, self._schemas, may_give_up=True)) is not None:
+                return done
+            line = self._lines[key] = deque()
+        line.append(record)
+        self._records += 1
+        self._bytes += _size(record)
+        return None
+
+    def _after(self, topic: str, partition: int, call: partial[None]) -> None:
+        """Calls now, or when what came before it has left the line."""
+        if (line := self._lines.get((topic, partition))) is None:
+            if not self._stopped:
+                call()
+        elif isinstance(line[-1], partial) and line[-1].func == call.func == self._sink.progress:
+            line[-1] = call
+        else:
+            line.append(call)
+
+    def _advance(self, key: tuple[str, int], line: deque[Record | partial[None]]) -> bool:
+        """Delivers one batch from the front of a line; whether it did."""
+        through: list[Record] = []
+        calls: list[partial[None]] = []
+        formats = self._formats_of(key[0])
+        while line and len(through) < LIMITS.read_batch and not self._stopped:
+            entry = line[0]
+            if isinstance(entry, Record):
+                assert formats is not None  # a topic's rule does not change while a node runs
+                if calls or (done := decoded(entry, formats, self._schemas, may_give_up=True)) is None:
+                    break
+                through.append(done)
+                self._records -= 1
+                self._bytes -= _size(entry)
+            else:
+                calls.append(entry)
+            line.popleft()
+        if through:
+            self._sink.records(through)
+        for call in calls:
+            call()
+        if not line:
+            del self._lines[key]
+        return bool(through or calls)
+
+    def _say_ready(self) -> None:
+        if self._ready_waits and not self._lines and not self._stopped:
+            self._ready_waits = False
+            self._sink.ready()
+
+
+def _size(record: Record) -> int:
+    return len(record.key or b"") + len(record.value or b"")

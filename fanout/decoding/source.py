@@ -1,0 +1,99 @@
+"""A log whose records are decoded on their way out, to whoever reads them: live, looking back, resuming.
+
+What is appended goes into the log as it is. Of topics without a format nothing is touched.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from fanout.decoding.schemas import Schemas
+from fanout.decoding.sink import DecodingSink, Formats, FormatsOf, decoded
+from fanout.errors import SourceTimeout
+from fanout.routing import as_record
+from fanout.sources.base import Done, Health, NewRecord, Sink, Slice, Source
+from fanout.types import Record
+
+__all__ = ["DecodedSource"]
+
+READ_S: Final = 5.0  # for the schemas of what is read back
+LOOK_S: Final = 0.02  # between two looks at them
+
+
+class DecodedSource:
+    """A `fanout.sources.base.Source` around another one. It owns that one and `schemas`, and stops both."""
+
+    def __init__(self, source: Source, formats_of: FormatsOf, schemas: Schemas) -> None:
+        self._source = source
+        self._formats_of = formats_of
+        self._schemas = schemas
+        self._sink: DecodingSink | None = None
+
+    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+        """See `Source.start`."""
+        self._sink = DecodingSink(sink, self._formats_of, self._schemas)
+        self._schemas.start(self._sink.settled)
+        try:
+            await self._source.start(self._sink, topics, history_ms, state_topics)
+        except BaseException:
+            await asyncio.to_thread(self._schemas.stop)
+            raise
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """See `Source.append`."""
+        self._source.append(records, done)
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """See `Source.read`. Raises SourceTimeout also when a schema cannot be had within 5 s."""
+        part = await self._source.read(topic, partition, start, stop)
+        formats = self._formats_of(topic)
+        if formats is None:
+            return part
+        until = time.monotonic() + READ_S
+        records: list[Record] = []
+        while True:
+            left = part.records[len(records) :]
+            records += await asyncio.to_thread(self._decoded, left, formats)  # too much at once for the loop
+            if len(records) == len(part.records):
+                return Slice(records, part.next)
+            if self._schemas.away or time.monotonic() > until:
+                raise SourceTimeout(f"a schema cannot be had: {self._schemas.away or 'no answer in time'}")
+            await asyncio.sleep(LOOK_S)
+
+    def _decoded(self, records: Sequence[object], formats: Formats) -> list[Record]:
+        """The records decoded, up to the first that needs a schema which is being asked for."""
+        done: list[Record] = []
+        for item in records:
+            if (record := decoded(as_record(item), formats, self._schemas, may_give_up=False)) is None:
+                break
+            done.append(record)
+        return done
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Source.bounds`."""
+        return await self._source.bounds(topic)
+
+    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+        """See `Source.since`."""
+        return await self._source.since(topic, timestamp)
+
+    def health(self) -> Health:
+        """See `Source.health`. Partitions that wait for a schema are not well."""
+        health = self._source.health()
+        waiting = self._sink.waiting if self._sink is not None else []
+        if not health.ok or not waiting or not self._schemas.away:
+            return health
+        return Health(False, f"topic {waiting[0][0]!r}, partition {waiting[0][1]} waits: {self._schemas.away}")
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        """See `Source.lag`. What waits for a schema is not counted."""
+        return self._source.lag()
+
+    async def stop(self) -> None:
+        """See `Source.stop`."""
+        if self._sink is not None:
+            self._sink.stop()
+        await self._source.stop()
+        if self._sink is not None:
+            await asyncio.to_thread(self._schemas.stop)

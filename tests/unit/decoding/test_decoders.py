@@ -1,0 +1,201 @@
+"""Each format as confluent-kafka's serializers write it, over a registry that speaks HTTP."""
+
+import datetime
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from confluent_kafka.schema_registry import Schema
+
+from fanout.decoding import registry as registry_module
+from fanout.decoding.decoders import Decoders, Undecodable
+from fanout.decoding.registry import Registry, RegistryAway, SchemaUnknown
+from fanout.errors import ConfigError
+from tests.support.schema_registry import SchemaRegistry, schema_registry
+from tests.support.serialized import ORDER, Serializers, protobuf_classes
+
+
+@pytest.fixture
+def registry() -> Iterator[SchemaRegistry]:
+    with schema_registry() as running:
+        yield running
+
+
+def decode(registry: SchemaRegistry, form: str, data: bytes) -> Any:
+    decoders = Decoders(Registry(registry.url, {}))
+    decoders.prepare(decoders.wanted(form, data))
+    text = decoders.decode(form, data)
+    decoders.close()
+    return json.loads(text)
+
+
+def test_avro_becomes_json(registry: SchemaRegistry) -> None:
+    data = Serializers(registry).avro(ORDER, {"id": "a", "count": 1 << 60, "note": None})
+    assert decode(registry, "avro", data) == {"id": "a", "count": 1 << 60, "note": None}
+
+
+def test_what_json_has_no_type_for_is_text(registry: SchemaRegistry) -> None:
+    kinds: dict[str, tuple[Any, Any, Any]] = {
+        "b": ("bytes", b"\xff\x00", "/wA="),
+        "d": (
+            {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+            Decimal("1234567.80"),
+            "1234567.80",
+        ),
+        "day": ({"type": "int", "logicalType": "date"}, datetime.date(2026, 2, 3), "2026-02-03"),
+        "at": (
+            {"type": "long", "logicalType": "timestamp-millis"},
+            datetime.datetime(2026, 2, 3, 4, 5, 6, 7000, datetime.UTC),
+            "2026-02-03T04:05:06.007000Z",
+        ),
+        "time": ({"type": "long", "logicalType": "time-micros"}, datetime.time(4, 5, 6, 7), "04:05:06.000007"),
+        "uuid": ({"type": "string", "logicalType": "uuid"}, UUID(int=5), "00000000-0000-0000-0000-000000000005"),
+        "nan": ("double", float("nan"), None),
+        "e": ({"type": "enum", "name": "E", "symbols": ["ON", "OFF"]}, "OFF", "OFF"),
+        "m": ({"type": "map", "values": {"type": "array", "items": "int"}}, {"x": [1, 2]}, {"x": [1, 2]}),
+    }
+    schema = {"type": "record", "name": "R", "fields": [{"name": k, "type": t} for k, (t, _, _) in kinds.items()]}
+    data = Serializers(registry).avro(json.dumps(schema), {k: value for k, (_, value, _) in kinds.items()})
+    assert decode(registry, "avro", data) == {k: expected for k, (_, _, expected) in kinds.items()}
+
+
+def test_an_avro_text_is_a_json_text(registry: SchemaRegistry) -> None:
+    assert decode(registry, "avro", Serializers(registry).avro('"string"', "abc")) == "abc"
+
+
+def test_avro_schemas_may_refer_to_others(registry: SchemaRegistry) -> None:
+    serializers = Serializers(registry)
+    place = serializers.register(
+        "Place", '{"type":"record","name":"Place","fields":[{"name":"city","type":"string"}]}', "AVRO"
+    )
+    outer = '{"type":"record","name":"Shop","fields":[{"name":"at","type":"Place"}]}'
+    data = serializers.avro(Schema(outer, "AVRO", [place]), {"at": {"city": "Ulm"}})
+    assert decode(registry, "avro", data) == {"at": {"city": "Ulm"}}
+
+
+def test_protobuf_becomes_json_with_all_its_fields_and_names_as_in_the_schema(registry: SchemaRegistry) -> None:
+    order, line = protobuf_classes()
+    message = order(id="a", lines=[line(item="tea", pieces=2)], raw=b"\xff")
+    message.placed.FromJsonString("2026-02-03T04:05:06Z")
+    message.place.city = "Ulm"
+    assert decode(registry, "protobuf", Serializers(registry).protobuf(message)) == {
+        "id": "a",
+        "total_cents": "0",  # 64 bits are text in Protobuf's own mapping to JSON
+        "lines": [{"item": "tea", "pieces": 2}],
+        "placed": "2026-02-03T04:05:06Z",
+        "place": {"city": "Ulm"},
+        "raw": "/w==",
+    }
+
+
+def test_protobuf_messages_may_be_nested_types(registry: SchemaRegistry) -> None:
+    _, line = protobuf_classes()
+    data = Serializers(registry).protobuf(line(item="tea"))
+    assert decode(registry, "protobuf", data) == {"item": "tea", "pieces": 0}
+
+
+def test_json_with_a_schema_is_what_the_producer_wrote(registry: SchemaRegistry) -> None:
+    schema = '{"title":"Order","type":"object","properties":{"id":{"type":"string"}},"required":["id"]}'
+    data = Serializers(registry).json(schema, {"id": "a", "more": 1.5})
+    decoders = Decoders(Registry(registry.url, {}))
+    decoders.prepare(decoders.wanted("json-schema", data))
+    assert decoders.decode("json-schema", data) == data[5:]
+    decoders.close()
+
+
+def test_what_was_fetched_is_not_asked_for_again(registry: SchemaRegistry) -> None:
+    order, _ = protobuf_classes()
+    serializers = Serializers(registry)
+    values = {"avro": serializers.avro(ORDER, {"id": "a", "count": 1}), "protobuf": serializers.protobuf(order(id="a"))}
+    decoders = Decoders(Registry(registry.url, {}))
+    registry.asked.clear()
+    for form, data in values.items():
+        decoders.prepare(decoders.wanted(form, data))
+    asked = len(registry.asked)
+    registry.stop()
+    for form, data in [*values.items()] * 3:
+        decoders.decode(form, data)
+        decoders.prepare(decoders.wanted(form, data))
+    assert len(registry.asked) == asked
+    decoders.close()
+
+
+@pytest.mark.parametrize("form", ["avro", "protobuf", "json-schema"])
+@pytest.mark.parametrize("data", [b"", b"\0\0\0\0\1", b'{"id":"a"}', b"\1" + bytes(40)])
+def test_bytes_without_the_id_of_a_schema_are_refused(registry: SchemaRegistry, form: str, data: bytes) -> None:
+    decoders = Decoders(Registry(registry.url, {}))
+    with pytest.raises(Undecodable, match="does not begin with the id of a schema"):
+        decoders.wanted(form, data)
+    decoders.close()
+
+
+def test_bytes_of_another_shape_are_refused(registry: SchemaRegistry) -> None:
+    order, _ = protobuf_classes()
+    serializers = Serializers(registry)
+    schema = '{"title":"T","type":"object"}'
+    good = {
+        "avro": serializers.avro(ORDER, {"id": "a", "count": 1}),
+        "protobuf": serializers.protobuf(order(id="a")),
+        "json-schema": serializers.json(schema, {}),
+    }
+    decoders = Decoders(Registry(registry.url, {}))
+    bad = {
+        "avro": [b"\x7f", b"\xff" * 20, b"\x02\xff\x02"],
+        "protobuf": [b"\x02\x03\x02", b"\x02\x09", b"\0\x0a\xff", b"\x7f", b"\xff" * 12],
+        "json-schema": [b"{", b"\xff", b"\0"],
+    }
+    for form, data in good.items():
+        decoders.prepare(decoders.wanted(form, data))
+        for rest in bad[form]:
+            with pytest.raises(Undecodable, match=f"is no {form} of its schema"):
+                decoders.decode(form, data[:5] + rest)
+    decoders.close()
+
+
+def test_what_the_registry_does_not_know_is_told_from_a_registry_that_is_away(registry: SchemaRegistry) -> None:
+    decoders = Decoders(Registry(registry.url, {}))
+    wanted = decoders.wanted("avro", b"\0\0\0\0\x63x")
+    with pytest.raises(SchemaUnknown, match="does not know schema 99"):
+        decoders.prepare(wanted)
+    for status in (401, 403, 429, 500, 503):
+        registry.failing = status
+        with pytest.raises(RegistryAway, match=str(status)):
+            decoders.prepare(wanted)
+    registry.stop()
+    with pytest.raises(RegistryAway, match="does not answer"):
+        decoders.prepare(wanted)
+    decoders.close()
+
+
+def test_the_registry_may_want_credentials() -> None:
+    with schema_registry("ann:open sesame") as registry:
+        data = Serializers(registry, "ann:open sesame").avro(ORDER, {"id": "a", "count": 1})
+        for settings, outcome in (({}, RegistryAway), ({"basic.auth.user.info": "ann:open sesame"}, None)):
+            decoders = Decoders(Registry(registry.url, settings))
+            wanted = decoders.wanted("avro", data)
+            if outcome is None:
+                decoders.prepare(wanted)
+            else:
+                with pytest.raises(outcome, match="401"):
+                    decoders.prepare(wanted)
+            decoders.close()
+
+
+def test_settings_that_the_client_does_not_know_are_refused() -> None:
+    with pytest.raises(ConfigError, match="schema-registry-setting"):
+        Registry("http://127.0.0.1:1", {"no.such": "setting"})
+
+
+def test_a_node_keeps_a_bounded_number_of_schemas(registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "SCHEMAS_MAX", 1)
+    serializers = Serializers(registry)
+    first, second = serializers.avro('"string"', "a"), serializers.avro('"long"', 1)
+    decoders = Decoders(Registry(registry.url, {}))
+    decoders.prepare(decoders.wanted("avro", first))
+    with pytest.raises(SchemaUnknown, match="one more than"):
+        decoders.prepare(decoders.wanted("avro", second))
+    decoders.prepare(decoders.wanted("avro", first))
+    decoders.close()
