@@ -237,6 +237,12 @@ class Engine:
         holds more than `limits`: messages, and bytes of what they say, but one message in any case. Forwards, there
         are none while a place lies below its floor.
         """
+    def blocks(self, channel: str, topic: str, partition: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """The ranges of offsets within `start` to `stop` that may hold the channel, in order and apart: what this node
+        has not read, or its index has given up, may hold any. Any thread. A million offsets take 0.05 to 0.4 ms; of more
+        than four million records what lies behind them is not looked at, and may. ValueError for a partition
+        that is not read.
+        """
     def decode(self, channel: str, records: Sequence[Any]) -> list[Message | None]:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is
         nothing if its first is among them.

@@ -306,6 +306,9 @@ cdef class Engine:
     def held(self, channel, places, start_ms, end_ms, forwards, limits):
         return self._native.held(channel, places, start_ms, end_ms, forwards, limits)
 
+    def blocks(self, channel, topic, partition, start, stop):
+        return self._native.blocks(channel, topic, partition, start, stop)
+
     def decode(self, channel, records):
         cdef _Batch view = _Batch(None)
         router = self._router

@@ -12,7 +12,7 @@ Rules:
   from the first record that is not older than the one, up to the first that is younger than the other.
 - One page reads at most `PAGE_RECORDS` offsets of the log, and then it ends with a cursor, even if it is empty. It has
   `PAGE_BYTES` of messages at most, and one that is larger.
-- Topics of which no rule makes this channel are not read.
+- Topics of which no rule makes this channel are not read, nor what the node knows to be without it.
 - A message is shown in its newest version at the place of its first (Ably protocol, "Update, delete, append"). Memory
   tells which that is; for what only the log has, whoever looks single messages up.
 """

@@ -105,6 +105,7 @@ GAUGES: Final = {
     "channels": ("channels", "Channels in memory."),
     "history_bytes": ("history_bytes", "Memory that their history takes."),
     "presence_bytes": ("presence_bytes", "Memory of it that presence members take."),
+    "index_bytes": ("index_bytes", "Bytes of the index that tells where in the log channels lie."),
     "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
 }
 """What the engine holds at the moment: its name for it -> ours and the help."""

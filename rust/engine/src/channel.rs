@@ -27,6 +27,7 @@ mod usage;
 mod versions;
 
 use std::cell::Cell;
+use std::hash::{DefaultHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
@@ -82,6 +83,8 @@ pub struct Channel {
     pub name: Arc<str>,
     /// Unique on this node.
     pub id: u64,
+    /// What stands for it where one in four billion may be taken for another.
+    pub hash: u32,
     /// One bit per shard that has attachments here.
     watchers: AtomicU64,
     /// One bit per shard that was told of news and has not looked yet.
@@ -95,6 +98,8 @@ pub struct Channel {
     end: AtomicU64,
     /// The last batch of records that had some for this channel.
     batch: AtomicU64,
+    /// The last block of the index that it was noted in.
+    block: AtomicU64,
     /// How long news may be held by a shard, in ms.
     linger_ms: AtomicU32,
     ring: Mutex<Ring>,
@@ -149,6 +154,7 @@ pub enum Given {
 impl Channel {
     pub(crate) fn new(name: Arc<str>, id: u64, born: Option<Box<[i64]>>, now_ms: i64) -> Self {
         Self {
+            hash: Self::hash_of(&name),
             name,
             id,
             watchers: AtomicU64::new(0),
@@ -158,9 +164,18 @@ impl Channel {
             touched: AtomicI64::new(now_ms),
             end: AtomicU64::new(0),
             batch: AtomicU64::new(0),
+            block: AtomicU64::new(0),
             linger_ms: AtomicU32::new(0),
             ring: Mutex::new(Ring { born, ..Ring::default() }),
         }
+    }
+
+    /// The hash of a channel of that name. Not secret: who makes channels whose hashes meet has others read in vain, and
+    /// no more than they would without an index.
+    pub fn hash_of(name: &str) -> u32 {
+        let mut hasher = DefaultHasher::new();
+        hasher.write(name.as_bytes());
+        hasher.finish() as u32
     }
 
     /// The cursor behind the newest message.
@@ -334,6 +349,15 @@ impl Channel {
         }
         if is_first || linger_ms < self.linger_ms() {
             self.linger_ms.store(linger_ms, Ordering::Relaxed);
+        }
+        is_first
+    }
+
+    /// Whether this is not the block that it was noted in last. For the thread that delivers records alone.
+    pub fn is_first_in_block(&self, block: u64) -> bool {
+        let is_first = self.block.load(Ordering::Relaxed) != block;
+        if is_first {
+            self.block.store(block, Ordering::Relaxed);
         }
         is_first
     }

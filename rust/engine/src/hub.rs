@@ -4,6 +4,7 @@
 //! bounded by age and by bytes with one queue: batches in the order in which they came. Old batches leave when their
 //! time is up, and sooner when all channels together hold too much.
 
+mod blocks;
 mod changed;
 mod directory;
 mod held;
@@ -19,6 +20,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use blocks::{Blocks, Filling};
 pub use changed::Found;
 use directory::{Directory, OWN_REFERENCES};
 pub use held::{Held, HeldQuery, Place};
@@ -119,6 +121,7 @@ pub struct Hub {
     /// Of the next giving of a presence set.
     next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
+    blocks: RwLock<Blocks>,
     /// Where what the node itself says is said to lie.
     own: Arc<Partition>,
     intake: Mutex<Intake>,
@@ -155,6 +158,7 @@ struct Work {
     linger_ms: u32,
     dirty: Vec<(Arc<Channel>, u64)>,
     age: VecDeque<Batch>,
+    filling: Filling,
     /// Counted here while a batch lasts: counters that others read cost more than a record's other bookkeeping.
     messages: u64,
 }
@@ -192,6 +196,7 @@ impl Hub {
             // Somewhere else in each life of a node: clients carry the ids from one to the next.
             next_sync: AtomicU64::new(RandomState::new().hash_one(settings.key)),
             dedup: Mutex::new(Dedup::new(settings.key)),
+            blocks: RwLock::default(),
             intake: Mutex::default(),
             inboxes: RwLock::default(),
         }
@@ -275,6 +280,11 @@ impl Hub {
                     }
                 }
                 partition.advance(record.offset + 1, record.epoch);
+                if let Way::Messages(_) = way
+                    && let Some(block) = work.filling.count(&partition)
+                {
+                    self.index(&partition, block);
+                }
             }
             last = Some((partition, way));
         }
@@ -340,6 +350,7 @@ impl Hub {
             Some((channel, _)) if *channel.name == *name => Arc::clone(channel),
             _ => self.channel(name, now_ms),
         };
+        work.filling.note(partition, &channel);
         let appended = match record.change() {
             None => Some(channel.append(message)).map(|(cost, number)| (cost as isize, number)),
             Some(change) => change.and_then(|change| channel.change(&change, &message)),
@@ -561,11 +572,12 @@ impl Hub {
     }
 
     /// Gauges: channels, bytes, ids.
-    pub fn gauges(&self) -> [(&'static str, u64); 4] {
+    pub fn gauges(&self) -> [(&'static str, u64); 5] {
         [
             ("channels", self.channels.read().len() as u64),
             ("history_bytes", self.memory.load(Ordering::Relaxed) as u64),
             ("presence_bytes", self.presence_bytes.load(Ordering::Relaxed) as u64),
+            ("index_bytes", self.index_bytes() as u64),
             ("dedup_ids", self.dedup.lock().len() as u64),
         ]
     }

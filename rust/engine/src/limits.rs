@@ -90,6 +90,22 @@ pub const MESSAGES_SWEPT: usize = 8_192;
 /// grows by doubling (8 to 16). `tests/memory.rs` compares it with what the allocator gives.
 pub const MESSAGE_OVERHEAD: usize = 84;
 
+/// Records in a block of the index: what a reader that finds a channel in it reads in some ms.
+pub const BLOCK_RECORDS: usize = 1_024;
+
+/// Channels noted in a block, from which on it is closed sooner: a record may reach many.
+pub const BLOCK_CHANNELS: usize = 4_096;
+
+/// Bytes that a block of the index is charged beside its channels: its place in a queue that grows by doubling (24 to 48),
+/// its place in the order of all (2 to 4), and what keeps its channels.
+pub const BLOCK_OVERHEAD: usize = 56;
+
+/// Blocks looked at in one question to the index: 0.2 to 1.5 ms.
+pub const BLOCKS_LOOKED: usize = 4_096;
+
+/// The index holds this part of what the rings may, beside them.
+pub const INDEX_SHARE: usize = 16;
+
 /// Bytes that each channel is charged for each batch of records with some for it: a place in the queue by age.
 pub const BATCH_OVERHEAD: usize = 36;
 

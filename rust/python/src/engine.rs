@@ -272,6 +272,21 @@ impl Engine {
         Ok((messages.collect::<PyResult<_>>()?, held.next, held.floors, held.more))
     }
 
+    /// The ranges of offsets of a partition that may hold a channel.
+    fn blocks(
+        &self,
+        py: Python<'_>,
+        channel: &str,
+        topic: &str,
+        partition: i32,
+        start: i64,
+        stop: i64,
+    ) -> PyResult<Vec<(i64, i64)>> {
+        let found = self.core.hub.partitions().find(topic, partition);
+        let found = found.ok_or_else(|| PyValueError::new_err("the partition is not read"))?;
+        Ok(py.detach(|| guarded(|| self.core.hub.blocks(channel, &found, start, stop))))
+    }
+
     /// The channel's messages among records, None in the place of others; `records` is the address of so many `CRecord`.
     fn decode<'py>(
         &self,

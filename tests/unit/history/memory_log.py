@@ -68,10 +68,17 @@ class MemoryLog:
 class LogNode:
     """An engine over such a log, of the rule `t=#{key}`."""
 
-    def __init__(self, log: MemoryLog, *, starts: dict[int, int], secret: bytes = b"0123456789abcdef") -> None:
+    def __init__(
+        self,
+        log: MemoryLog,
+        *,
+        starts: dict[int, int],
+        secret: bytes = b"0123456789abcdef",
+        history_bytes: int = 512 << 20,
+    ) -> None:
         """Reads each partition from its place in `starts` on."""
         self.log = log
-        self.engine = Engine(io_threads=0, secret=secret)
+        self.engine = Engine(io_threads=0, secret=secret, history_bytes=history_bytes)
         self.engine.rules([(TOPIC, "#{key}")])
         self.next = dict(starts)
         for number, start in starts.items():
