@@ -239,9 +239,8 @@ class Engine:
         """
     def blocks(self, channel: str, topic: str, partition: int, start: int, stop: int) -> list[tuple[int, int]]:
         """The ranges of offsets within `start` to `stop` that may hold the channel, in order and apart: what this node
-        has not read, or its index has given up, may hold any. Any thread. A million offsets take 0.05 to 0.4 ms; of more
-        than four million records what lies behind them is not looked at, and may. ValueError for a partition
-        that is not read.
+        has not read, or its index has given up, may hold any. Any thread. A million offsets take 0.05 to 0.4 ms; what
+        lies behind four million records is not looked at, and may. ValueError for a partition that is not read.
         """
     def decode(self, channel: str, records: Sequence[Any]) -> list[Message | None]:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is

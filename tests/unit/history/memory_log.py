@@ -85,8 +85,10 @@ class LogNode:
             self.engine.partition(TOPIC, bytes(16), number, start)
 
     def read_on(self) -> None:
-        """Takes all that the log has."""
+        """Takes all that the log has, as much at a time as a source delivers."""
         for number, start in self.next.items():
-            self.engine.records([r for r in self.log.partitions.get(number, []) if r.offset >= start])
+            records = [r for r in self.log.partitions.get(number, []) if r.offset >= start]
+            for at in range(0, len(records), LIMITS.read_batch):
+                self.engine.records(records[at : at + LIMITS.read_batch])
             self.next[number] = self.log.ends.get(number, start)
             self.engine.progress(TOPIC, number, self.next[number])
