@@ -25,7 +25,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   called from threads of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
   once the log is back. A partition whose position is lost, or whose topic was made anew, is told to the sink by
-  `Sink.partition` again, with the new start.
+  `Sink.partition` again, with the new start. Below what was delivered, of the same topic, it is where the log was cut:
+  what was delivered from there on is no more, and other records have these offsets.
 """
 
 from collections.abc import Callable, Sequence

@@ -24,6 +24,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import Appender
+from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_read import READER, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
 from fanout.sources.pending import Pending
@@ -64,6 +65,7 @@ class _Reading:
     next: int  # everything below has been delivered or will never exist
     target: int  # where the log ended when reading began
     end: int  # where it ended at the last fetch
+    epoch: int  # the leader epoch up to where reading began
     error: str = ""
 
 
@@ -103,7 +105,7 @@ class KafkaSource:
         pending = Pending(asyncio.get_running_loop())
         try:
             making = Making(self._kept, self._partitions, self._replication)
-            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms)
+            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms, self._reader)
             appender = Appender(self._settings, pending, watch.look_soon)
             consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:
@@ -204,7 +206,7 @@ class KafkaSource:
             if (first := consumer.poll(PROGRESS_S)) is not None:  # a message without a value is false
                 batch = [first, *consumer.consume(LIMITS.read_batch - 1, 0)]
                 if any(message.error() for message in batch):
-                    batch = [message for message in batch if not self._is_error(message, watch)]
+                    batch = [message for message in batch if not self._is_error(message, consumer, watch)]
                 if batch:
                     sink.records(batch)
             now = time.monotonic()
@@ -222,10 +224,10 @@ class KafkaSource:
             consumer.incremental_unassign([TopicPartition(*key)])
         if isinstance(change, Begin):
             sink.partition(change.topic, change.topic_id, change.partition, change.start)
-            consumer.incremental_assign([TopicPartition(*key, change.start)])
-            self._reading[key] = _Reading(change.start, change.end, change.end)
+            consumer.incremental_assign([TopicPartition(*key, change.start, leader_epoch=change.epoch)])
+            self._reading[key] = _Reading(change.start, change.end, change.end, change.epoch)
 
-    def _is_error(self, message: "Message[bytes, bytes]", watch: TopicWatch) -> bool:
+    def _is_error(self, message: "Message[bytes, bytes]", consumer: Consumer, watch: TopicWatch) -> bool:
         """Whether a message is an error in a message's place, which is then dealt with."""
         error = message.error()
         if error is None:
@@ -235,11 +237,9 @@ class KafkaSource:
         if topic is None or partition is None or reading is None:
             watch.look_soon(error)
         elif error.name() == "_AUTO_OFFSET_RESET":
-            log.warning(
-                "topic %r, partition %d: offset %d is no more, reading goes on at the earliest there is: %s",
-                *(topic, partition, reading.next, error.str()),
-            )
-            watch.lost(topic, partition)
+            (stood,) = consumer.position([TopicPartition(topic, partition)])
+            epoch = reading.epoch if stood.leader_epoch is None else stood.leader_epoch
+            watch.lost(topic, partition, Place(max(reading.next, stood.offset), epoch))
         else:
             reason = f"topic {topic!r}, partition {partition} cannot be read: {error.str()}"
             if reason != reading.error:

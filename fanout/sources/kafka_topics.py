@@ -4,8 +4,10 @@ Rules:
 
 - Look-ups have a thread and a handle of their own: on the reader's handle each would wait behind an idle fetch.
 - A partition met at the first look at its topic is read from one history window ago; one of a topic of state, or that
-  appears later, or whose topic was made anew (only the topic's id tells), or whose position was lost, from the earliest
-  offset there is.
+  appears later, or whose topic was made anew (only the topic's id tells), from the earliest offset there is. One whose
+  position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
+- A look that had no answer is followed by one with a handle of its own: a handle asks the broker that it once heard of
+  as the controller, and nobody else; if that one refuses connections, it is asked without a pause until it is back.
 - A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
   vanishes later is waited for: whoever deletes a topic may be about to make it again.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
@@ -16,14 +18,16 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec, TopicDescription  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
+from fanout.errors import SourceTimeout
 from fanout.sources.base import Health
+from fanout.sources.kafka_lost import Place, go_on
 from fanout.types import Creation
 
 __all__ = ["Begin", "End", "Making", "TopicWatch"]
@@ -45,13 +49,18 @@ log = logging.getLogger("fanout.source.kafka")
 
 
 class Begin(NamedTuple):
-    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now."""
+    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now.
+
+    `epoch` is the leader epoch up to which the log is known to reach `start`, -1 if it has none: if an unclean election
+    cuts it off before anything is read, that tells.
+    """
 
     topic: str
     topic_id: bytes
     partition: int
     start: int
     end: int
+    epoch: int
 
 
 class End(NamedTuple):
@@ -98,19 +107,25 @@ class TopicWatch:
         state_topics: Sequence[str],
         making: Making,
         history_ms: int,
+        reader: Callable[[], Consumer],
     ) -> None:
-        """What `making` keeps is made if it is missing, read or not. Raises KafkaException for bad settings."""
-        self._admin = AdminClient({**settings})
+        """What `making` keeps is made if it is missing, read or not. `reader` makes a handle that reads back.
+
+        Raises KafkaException for bad settings.
+        """
+        self._settings = {**settings}
+        self._admin = AdminClient(self._settings)
         self._bootstrap = settings.get("bootstrap.servers", "")
         self._topics = tuple(dict.fromkeys((*topics, *state_topics)))
         self._state_topics = frozenset(state_topics)
         self._making = making
         self._unmade = [topic for topic in making.kept if topic not in self._topics]
         self._history_ms = history_ms
+        self._reader = reader
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
-        self._lost: deque[Key] = deque()  # one a partition at most: it stands still until it is found again
+        self._lost: deque[tuple[Key, Place]] = deque()  # one a partition at most: it stands still until found again
         self._trouble = _Trouble("new", f"Kafka at {self._bootstrap} has not answered yet")
         self._ok = False
         self._hint: KafkaError | None = None
@@ -129,9 +144,9 @@ class TopicWatch:
             self._hint = hint
         self._soon.set()
 
-    def lost(self, topic: str, partition: int) -> None:
-        """The position in a partition is no more: it will be found again, from its earliest offset."""
-        self._lost.append((topic, partition))
+    def lost(self, topic: str, partition: int, position: Place) -> None:
+        """The position in a partition is no more: where it goes on will be found."""
+        self._lost.append(((topic, partition), position))
         self._soon.set()
 
     def stop(self) -> None:
@@ -148,6 +163,8 @@ class TopicWatch:
             except _Stopped:
                 break
             self._note(trouble)
+            if trouble is not None and trouble.kind == "away":
+                self._admin = AdminClient(self._settings)
             self._stopping.wait(RETRY_S)
             if trouble is None:
                 self._soon.wait(LOOK_EVERY_S)
@@ -258,7 +275,7 @@ class TopicWatch:
         """Finds where to begin in each partition that is not being read, or has to be read anew."""
         ids = {topic: _id_bytes(description) for topic, description in described.items()}
         keys = {(topic, part.id) for topic, description in described.items() for part in description.partitions}
-        again = {self._lost.popleft() for _ in range(len(self._lost))}
+        again: set[Key] = set()
         for topic, topic_id in ids.items():
             before = self._ids.get(topic, topic_id)
             if before != topic_id:
@@ -272,6 +289,7 @@ class TopicWatch:
         whole = self._state_topics | self._ids.keys()
         for topic, partition in keys - self._known:
             self._wanted[topic, partition] = _EARLIEST if topic in whole else since
+        self._wanted.update(self._lost.popleft() for _ in range(len(self._lost)))
         self._wanted.update(dict.fromkeys(again, _EARLIEST))
         self._known |= keys
         self._ids.update(ids)
@@ -288,14 +306,31 @@ class TopicWatch:
         """Turns what is wanted into offsets; what cannot be answered now stays wanted."""
         # First the ends: a record that arrives between the two questions is then still ahead of the start.
         ends = self._offsets(dict.fromkeys(wanted, _LATEST), troubles)
-        starts = self._offsets({key: wanted[key] for key in ends}, troubles)
-        for (topic, partition), start in sorted(starts.items()):
-            end = ends[topic, partition]
-            topic_id = self._ids[topic] or b""
-            self.found.append(Begin(topic, topic_id, partition, end if start < 0 else start, end))
-            del self._wanted[topic, partition]
+        specs = {key: _EARLIEST if isinstance(wanted[key], Place) else wanted[key] for key in ends}
+        for key, start in sorted(self._offsets(specs, troubles).items()):
+            topic, partition = key
+            if isinstance(lost := wanted[key], Place):
+                try:
+                    start = go_on(self._reader, topic, partition, lost, (start, ends[key]), self._checks())
+                except SourceTimeout as error:
+                    troubles.append(_Trouble(("lost", key), str(error)))
+                    continue
+            begin, epoch = ends[key] if start.offset < 0 else start
+            self.found.append(Begin(topic, self._ids[topic] or b"", partition, begin, ends[key].offset, epoch))
+            del self._wanted[key]
 
-    def _offsets(self, specs: Mapping[Key, Any], troubles: list[_Trouble]) -> dict[Key, int]:
+    def _checks(self) -> Callable[[], None]:
+        deadline = time.monotonic() + REQUEST_S
+
+        def check() -> None:
+            if self._stopping.is_set():
+                raise _Stopped
+            if time.monotonic() > deadline:
+                raise SourceTimeout(f"Kafka at {self._bootstrap} does not tell where its log was cut")
+
+        return check
+
+    def _offsets(self, specs: Mapping[Key, Any], troubles: list[_Trouble]) -> dict[Key, Place]:
         if not specs:
             return {}
         asked = {TopicPartition(*key): spec for key, spec in specs.items()}
@@ -306,7 +341,12 @@ class TopicWatch:
         for where, error in errors.items():
             what = f"topic {where.topic!r}, partition {where.partition} cannot be looked at"
             troubles.append(self._trouble_of(error, what))
-        return {(where.topic, where.partition): answer.offset for where, answer in answers.items()}
+        return {
+            (where.topic, where.partition): Place(
+                answer.offset, -1 if answer.leader_epoch is None else answer.leader_epoch
+            )
+            for where, answer in answers.items()
+        }
 
     def _answers(
         self, futures: Mapping[Any, "concurrent.futures.Future[Any]"]

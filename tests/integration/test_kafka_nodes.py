@@ -1,0 +1,115 @@
+"""A cluster of three Kafka nodes that die: nothing of the log is lost to a reader, and a log that was cut is told."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from fanout.errors import SourceError
+from fanout.sources.base import Appended
+from fanout.sources.kafka import KafkaSource
+from tests.support.broker import Kafka, running
+from tests.support.sources import RecordingSink, append, begin_append, eventually, record
+
+pytestmark = pytest.mark.kafka
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Kafka]:
+    with running(3) as cluster:
+        yield cluster
+
+
+def partition_of(cluster: Kafka, topic: str) -> Any:
+    """What the cluster says of the topic's only partition."""
+    admin = AdminClient({**cluster.client, "log_level": 0})
+    while not (partitions := admin.list_topics(topic, timeout=10).topics[topic].partitions):
+        time.sleep(0.1)  # it was made a moment ago
+    return partitions[0]
+
+
+def make(cluster: Kafka, topic: str, replicas: list[int], **config: str) -> None:
+    settings = {key.replace("_", "."): value for key, value in config.items()}
+    admin = AdminClient(cluster.client)
+    admin.create_topics([NewTopic(topic, 1, replica_assignment=[replicas], config=settings)])[topic].result(15)
+
+
+def write_quickly(cluster: Kafka, topic: str, *values: str) -> None:
+    """Writes what the leader alone has to confirm."""
+    producer = Producer({**cluster.client, "acks": 1, "linger.ms": 0, "log_level": 0})
+    for value in values:
+        producer.produce(topic, value.encode())
+        assert producer.flush(20) == 0
+
+
+async def test_nodes_that_die_one_after_another_cost_nothing(cluster: Kafka) -> None:
+    topic = "led"
+    make(cluster, topic, [1, 2, 3])
+    source, sink = KafkaSource(cluster.client), RecordingSink()
+    await source.start(sink, [topic], HOUR_MS)
+    await eventually(lambda: sink.is_ready)
+    outcomes: list[asyncio.Future[list[Appended] | SourceError]] = []
+
+    async def publish() -> None:
+        while True:
+            outcomes.append(begin_append(source, record(topic, b"%d" % len(outcomes))))
+            await asyncio.sleep(0.01)
+
+    publishing = asyncio.create_task(publish())
+    for node in (1, 2, 3):  # one of them leads, another is the one that is asked about topics
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(cluster.kill, node)
+        await asyncio.sleep(6)  # one look at the topics, at least
+        await eventually(lambda: source.health().ok)
+        await asyncio.to_thread(cluster.restart, node)
+        await eventually(lambda: len(partition_of(cluster, topic).isrs) == 3)
+    publishing.cancel()
+    placed = [places for places in await asyncio.gather(*outcomes) if isinstance(places, list)]
+    assert len(placed) == len(outcomes)
+    await eventually(lambda: len(sink.delivered) >= len(outcomes))
+    assert sink.values(topic) == [b"%d" % number for number in range(len(outcomes))]
+    assert [r.offset for r in sink.delivered] == [place.offset for (place,) in placed]
+    assert len(sink.partitions) == 1
+    assert len({r.leader_epoch for r in sink.delivered}) > 1
+    await source.stop()
+
+
+@pytest.mark.parametrize("has_read", [True, False], ids=["records were read", "begun at the end"])
+async def test_a_log_that_was_cut_is_read_on_from_the_cut(
+    cluster: Kafka, has_read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = f"cut-{has_read}"
+    make(cluster, topic, [1, 2], min_insync_replicas="1", unclean_leader_election_enable="true")
+    await eventually(lambda: len(partition_of(cluster, topic).isrs) == 2)
+    await asyncio.to_thread(write_quickly, cluster, topic, "0", "1")
+    await asyncio.sleep(1)  # for the other replica to fetch them
+    await asyncio.to_thread(cluster.kill, 2)
+    await eventually(lambda: partition_of(cluster, topic).isrs == [1])
+    before = ["0", "1", "cut", "cut", "cut"]
+    await asyncio.to_thread(write_quickly, cluster, topic, *before[2:])
+    source, sink = KafkaSource(cluster.client), RecordingSink()
+    await source.start(sink, [topic], HOUR_MS if has_read else 1)
+    await eventually(lambda: sink.is_ready)
+    await asyncio.to_thread(cluster.kill, 1)
+    await asyncio.to_thread(cluster.restart, 2)  # it has the log up to 2 only, and leads
+    await eventually(lambda: partition_of(cluster, topic).leader == 2)
+    await asyncio.to_thread(write_quickly, cluster, topic, *"abcdef")
+    await eventually(lambda: len(sink.partitions) == 2)
+    await eventually(lambda: sink.values(topic)[-1:] == [b"f"])
+    assert [start for _, _, _, start in sink.partitions] == [0 if has_read else 5, 2]
+    assert sink.values(topic) == [value.encode() for value in [*(before if has_read else []), *"abcdef"]]
+    assert len({topic_id for _, topic_id, _, _ in sink.partitions}) == 1
+    assert "was cut" in caplog.text
+    (place,) = await append(source, record(topic, b"on"))
+    assert place.offset == 8
+    await eventually(lambda: sink.values(topic)[-1] == b"on")
+    await eventually(lambda: source.health().ok)
+    await source.stop()
+    await asyncio.to_thread(cluster.restart, 1)
