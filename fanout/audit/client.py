@@ -127,6 +127,7 @@ class Client:
         url = urlsplit(self.urls[self._turn % len(self.urls)])
         scheme = "wss" if url.scheme == "https" else "ws"
         self._connected = asyncio.get_running_loop().create_future()
+        self._connected.add_done_callback(_noticed)  # whoever waited for it may have been cancelled by then
         self._gone.clear()
         await open_link(
             f"{scheme}://{url.netloc}/?{urlencode(query)}",
@@ -389,3 +390,8 @@ class Client:
 
     def _other(self, frame: dict[str, Any]) -> None:
         """What nothing here waits for: heartbeats, DISCONNECTED, presence, errors."""
+
+
+def _noticed(done: "asyncio.Future[None]") -> None:
+    if not done.cancelled():
+        done.exception()

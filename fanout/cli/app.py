@@ -14,6 +14,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, UnknownOptionError
 
+from fanout.cli.audit import audit
 from fanout.cli.check import check
 from fanout.cli.serve import serve
 from fanout.cli.settings import origins, split_lines
@@ -62,6 +63,7 @@ def _app() -> App:
     )
     app.command(serve)
     app.command(check)
+    app.command(audit)
 
     @app.meta.default
     def launch(

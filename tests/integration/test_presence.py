@@ -202,7 +202,7 @@ class TestTwoNodes:
         await eve.enter(room, "eve")
         await watcher.told(2)
         a.send_signal(signal.SIGSTOP)
-        alice.port = b.port
+        alice.move(b.port)
         alice.cut()
         await alice.until(lambda: alice.connections == 2 and alice.is_connected)
         await alice.say(room, {"action": ENTER, "clientId": "alice", "id": f"{alice.connection_id}:0:0"})
