@@ -82,7 +82,7 @@ def bench_scale__nodes(
                 to_nobody.write(BACKLOG)
             _await_all(running, BACKLOG)
             backlog = watch.look()
-            assert backlog["messages_total"] == BACKLOG  # of records there may be more: the topics of state are everybody's
+            assert backlog["messages_total"] == BACKLOG  # topics of state are everybody's
 
             reading_s = to_nobody.tick(TICKS, TICK_RECORDS, TICK_S)
             _await_all(running, to_nobody.written)
