@@ -216,6 +216,7 @@ class Node:
             presence=lambda: self.presence.counts,
             unconfirmed=lambda: self.backlog.records,
             lag=self.source.lag,
+            held=lambda: {key: held.seconds for key, held in self.source.health().held.items()},
             connections=lambda: len(self.connections),
             opened=lambda: self.connections.opened,
             refused=lambda: self.listener.refused,

@@ -1,7 +1,8 @@
 """What orchestrators and Prometheus ask a node: `/health`, `/ready`, `/metrics`. No key is needed.
 
 `/health` answers while the event loop turns: when it does not, restarting helps. `/ready` answers 503 with the reason
-while clients are better sent elsewhere: the log is away, the node still reads it back, or it drains.
+while clients are better sent elsewhere: the log is away, the node still reads it back, or it drains. Partitions that
+stand still though the log answers are told with the 200 (`held`): they do so on every node, and all others go on.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +25,13 @@ def probes(readiness: Callable[[], Health], metrics: Callable[[], bytes]) -> Seq
 
     async def ready(_request: Request) -> Response:
         state = readiness()
-        return _json(200, {"ready": True}) if state.ok else _json(503, {"ready": False, "reason": state.reason})
+        body: dict[str, object] = {"ready": True} if state.ok else {"ready": False, "reason": state.reason}
+        if state.held:
+            body["held"] = [
+                {"topic": topic, "partition": partition, "seconds": round(seconds), "reason": reason}
+                for (topic, partition), (seconds, reason) in sorted(state.held.items())
+            ]
+        return _json(200 if state.ok else 503, body)
 
     async def scrape(_request: Request) -> Response:
         return Response(200, metrics(), CONTENT_TYPE)

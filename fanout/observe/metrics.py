@@ -28,6 +28,7 @@ class Readings(NamedTuple):
     presence: Callable[[], Mapping[str, int]]
     unconfirmed: Callable[[], int]
     lag: Callable[[], Mapping[tuple[str, int], int]]
+    held: Callable[[], Mapping[tuple[str, int], float]]
     connections: Callable[[], int]
     opened: Callable[[], int]
     refused: Callable[[], int]
@@ -167,6 +168,14 @@ class _Scrape(Collector):
         for (topic, partition), records in self._readings.lag().items():
             lag.add_metric((topic, str(partition)), records)
         yield lag
+        held = GaugeMetricFamily(
+            "fanout_held_seconds",
+            "How long a partition has stood still though the log answers; of those that do.",
+            labels=("topic", "partition"),
+        )
+        for (topic, partition), seconds in self._readings.held().items():
+            held.add_metric((topic, str(partition)), seconds)
+        yield held
         yield GaugeMetricFamily("fanout_connections", "Clients connected.", value=self._readings.connections())
         yield CounterMetricFamily(
             "fanout_connections_opened",

@@ -98,7 +98,9 @@ class Leases:
 
     def _hears(self) -> bool:
         behind = any(lag for (topic, _), lag in self._source.lag().items() if topic in STATE_TOPICS)
-        return self._source.health().ok and not behind
+        health = self._source.health()
+        held = any(topic in STATE_TOPICS for topic, _ in health.held)
+        return health.ok and not held and not behind
 
     def _silent(self, node: str, now: float) -> float:
         return now - max(self._heard.setdefault(node, now), self._listening_since)

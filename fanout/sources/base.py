@@ -24,13 +24,15 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Threads.** `start`, `append`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the loop. The sink is
   called from threads of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
-  once the log is back. A partition whose position is lost, or whose topic was made anew, is told to the sink by
-  `Sink.partition` again, with the new start. Below what was delivered, of the same topic, it is where the log was cut:
-  what was delivered from there on is no more, and other records have these offsets.
+  once the log is back. A partition of which alone nothing can be read is named by `Health.held`. One whose position is
+  lost, or whose topic was made anew, is told to the sink by `Sink.partition` again, with the new start. Below what was
+  delivered, of the same topic, it is where the log was cut: what was delivered from there on is no more, and other
+  records have these offsets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 from fanout.errors import SourceError
@@ -42,6 +44,7 @@ __all__ = [
     "Appends",
     "Done",
     "Health",
+    "Held",
     "Limits",
     "NewRecord",
     "Record",
@@ -95,11 +98,23 @@ class Slice(NamedTuple):
     next: int
 
 
+class Held(NamedTuple):
+    """A partition that stands still though the log answers: for how many seconds, and why, in words for people."""
+
+    seconds: float
+    reason: str
+
+
 class Health(NamedTuple):
-    """Whether the log answers; `reason` is one line for people, empty when it does."""
+    """Whether the log answers; `reason` is one line for people, empty when it does.
+
+    `held` are the partitions, by topic and number, of which nothing can be read now: their channels stand still, all
+    others go on.
+    """
 
     ok: bool
     reason: str
+    held: Mapping[tuple[str, int], Held] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -25,6 +24,7 @@ from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import Appender
 from fanout.sources.kafka_lost import Place
+from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import READER, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
 from fanout.sources.pending import Pending
@@ -35,6 +35,7 @@ __all__ = ["KafkaSource"]
 
 DRAIN_S: Final = 10.0  # what `stop` gives to what is being appended
 PROGRESS_S: Final = 0.1  # between two looks at the positions
+HELD_S: Final = 3.0  # records that wait for so long are looked after
 
 CLIENT: Final = {
     "client.id": "fanout",
@@ -56,17 +57,6 @@ FIXED: Final = {
 }
 
 log = logging.getLogger("fanout.source.kafka")
-
-
-@dataclass(slots=True)
-class _Reading:
-    """A partition under way."""
-
-    next: int  # everything below has been delivered or will never exist
-    target: int  # where the log ended when reading began
-    end: int  # where it ended at the last fetch
-    epoch: int  # the leader epoch up to where reading began
-    error: str = ""
 
 
 class KafkaSource:
@@ -96,7 +86,7 @@ class KafkaSource:
         self._threads: list[threading.Thread] = []
         self._stopped: asyncio.Task[None] | None = None
         self._stopping = False
-        self._reading: dict[tuple[str, int], _Reading] = {}  # changed by the reading thread alone
+        self._reading: dict[tuple[str, int], Reading] = {}  # changed by the reading thread alone
         self._failure = ""
         self._reads: Reads[Consumer] = Reads("fanout-kafka-back", self._reader)
 
@@ -105,7 +95,7 @@ class KafkaSource:
         pending = Pending(asyncio.get_running_loop())
         try:
             making = Making(self._kept, self._partitions, self._replication)
-            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms, self._reader)
+            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms, self._reader, self._waiting)
             appender = Appender(self._settings, pending, watch.look_soon)
             consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:
@@ -157,14 +147,24 @@ class KafkaSource:
         """See `Source.health`."""
         if self._watch is None or self._stopped is not None:
             return Health(False, "the source is not running")
-        errors = (reading.error for reading in list(self._reading.values()) if reading.error)
-        if reason := self._failure or next(errors, ""):
-            return Health(False, reason)
-        return self._watch.health()
+        if self._failure:
+            return Health(False, self._failure)
+        watch, now = self._watch, time.monotonic()
+        held = {
+            key: held
+            for key, reading in list(self._reading.items())
+            if (held := reading.held(watch.leaderless.get(key), watch.unstable.get(key), now))
+        }
+        return watch.health()._replace(held=held)
 
     def lag(self) -> dict[tuple[str, int], int]:
         """See `Source.lag`. Up to 0.1 s old."""
         return {key: max(0, reading.end - reading.next) for key, reading in list(self._reading.items())}
+
+    def _waiting(self) -> dict[tuple[str, int], int]:
+        """From where on records have been waiting for long, by partition."""
+        now = time.monotonic()
+        return {key: reading.next for key, reading in list(self._reading.items()) if reading.waits(now) > HELD_S}
 
     async def stop(self) -> None:
         """See `Source.stop`."""
@@ -212,7 +212,7 @@ class KafkaSource:
             now = time.monotonic()
             if now >= progress_at:
                 progress_at = now + PROGRESS_S
-                self._progress(consumer, sink)
+                self._progress(consumer, sink, now)
                 if complete and not ready and all(reading.next >= reading.target for reading in self._reading.values()):
                     ready = True
                     sink.ready()
@@ -225,7 +225,7 @@ class KafkaSource:
         if isinstance(change, Begin):
             sink.partition(change.topic, change.topic_id, change.partition, change.start)
             consumer.incremental_assign([TopicPartition(*key, change.start, leader_epoch=change.epoch)])
-            self._reading[key] = _Reading(change.start, change.end, change.end, change.epoch)
+            self._reading[key] = Reading(change.start, change.end, change.epoch, time.monotonic())
 
     def _is_error(self, message: "Message[bytes, bytes]", consumer: Consumer, watch: TopicWatch) -> bool:
         """Whether a message is an error in a message's place, which is then dealt with."""
@@ -241,20 +241,19 @@ class KafkaSource:
             epoch = reading.epoch if stood.leader_epoch is None else stood.leader_epoch
             watch.lost(topic, partition, Place(max(reading.next, stood.offset), epoch))
         else:
-            reason = f"topic {topic!r}, partition {partition} cannot be read: {error.str()}"
-            if reason != reading.error:
-                log.error("%s", reason)
-            reading.error = reason
+            if reading.failed(error.str(), time.monotonic()):
+                log.error("topic %r, partition %d cannot be read: %s", topic, partition, error.str())
             watch.look_soon()
         return True
 
-    def _progress(self, consumer: Consumer, sink: Sink) -> None:
+    def _progress(self, consumer: Consumer, sink: Sink, now: float) -> None:
         asked = [TopicPartition(*key) for key in self._reading]
         for where in consumer.position(asked):
             reading = self._reading[where.topic, where.partition]
-            if where.offset > reading.next:
-                reading.next = where.offset
-                reading.error = ""
-                sink.progress(where.topic, where.partition, where.offset)
             fetched = consumer.get_watermark_offsets(where, cached=True)
-            reading.end = max(reading.end, fetched[1] if fetched else 0)
+            if reading.advance(where.offset, fetched[1] if fetched else 0, now):
+                sink.progress(where.topic, where.partition, where.offset)
+            elif reading.tries_again(now):
+                again = TopicPartition(where.topic, where.partition, reading.next)
+                consumer.incremental_unassign([again])
+                consumer.incremental_assign([again])

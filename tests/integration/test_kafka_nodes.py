@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from fanout.errors import SourceError
+from fanout.errors import SourceError, SourceTimeout
 from fanout.sources.base import Appended
 from fanout.sources.kafka import KafkaSource
 from tests.support.broker import Kafka, running
@@ -35,10 +35,13 @@ def partition_of(cluster: Kafka, topic: str) -> Any:
     return partitions[0]
 
 
-def make(cluster: Kafka, topic: str, replicas: list[int], **config: str) -> None:
+def make(cluster: Kafka, topic: str, *replicas: list[int], **config: str) -> None:
+    """Makes a topic whose partitions lie on these nodes, each partition's preferred leader first."""
     settings = {key.replace("_", "."): value for key, value in config.items()}
     admin = AdminClient(cluster.client)
-    admin.create_topics([NewTopic(topic, 1, replica_assignment=[replicas], config=settings)])[topic].result(15)
+    admin.create_topics([NewTopic(topic, len(replicas), replica_assignment=[*replicas], config=settings)])[
+        topic
+    ].result(15)
 
 
 def write_quickly(cluster: Kafka, topic: str, *values: str) -> None:
@@ -78,6 +81,32 @@ async def test_nodes_that_die_one_after_another_cost_nothing(cluster: Kafka) -> 
     assert [r.offset for r in sink.delivered] == [place.offset for (place,) in placed]
     assert len(sink.partitions) == 1
     assert len({r.leader_epoch for r in sink.delivered}) > 1
+    await source.stop()
+
+
+async def test_a_partition_that_nobody_leads_is_named_and_holds_up_no_other(cluster: Kafka) -> None:
+    topic = "alone"
+    make(cluster, topic, [1], [2])
+    keys = (b"21", b"a-little-bit-longer-string")  # murmur2 puts them into different partitions of two
+    source, sink = KafkaSource(cluster.client), RecordingSink()
+    await source.start(sink, [topic], HOUR_MS)
+    await eventually(lambda: sink.is_ready)
+    (first,), (second,) = [await append(source, record(topic, b"x", key)) for key in keys]
+    assert (first.partition, second.partition) == (0, 1)
+    await asyncio.to_thread(cluster.kill, 2)
+    await eventually(lambda: source.health().held, 30)
+    assert source.health().ok
+    assert {key: reason for key, (_, reason) in source.health().held.items()} == {(topic, 1): "no broker leads it"}
+    lost = begin_append(source, record(topic, b"lost", keys[1]))
+    for number in range(100):
+        await append(source, record(topic, b"%d" % number, keys[0]))
+    await eventually(lambda: sink.values(topic, 0)[1:] == [b"%d" % number for number in range(100)])
+    assert isinstance(await asyncio.wait_for(lost, 20), SourceTimeout)
+    await asyncio.to_thread(cluster.restart, 2)
+    await eventually(lambda: not source.health().held)
+    await append(source, record(topic, b"back", keys[1]))
+    await eventually(lambda: sink.values(topic, 1)[-1] == b"back")
+    assert len(sink.partitions) == 2
     await source.stop()
 
 

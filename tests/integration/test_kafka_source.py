@@ -102,6 +102,33 @@ async def test_an_open_transaction_does_not_hold_up_ready(
     await eventually(lambda: sink.values(topic) == [b"before", b"open"])
 
 
+async def test_a_transaction_left_open_is_named_and_holds_up_its_partition_alone(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start
+) -> None:
+    topic = kafka_topic(2)
+    source, sink = await start(topic)
+    await eventually(lambda: sink.is_ready)
+    producer = transactional(kafka)
+    producer.begin_transaction()
+    producer.produce(topic, b"open", partition=0)
+    producer.flush(10)
+    write(kafka, topic, "behind", partition=0)
+    await eventually(lambda: source.health().held)
+    (((name, partition), (seconds, reason)),) = source.health().held.items()
+    assert (name, partition) == (topic, 0)
+    assert seconds > 1
+    assert "offset 0" in reason
+    assert "transaction" in reason
+    assert source.health().ok
+    assert source.lag() == {(topic, 0): 2, (topic, 1): 0}
+    write(kafka, topic, "beside", partition=1)
+    await eventually(lambda: sink.values(topic, 1) == [b"beside"])
+    assert sink.values(topic, 0) == []
+    producer.commit_transaction(15)
+    await eventually(lambda: sink.values(topic, 0) == [b"open", b"behind"])
+    await eventually(lambda: not source.health().held, 5)
+
+
 async def test_a_compacted_log_is_read_over_its_gaps(kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start) -> None:
     topic = kafka_topic(1, cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.01")
     for value in "12345":

@@ -497,7 +497,7 @@ class TestLife:
                 for socket_ in (one, two):
                     assert (await frame(socket_, DISCONNECTED))["error"]["code"] == 80003
                 await draining
-                assert server.health() == (False, "the node is draining")
+                assert server.health() == Health(False, "the node is draining")
                 with pytest.raises(httpx.ConnectError):
                     await http.get("/time")
             await server.publish("chat", "the program goes on")

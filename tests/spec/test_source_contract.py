@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fanout.errors import SourceBusy, SourceError
-from fanout.sources.base import LIMITS, NewRecord, Slice, Source
+from fanout.sources.base import LIMITS, Health, NewRecord, Slice, Source
 from fanout.sources.embedded import EmbeddedSource
 from fanout.sources.kafka import KafkaSource
 from fanout.types import Creation
@@ -332,7 +332,7 @@ async def test_the_sink_is_called_from_one_thread_that_is_not_the_loops(log: Log
 
 async def test_health_says_no_once_stopped(log: Log) -> None:
     source, _ = await log.reading(log.topic())
-    assert source.health() == (True, "")
+    assert source.health() == Health(True, "")
     await source.stop()
     assert not source.health().ok
     assert source.health().reason

@@ -23,6 +23,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             presence=lambda: {"entered": 1, "left": 2, "removed": 3, "repaired": 4, "failed": 5},
             unconfirmed=lambda: 12,
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
+            held=lambda: {("orders", 1): 7.5},
             connections=lambda: connections,
             opened=lambda: 9,
             refused=lambda: 4,
@@ -57,6 +58,9 @@ def test_publishes_lag_and_connections_are_shown() -> None:
     assert values["fanout_presence_writes_total", frozenset({("outcome", "removed")})] == 3
     assert values["fanout_publish_unconfirmed", frozenset()] == 12
     assert values["fanout_lag_records", frozenset({("topic", "orders"), ("partition", "1")})] == 6
+    assert [(dict(labels), value) for (name, labels), value in values.items() if name == "fanout_held_seconds"] == [
+        ({"topic": "orders", "partition": "1"}, 7.5)
+    ]
     assert values["fanout_connections", frozenset()] == 3
     assert values["fanout_connections_opened_total", frozenset()] == 9
     assert values["fanout_connections_refused_total", frozenset()] == 4
