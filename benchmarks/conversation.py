@@ -25,6 +25,7 @@ from fanout.session.opening import open_session
 from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
 from fanout.sources.base import Appended, Done, Health, Sink
+from fanout.targets import Targets
 from fanout.wire import JSON, MSGPACK, decode, encode
 from tests.support.sources import NeverReadBack
 
@@ -73,7 +74,7 @@ class Node:
         self.table = ConnectionTable(ttl_ms=120_000, now=lambda: NOW_MS, limits=self.settings.limits)
         self.connection_keys = ConnectionKeys(SECRET)
         self.source = ConfirmingSource()
-        self.publisher = Publisher(self.engine, self.source, "bench")
+        self.publisher = Publisher(self.engine, self.source, Targets("bench"))
 
     def open(self, query: Mapping[str, str]) -> Session:
         return open_session(

@@ -29,6 +29,7 @@ from fanout.namespaces import Namespaces
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
 from fanout.occupancy import Occupancy
+from fanout.presence.copies import Copies
 from fanout.presence.leases import Leases
 from fanout.presence.service import Presence
 from fanout.probes import probes
@@ -45,6 +46,7 @@ from fanout.session.session import Session
 from fanout.sources.base import Health, Source
 from fanout.stats import Stats
 from fanout.subscribe import Subscriptions
+from fanout.targets import Targets
 from fanout.transports import router
 from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
@@ -102,17 +104,17 @@ class Node:
         self.metrics = Metrics(self._readings())
         self.stats = Stats()
         self.backlog = Backlog(self.source)
-        self.publisher = Publisher(
-            self.engine, self.backlog, routing.publish_topic, took=self.metrics.publish_seconds.observe
-        )
+        targets = Targets(routing.publish_topic, routing.publish)
+        self.publisher = Publisher(self.engine, self.backlog, targets, took=self.metrics.publish_seconds.observe)
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
         self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
         self.occupancy = Occupancy(self.engine)
+        log = Copies(self.backlog, targets.presence_topic) if routing.copies_presence else self.backlog
         self.presence = Presence(
-            self.engine, self.source, settings.server_id, log=self.backlog, members_max=config.presence_members
+            self.engine, self.source, settings.server_id, log=log, members_max=config.presence_members
         )
-        self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members)
+        self.leases = Leases(self.engine, self.control, self.source, settings.server_id, self.presence.members, log=log)
         self._table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=_now_ms, limits=settings.limits, members=self.presence
         )

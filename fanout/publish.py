@@ -1,8 +1,7 @@
-"""A message on its way to the log: its topic, key, value and headers, and what becomes of a repeat.
+"""Messages on their way to the log, and what becomes of repeats.
 
-Every publish of a node passes here, whatever it came by. One message is one record: the key is its channel, so that a
-channel's messages keep their order; the value is the payload as published; the rest goes into headers, which
-ARCHITECTURE.md lists.
+Every publish of a node passes here, whatever it came by. One message is one record, that of its channel's target
+(`fanout.targets`).
 
 A repeat is a message whose id its channel has already. It gets no second record but the answer of the first, whether
 that one has been read back (`Engine.find`), is confirmed and not read back yet (`recent`), or is still being written
@@ -17,11 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import orjson
-
 from fanout._core import DEDUP_WINDOW_MS, message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
 from fanout.sources.base import Appended, Appends, NewRecord
+from fanout.targets import Targets
 from fanout.types import OutMessage
 
 __all__ = ["Publisher"]
@@ -64,20 +62,20 @@ Waiter = tuple[_Publish, int]  # a call, and the index of its message
 
 
 class Publisher:
-    """Writes messages to one topic of a log. Belongs to the event loop; nothing blocks."""
+    """Writes messages to the log. Belongs to the event loop; nothing blocks."""
 
     def __init__(
         self,
         seen: Seen,
         log: Appends,
-        topic: str,
+        targets: Targets,
         took: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`took` is told how long each write waited for the log; `clock` reads seconds that never go back."""
         self._seen = seen
         self._log = log
-        self._topic = topic
+        self._targets = targets
         self._took = took
         self._clock = clock
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the log takes at once
@@ -107,7 +105,7 @@ class Publisher:
         repeats: list[tuple[Key, Waiter]] = []  # of what is being written
         fresh: dict[Key, list[Waiter]] = {}
         records: list[NewRecord] = []  # one for each key of `fresh`
-        record_key = channel.encode()
+        target = self._targets.of(channel)
         for index, message in enumerate(messages):
             key = f"{channel}\0{message.id}"
             if serial := self._recent_serial(key, horizon) or self._seen.find(channel, message.id):
@@ -118,7 +116,7 @@ class Publisher:
                 fresh[key].append((call, index))
             else:
                 fresh[key] = [(call, index)]
-                records.append(_record(self._topic, record_key, message))
+                records.append(target.record(message))
         self.counts["repeated"] += len(messages) - len(fresh)
         self._writing.update(fresh)
         for key, waiter in repeats:
@@ -172,28 +170,6 @@ class Publisher:
         while self._recent and next(iter(self._recent.values()))[1] < horizon:
             self._recent.popitem(last=False)
         return horizon
-
-
-def _record(topic: str, key: bytes, message: OutMessage) -> NewRecord:
-    """A message's record; what is absent of the message has no header."""
-    data, kind = message.data, b"binary"
-    if data is None:
-        kind = b"none"
-    elif isinstance(data, str):
-        data, kind = data.encode(), b"text"
-    headers = [("fanout.id", message.id.encode()), ("fanout.type", kind)]
-    if message.name is not None:
-        headers.append(("fanout.name", message.name.encode()))
-    if message.encoding is not None:
-        headers.append(("fanout.encoding", message.encoding.encode()))
-    if message.client_id is not None:
-        headers.append(("fanout.clientId", message.client_id.encode()))
-    if message.connection_id is not None:
-        headers.append(("fanout.connectionId", message.connection_id.encode()))
-    if message.extras is not None:
-        headers.append(("fanout.extras", orjson.dumps(message.extras)))
-    headers.extend(message.headers)
-    return NewRecord(topic, key, data, headers)
 
 
 def _numbered(problem: SourceError) -> ErrorInfo:

@@ -10,6 +10,8 @@ published is also sent to subscribers unless the user says what is, that is:
 | R | – | R, and `fanout.messages=#{key}` unless R has that topic | `fanout.messages` |
 | R | T | R | T |
 
+Topics that only a `[[publish]]` names are read, and sent to the channels that were published on, if there is no rule R.
+
 Messages of a topic may be held for a time, so that more of them leave in one write (Kafka's producers call it linger).
 """
 
@@ -23,7 +25,7 @@ from fanout._core import headers_of
 from fanout.config import Config
 from fanout.errors import ConfigError
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
-from fanout.rules.publish import PublishRule
+from fanout.rules.publish import BY_CHANNEL, PublishRule
 from fanout.rules.route import Rule, linger_ms, parse_rule
 from fanout.rules.topics import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, check_topic, pattern_of
 from fanout.types import Creation, Record
@@ -80,6 +82,17 @@ class Routing(NamedTuple):
         )
 
     @property
+    def copies_presence(self) -> bool:
+        """Whether presence events of some channels are copied to a topic."""
+        return any(rule.presence is not None for rule in self.publish)
+
+    @property
+    def _published(self) -> list[str]:
+        """The topics that messages and copies of presence events are written to."""
+        rules = self.publish
+        return [self.publish_topic, *(topic for rule in rules for topic in (rule.topic, rule.presence) if topic)]
+
+    @property
     def linger_ms(self) -> dict[str, int]:
         """By topic, for those that are held: how long at most."""
         return {rule.topic: rule.linger_ms for rule in self.rules if rule.linger_ms}
@@ -94,7 +107,7 @@ class Routing(NamedTuple):
             "segment.ms": str(SEGMENT_MS),
         }
         return {
-            self.publish_topic: Creation(),
+            **dict.fromkeys(self._published, Creation()),
             PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
             CONTROL_TOPIC: Creation(settings, partitions=1),
         }
@@ -112,8 +125,19 @@ def routing(
     rules = [*_once("route", map(parse_rule, routes)), *_once("rules", file.route)]
     if len(rules) > RULES_MAX:
         raise ConfigError(f"route: {len(rules)} rules are too many; give at most {RULES_MAX}")
+    if len(file.publish) > RULES_MAX:
+        raise ConfigError(f"rules: {len(file.publish)} [[publish]] are too many; give at most {RULES_MAX}")
     target = publish_topic or MESSAGES_TOPIC
-    if (not rules or publish_topic is None) and not any(rule.is_for(target) for rule in rules):
+    is_said = bool(rules)
+    if not is_said:
+        named = dict.fromkeys(rule.topic for rule in file.publish if rule.topic not in (None, target))
+        rules = [Rule(topic, "#{header.fanout.channel}") for topic in named if topic]
+    if (not is_said or publish_topic is None) and not any(rule.is_for(target) for rule in rules):
+        if any(rule.topic in (None, target) and rule.key != BY_CHANNEL for rule in file.publish):
+            raise ConfigError(
+                f"rules: a [[publish]] to '{target}', which is sent by its keys, has another key; "
+                "name another topic, or give a [[route]]"
+            )
         rules.append(Rule(target, "#{key}"))
     return Routing(tuple(_held(rules, linger)), target, file.publish)
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from fanout.config import Config
+from fanout.rules.publish import PublishRule
 
 __all__ = ["check"]
 
@@ -34,9 +36,17 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
     lines += ["", *(f"# reads {rule.topic} and sends to {rule.channel}" for rule in routes.rules)]
     lines += [f"# holds messages of {topic} for at most {most} ms" for topic, most in routes.linger_ms.items()]
+    lines += [line for rule in routes.publish for line in _published(rule, routes.publish_topic)]
     lines.append(f"# publishes to {routes.publish_topic}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _published(rule: PublishRule, topic: str) -> Iterator[str]:
+    """What becomes of messages, and of presence, on some channels."""
+    yield f"# publishes {rule.channel} to {rule.topic or topic}, {rule.format}, by the key {rule.key}"
+    if rule.presence is not None:
+        yield f"# copies presence of {rule.channel} to {rule.presence}"
 
 
 def _line(name: str, value: object) -> str:

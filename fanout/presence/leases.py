@@ -21,7 +21,7 @@ from fanout.errors import SourceError
 from fanout.presence.records import Key
 from fanout.presence.service import SLICE, PresenceSet, leaves_of
 from fanout.routing import STATE_TOPICS
-from fanout.sources.base import Appended, Source
+from fanout.sources.base import Appended, Appends, Source
 
 __all__ = ["LEASE_S", "Leases"]
 
@@ -47,12 +47,16 @@ class Leases:
         node: str,
         members: Sized,
         *,
+        log: Appends,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`members` are those that this node, `node`, answers for; `clock` reads seconds that never go back."""
+        """`members` are those that this node, `node`, answers for; leaves are written to `log`; `clock` reads seconds
+        that never go back.
+        """
         self._present = present
         self._control = control
         self._source = source
+        self._log = log
         self._node = node
         self._members = members
         self._clock = clock
@@ -124,6 +128,6 @@ class Leases:
             self._writing = False
 
         try:
-            self._source.append(leaves, appended)
+            self._log.append(leaves, appended)
         except SourceError:
             self._writing = False  # the next tick tries again

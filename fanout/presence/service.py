@@ -74,7 +74,7 @@ class Presence:
         members_max: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`node` is this node's name for as long as it runs; what clients say goes to `log`. A channel has
+        """`node` is this node's name for as long as it runs; what is decided goes to `log`. A channel has
         `members_max` members at most; `clock` reads seconds that never go back.
         """
         self.members = Members()
@@ -251,9 +251,7 @@ class Presence:
             self._write_leaves()
 
         try:
-            self._source.append(
-                [leave_record(member.key, self._node, member.generation) for member in leaving], appended
-            )
+            self._log.append([leave_record(member.key, self._node, member.generation) for member in leaving], appended)
         except SourceError:
             self._writing_leaves = False
             self._retry(leaving)
@@ -338,7 +336,7 @@ class Presence:
         if records:
             self.counts["repaired"] += len(records)
             with contextlib.suppress(SourceError):
-                self._source.append(records, lambda result: None)
+                self._log.append(records, lambda result: None)
 
 
 def leaves_of(present: PresenceSet, node: str, keys: Iterable[Key], writer: str) -> list[NewRecord]:

@@ -8,10 +8,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from fanout import sandbox
+from fanout import backlog, sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
 from fanout.sources import base
+from fanout.transports import driver
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -46,9 +47,13 @@ def test_readme_lists_every_option_with_its_default() -> None:
         ("a channel's name", Limits().channel_bytes),
         ("one publish", Limits().message_bytes),
         ("one publish", Limits().messages_per_frame),
-        ("publishes of one connection that wait for the log", Limits().messages_in_flight),
-        ("publishes of one connection that wait for the log", Limits().bytes_in_flight >> 20),
-        ("publishes of a node that wait for the log", base.LIMITS.append_records),
+        ("publishes of one connection that wait for the log", driver._PENDING_MAX),
+        ("those of its former transports with them", Limits().messages_in_flight),
+        ("those of its former transports with them", Limits().bytes_in_flight >> 20),
+        ("publishes of a node that wait for the log", backlog.HIGH[0]),
+        ("publishes of a node that wait for the log", backlog.HIGH[1] >> 20),
+        ("those of who publishes for the first time, or by HTTP, with them", base.LIMITS.append_records),
+        ("those of who publishes for the first time, or by HTTP, with them", base.LIMITS.append_bytes >> 20),
         ("`rewind`", Limits().rewind_messages),
         ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.APPS_MAX),
         ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.KEYS_MAX),

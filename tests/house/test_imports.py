@@ -17,7 +17,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"control", "fetching", "decoding"},
+    {"control", "fetching", "decoding", "targets"},
     {"backlog", "credentials", "probes", "publish", "subscribe", "history", "lookup", "revocations", "occupancy"},
     {"mutate", "presence"},
     {"sandbox"},

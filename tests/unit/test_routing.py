@@ -9,8 +9,9 @@ import pytest
 from fanout.errors import ConfigError
 from fanout.routing import guarded, routing
 from fanout.rules.file import RulesFile
+from fanout.rules.publish import PublishRule
 from fanout.rules.route import Rule
-from fanout.types import Record
+from fanout.types import Creation, Record
 
 RECORD = Record("orders", 1, 2, -1, 3, b"k", b"v", [("h", b"x")])
 
@@ -119,6 +120,35 @@ def test_patterns_are_read_without_what_holds_no_messages() -> None:
 def test_a_file_that_routes_the_default_topic_replaces_the_default() -> None:
     for topic in ("fanout.messages", "fanout.*", r"^fanout\."):
         assert routing([], None, file=RulesFile((Rule(topic, "x"),))).rules == (Rule(topic, "x"),)
+
+
+def test_what_is_published_by_a_rule_is_sent_to_its_channels_unless_routes_say_what_is() -> None:
+    publish = (PublishRule("chat:*", "chat", key="#{1}"), PublishRule("a"), PublishRule("b", "chat"))
+    alone = routing([], None, file=RulesFile(publish=publish))
+    assert alone.rules == (Rule("chat", "#{header.fanout.channel}"), Rule("fanout.messages", "#{key}"))
+    assert routing([], "t", file=RulesFile(publish=publish)).topics == ("chat", "t")
+    assert routing(["orders=#{key}"], "t", file=RulesFile(publish=publish)).topics == ("orders",)
+
+
+def test_topics_that_are_only_written_to_are_made_too() -> None:
+    publish = (PublishRule("chat:*", "chat", presence="who"), PublishRule("a"))
+    made = routing(["orders=#{key}"], "t", file=RulesFile(publish=publish)).kept(1_000)
+    assert [made[topic] for topic in ("t", "chat", "who")] == [Creation()] * 3
+
+
+@pytest.mark.parametrize("topic", [None, "fanout.messages"])
+def test_another_key_where_the_key_names_the_channel_is_refused(topic: str | None) -> None:
+    file = RulesFile(publish=(PublishRule("chat:*", topic, key="#{clientId}"),))
+    with pytest.raises(
+        ConfigError, match=re.escape("to 'fanout.messages', which is sent by its keys, has another key")
+    ):
+        routing([], None, file=file)
+    assert routing(["fanout.messages=#{header.fanout.channel}"], None, file=file).publish == file.publish
+
+
+def test_number_of_publish_rules_is_bounded() -> None:
+    with pytest.raises(ConfigError, match="1001 \\[\\[publish\\]\\] are too many"):
+        routing([], None, file=RulesFile(publish=(PublishRule("a"),) * 1_001))
 
 
 def test_linger_is_by_topic() -> None:

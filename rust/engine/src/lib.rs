@@ -17,6 +17,7 @@ pub mod change;
 pub mod channel;
 pub mod dedup;
 pub mod delta;
+pub mod envelope;
 pub mod filter;
 pub mod hub;
 pub mod kind;

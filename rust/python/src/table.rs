@@ -5,6 +5,7 @@
 use std::ffi::c_void;
 use std::slice;
 
+use fanout_engine::envelope::{self, Payload};
 use fanout_engine::hub::Routing;
 use fanout_engine::record::{Header, Record};
 use fanout_engine::wire::Wire;
@@ -111,6 +112,8 @@ pub struct Borrowed<'a> {
     records: &'a [CRecord],
     headers: Vec<Header<'a>>,
     channels: Vec<&'a str>,
+    /// By the record's number: what was in an envelope.
+    payloads: Vec<(usize, Payload)>,
 }
 
 impl Borrowed<'_> {
@@ -121,7 +124,9 @@ impl Borrowed<'_> {
         let records = unsafe { array(records, count) };
         let mut headers: Vec<Header<'_>> = Vec::new();
         let mut channels: Vec<&str> = Vec::new();
-        for record in records {
+        let mut payloads = Vec::new();
+        for (number, record) in records.iter().enumerate() {
+            let first = headers.len();
             // SAFETY: likewise.
             unsafe {
                 headers.extend(
@@ -130,21 +135,30 @@ impl Borrowed<'_> {
                         .map(|header| Header { name: header.name.text(), value: header.value.bytes() }),
                 );
                 channels.extend(array(record.channels, record.channel_count).iter().map(|name| name.text()));
+                let value = record.value.bytes();
+                if let Some(payload) = value.and_then(|value| envelope::payload(value, &headers[first..])) {
+                    payloads.push((number, payload));
+                }
             }
         }
-        Self { records, headers, channels }
+        Self { records, headers, channels, payloads }
     }
 
     /// One after the other, each with its own channels if it was routed.
     pub fn iter(&self) -> impl Iterator<Item = (Record<'_>, Routing<'_>)> {
         let (mut headers, mut channels) = (&self.headers[..], &self.channels[..]);
-        self.records.iter().map(move |record| {
+        let mut payloads = self.payloads.iter().peekable();
+        self.records.iter().enumerate().map(move |(number, record)| {
             let (own_headers, rest) = headers.split_at(record.header_count);
             headers = rest;
             let (own_channels, rest) = channels.split_at(record.channel_count);
             channels = rest;
             // SAFETY: as promised to `new`.
             let (topic, key, value) = unsafe { (record.topic.text(), record.key.bytes(), record.value.bytes()) };
+            let value = match payloads.next_if(|(of, _)| *of == number) {
+                Some((_, payload)) => payload.as_deref(),
+                None => value,
+            };
             let routing = if record.routed { Routing::Given(own_channels) } else { Routing::Rules };
             let record = Record {
                 topic,

@@ -12,6 +12,7 @@ from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
 from fanout.session.limits import Limits
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink, Slice
+from fanout.targets import Targets
 from fanout.types import Message, OutAnnotation, OutChange, OutMessage, Record
 from tests.support.sources import NeverReadBack
 
@@ -50,7 +51,7 @@ class Bed(NeverReadBack):
         self.lookup = Lookup(self.engine, self, [TOPIC], self._engine)
         self.mutator = Mutator(
             self.lookup,
-            Publisher(self.engine, self, TOPIC),
+            Publisher(self.engine, self, Targets(TOPIC)),
             Namespaces(["chat"]),
             clock=lambda: self.now_ms,
             history_ms=HISTORY_MS,
@@ -102,7 +103,9 @@ class Bed(NeverReadBack):
     def create(self, data: str | bytes | None = "one", channel: str = CHANNEL, **fields: Any) -> str:
         """Publishes; the message's serial."""
         told: list[list[str] | ErrorInfo] = []
-        Publisher(self.engine, self, TOPIC).publish(channel, [OutMessage(self._id(), data, **fields)], told.append)
+        Publisher(self.engine, self, Targets(TOPIC)).publish(
+            channel, [OutMessage(self._id(), data, **fields)], told.append
+        )
         assert isinstance(told[0], list)
         return told[0][0]
 

@@ -90,6 +90,13 @@ class TestPrecedence:
 
 
 class TestCheck:
+    def test_tells_what_becomes_of_what_is_published(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+        rules = tmp_path / "rules.toml"
+        rules.write_text('[[publish]]\nchannel = "chat:*"\ntopic = "chat"\nkey = "#{1}"\npresence = "who"\n')
+        assert run(["check", "--rules", str(rules)]) == 0
+        printed = capsys.readouterr().out
+        assert "# publishes chat:* to chat, bare, by the key #{1}\n# copies presence of chat:* to who\n" in printed
+
     def test_masks_every_secret(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--kafka=k:1", "--kafka-setting=sasl.password=hunter2", "--secret", "hunter2hunter2hunter2"]
         options += ["--key=a.b:hunter2", '--key=a.c:hunter2={"*":["subscribe"]}', "--kafka-setting=client.id=me"]

@@ -80,7 +80,7 @@ def test_an_empty_file_has_no_rules(tmp_path: Path) -> None:
             "[[route]] 2 in 'FILE': channel: '#",
         ),
         ("[[route]]\ntopic='t'\nchannel='c'\nvalue='xml'", "value: Invalid enum value 'xml'"),
-        ("[[publish]]\nchannel='t'\ntopic='a b'", "[[publish]] 1 in 'FILE': 'a b' is no name of a topic"),
+        ("[[publish]]\nchannel='t'\ntopic='a b'", "[[publish]] 1 in 'FILE': topic: 'a b' is no name of a topic"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_table_and_field(tmp_path: Path, text: str, words: str) -> None:
