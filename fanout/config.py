@@ -15,11 +15,13 @@ from urllib.parse import urlsplit
 
 from fanout.errors import ConfigError
 
-__all__ = ["HISTORY_MAX_MS", "Config", "is_loopback", "parse_duration"]
+__all__ = ["HISTORY_MAX_MS", "RETENTION_MS", "Config", "is_loopback", "parse_duration"]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back
 HISTORY_MAX_MS = 72 * UNITS_MS["h"]  # the longest history of the protocol; longer ones belong into the log's readers
+RETENTION_MS = 72 * UNITS_MS["h"]
+RETENTION_MAX_MS = 8760 * UNITS_MS["h"]
 DRAIN_MAX_MS = UNITS_MS["h"]
 SECRET_MIN = 16  # bytes of the key of a position's MAC: less can be searched through
 
@@ -96,6 +98,13 @@ class Config:
     data: Path = Path("fanout-data")
     """Directory of the embedded log and of what was generated: the key and the secret."""
 
+    retention: str | None = None
+    """How long the embedded log keeps messages, from 1m to 8760h; 72h unless given."""
+
+    retention_mib: int | None = None
+    """How large the embedded log may become, in MiB: then the oldest messages are deleted, whatever their age. As large
+    as the disk unless given."""
+
     history: str = "2m"
     """How far back a client can resume and look. From 1s to 72h."""
 
@@ -136,6 +145,7 @@ class Config:
             _check_bootstrap(self.kafka)
         elif self.kafka_setting:
             raise ConfigError("kafka-setting is given, but kafka is not: name the cluster, like --kafka localhost:9092")
+        self._check_retention()
         for setting in self.kafka_setting:
             name, equals, _ = setting.partition("=")
             if not name or not equals:  # the value is left out of the text: it may be a password
@@ -163,6 +173,28 @@ class Config:
         if self.max_connections is not None:
             _check_range("max-connections", self.max_connections, 1, 1_000_000)
         _check_duration("drain", self.drain, 0, DRAIN_MAX_MS, "from 0s to 1h")
+
+    def _check_retention(self) -> None:
+        for option in ("retention", "retention_mib"):
+            if self.kafka is not None and getattr(self, option) is not None:
+                raise ConfigError(
+                    f"{option.replace('_', '-')} is given, and so is kafka: it is the embedded log's; a topic of Kafka"
+                    " has retention.ms and retention.bytes of its own"
+                )
+        if self.retention is not None:
+            _check_duration("retention", self.retention, UNITS_MS["m"], RETENTION_MAX_MS, "from 1m to 8760h")
+        if self.retention_mib is not None:
+            _check_range("retention-mib", self.retention_mib, 1, 1 << 30)
+
+    @property
+    def retention_ms(self) -> int:
+        """How long the embedded log keeps messages, in milliseconds."""
+        return RETENTION_MS if self.retention is None else parse_duration(self.retention)
+
+    @property
+    def retention_bytes(self) -> int | None:
+        """How large the embedded log may become, in bytes."""
+        return None if self.retention_mib is None else self.retention_mib << 20
 
     @property
     def kafka_settings(self) -> dict[str, str]:

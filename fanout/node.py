@@ -375,7 +375,7 @@ def _source(config: Config, routing: Routing) -> Source:
     if config.kafka is None:
         from fanout.sources.embedded import EmbeddedSource
 
-        return EmbeddedSource(config.data)
+        return EmbeddedSource(config.data, retention_ms=config.retention_ms, retention_bytes=config.retention_bytes)
     from fanout.sources.kafka import KafkaSource
 
     return KafkaSource(config.kafka_settings, kept=routing.kept(config.history_ms))

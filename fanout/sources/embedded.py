@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
+from fanout.config import RETENTION_MS
 from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.embedded_store import BadRecord, Reader, Writer
@@ -28,7 +29,6 @@ from fanout.sources.reads import Reads
 
 __all__ = ["EmbeddedSource"]
 
-RETENTION_MS: Final = 72 * 3600 * 1000
 COMMIT_RECORDS: Final = 2_000  # in one transaction, unless one append has more
 EXPIRE_EVERY_S: Final = 60.0
 RETRY_S: Final = 1.0  # between two tries of a disk that refuses
@@ -42,10 +42,15 @@ log = logging.getLogger("fanout.source.embedded")
 class EmbeddedSource:
     """A `fanout.sources.base.Source` over a directory."""
 
-    def __init__(self, directory: Path, *, retention_ms: int = RETENTION_MS) -> None:
-        """Keeps records for `retention_ms` in `directory`, which is made, for this user alone, if it is missing."""
+    def __init__(
+        self, directory: Path, *, retention_ms: int = RETENTION_MS, retention_bytes: int | None = None
+    ) -> None:
+        """Keeps records for `retention_ms` in `directory`, which is made, for this user alone, if it is missing; and no
+        more than `retention_bytes` of them, if given, the oldest going first.
+        """
         self._directory = directory
         self._retention_ms = retention_ms
+        self._retention_bytes = retention_bytes
         self._writer: Writer | None = None
         self._reader: Reader | None = None
         self._pending: Pending | None = None
@@ -56,6 +61,7 @@ class EmbeddedSource:
         self._waiting: deque[Ticket] = deque()  # bounded by Pending
         self._ends: dict[str, int] = {}  # of the topics that are read
         self._stopping = False
+        self._state_topics: frozenset[str] = frozenset()
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
         self._write_error = ""
         self._read_error = ""
@@ -66,6 +72,7 @@ class EmbeddedSource:
         Raises SourceError when the directory cannot be used or another process uses it.
         """
         since = time.time_ns() // 1_000_000 - history_ms
+        self._state_topics = frozenset(state_topics)
         self._writer = writer = Writer(self._directory)
         try:
             ids = {}
@@ -178,10 +185,12 @@ class EmbeddedSource:
                 if self._write_error and not group:
                     writer.probe()
                     self._write_state("")
-                if time.monotonic() >= expire_at:
+                if self._retention_bytes is not None and writer.upkeep.shrink(self._retention_bytes):
+                    expire_at = time.monotonic()  # after what waits to be written
+                elif time.monotonic() >= expire_at:
                     now = time.time_ns() // 1_000_000
-                    more = writer.expire(now - self._retention_ms)
-                    more |= writer.compact(now - history_ms, self._next)
+                    more = writer.upkeep.expire(now - self._retention_ms)
+                    more |= writer.upkeep.compact(now - history_ms, self._next)
                     expire_at = time.monotonic() + (0.0 if more else EXPIRE_EVERY_S)
             except sqlite3.Error as error:
                 self._write_state(str(error))
@@ -250,7 +259,7 @@ class EmbeddedSource:
             retry_s = None
             try:
                 for name in ids:
-                    self._deliver_topic(reader, sink, name)
+                    self._deliver_topic(reader, sink, name, ids[name])
                 self._read_error = ""
             except sqlite3.Error as error:
                 if not self._read_error:
@@ -266,15 +275,20 @@ class EmbeddedSource:
                 else:
                     self._changed.wait_for(lambda: self._stopping or self._next != self._ends)
 
-    def _deliver_topic(self, reader: Reader, sink: Sink, name: str) -> None:
+    def _deliver_topic(self, reader: Reader, sink: Sink, name: str, topic_id: bytes) -> None:
         """Delivers one batch of a topic, if it has any."""
         end = self._ends[name]
         if self._next[name] == end:
             return
         batch = reader.read(name, self._next[name], LIMITS.read_batch)
+        first = batch[0].offset if batch else end
+        if first > self._next[name] and name not in self._state_topics:  # retention has overtaken the reader
+            log.warning("retention has deleted %d records of %r that were not read", first - self._next[name], name)
+            sink.partition(name, topic_id, 0, first)
+            self._next[name] = first
         if batch:
             sink.records(batch)
             self._next[name] = batch[-1].offset + 1
-        if len(batch) < LIMITS.read_batch and self._next[name] < end:  # retention has deleted what was left
+        if len(batch) < LIMITS.read_batch and self._next[name] < end:  # the end of a topic of state was compacted away
             sink.progress(name, 0, end)
             self._next[name] = end

@@ -1,9 +1,11 @@
 """What tests of sources need: a sink that remembers, and appends to wait for."""
 
 import asyncio
+import resource
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from fanout.errors import SourceError
@@ -112,3 +114,14 @@ async def append(source: Source, *records: NewRecord) -> list[Appended]:
 
 def record(topic: str, value: bytes | None, key: bytes | None = b"k") -> NewRecord:
     return NewRecord(topic, key, value, [])
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process can be written beyond its first 64 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -28,6 +28,7 @@ def test_defaults_need_no_kafka_and_stay_on_this_machine() -> None:
     assert (config.host, config.port) == ("127.0.0.1", 8080)
     assert config.history_ms == 120_000
     assert config.history_bytes == 512 << 20
+    assert (config.retention_ms, config.retention_bytes) == (72 * 3_600_000, None)
     assert config.drain_ms == 10_000
 
 
@@ -79,6 +80,11 @@ def test_secrets_are_not_in_the_repr() -> None:
         ({"history": "999ms"}, "history: '999ms' is wrong; give a time from 1s to 72h"),
         ({"history": "73h"}, "history: '73h' is wrong; give a time from 1s to 72h"),
         ({"history": "-1s"}, "history: '-1s' is not a duration; give a whole number and a unit"),
+        ({"retention": "59s"}, "retention: '59s' is wrong; give a time from 1m to 8760h"),
+        ({"retention": "a day"}, "retention: 'a day' is not a duration"),
+        ({"retention_mib": 0}, "retention-mib: '0' is wrong; give a whole number from 1 to 1073741824"),
+        ({"kafka": "k:9", "retention_mib": 1}, "retention-mib is given, and so is kafka: it is the embedded log's"),
+        ({"kafka": "k:9", "retention": "1h"}, "retention is given, and so is kafka"),
         ({"history_mib": 0}, "history-mib: '0' is wrong; give a whole number from 1 to 1048576"),
         ({"history_mib": 1_048_577}, "history-mib: '1048577' is wrong"),
         ({"io_threads": -1}, "io-threads: '-1' is wrong; give a whole number from 0 to 16"),
@@ -104,6 +110,8 @@ def test_wrong_value_is_refused_in_one_line_that_names_the_option(options: dict[
             "port": 65_535,
             "history": "72h",
             "history_mib": 1_048_576,
+            "retention": "8760h",
+            "retention_mib": 1 << 30,
             "io_threads": 16,
             "max_connections": 1_000_000,
             "drain": "1h",

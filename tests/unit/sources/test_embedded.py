@@ -1,16 +1,13 @@
-"""The embedded log and its disk: who owns it, what survives, what happens when it is full, what retention deletes."""
+"""The embedded log and its disk: who owns it, what survives, what happens when it is full."""
 
 import asyncio
 import logging
 import os
-import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,31 +16,11 @@ from fanout.errors import SourceError
 from fanout.sources import embedded
 from fanout.sources.base import NewRecord
 from fanout.sources.embedded import EmbeddedSource
-from fanout.sources.embedded_store import COMPACT_SLICE, DATABASE, EXPIRE_SLICE, Reader, Writer
-from tests.support.sources import RecordingSink, append, begin_append, eventually, record
+from fanout.sources.embedded_store import DATABASE, Reader, Writer
+from tests.support.sources import RecordingSink, append, begin_append, eventually, full_disk, record
+from tests.unit.sources.conftest import HOUR_MS, Opener
 
 ROOT = Path(__file__).parents[3]
-HOUR_MS = 3_600_000
-
-
-class Opener:
-    """Opens sources that are stopped after the test."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-
-    async def __call__(self, directory: Path, **options: int) -> tuple[EmbeddedSource, RecordingSink]:
-        source, sink = EmbeddedSource(directory, **options), RecordingSink()
-        self._stack.push_async_callback(source.stop)
-        await source.start(sink, ["t"], HOUR_MS)
-        await eventually(lambda: sink.is_ready)
-        return source, sink
-
-
-@pytest.fixture
-async def opened() -> AsyncIterator[Opener]:
-    async with AsyncExitStack() as stack:
-        yield Opener(stack)
 
 
 # -- the directory --
@@ -142,17 +119,6 @@ async def test_what_was_confirmed_survives_a_kill_and_no_append_is_there_by_half
 # -- a disk that refuses --
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file of this process can be written beyond its first 64 KiB."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 async def test_a_full_disk_refuses_appends_and_is_left_behind(
     tmp_path: Path, opened: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -165,6 +131,7 @@ async def test_a_full_disk_refuses_appends_and_is_left_behind(
         assert not source.health().ok
         assert str(tmp_path) in source.health().reason
         await eventually(lambda: len(sink.delivered) == 100)
+        assert len((await source.read("t", 0, 0, 100)).records) == 100, "by a reader that is opened now"
     await eventually(lambda: source.health().ok)
     (place,) = await append(source, record("t", b"after"))
     assert place.offset == 100
@@ -227,146 +194,3 @@ async def test_an_append_to_several_topics_makes_those_that_are_missing(tmp_path
     assert [(place.topic, place.offset) for place in placed] == [("t", 0), ("other", 0), ("t", 1)]
     await eventually(lambda: sink.values("t") == [b"1", b"3"])
     assert {r.topic for r in sink.delivered} == {"t"}
-
-
-# -- retention --
-
-
-async def test_retention_deletes_what_is_old_and_never_gives_an_offset_twice(tmp_path: Path, opened: Opener) -> None:
-    source, _ = await opened(tmp_path)
-    await append(source, *(record("t", b"old") for _ in range(10)))
-    await source.stop()
-    await asyncio.sleep(0.1)
-    source, sink = await opened(tmp_path, retention_ms=50)
-    await source.stop()
-    source, sink = await opened(tmp_path)
-    assert sink.delivered == []
-    assert sink.partitions[0][3] == 10
-    (place,) = await append(source, record("t", b"new"))
-    assert place.offset == 10
-
-
-async def test_retention_that_overtakes_the_reader_is_told_as_progress(
-    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "EXPIRE_EVERY_S", 0.05)
-    source, sink = await opened(tmp_path, retention_ms=200)
-    sink.gate.clear()
-    await append(source, record("t", b"1"))
-    await eventually(lambda: sink.delivered)
-    await append(source, *(record("t", b"x") for _ in range(5)))
-    await asyncio.sleep(1)
-    sink.gate.set()
-    await eventually(lambda: sink.progressed == {("t", 0): 6})
-    assert sink.values("t") == [b"1"]
-    assert source.lag() == {("t", 0): 0}
-
-
-def test_retention_deletes_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter(range(1, 1_000_000))
-    monkeypatch.setattr(time, "time_ns", lambda: next(clock) * 1_000_000)
-    writer = Writer(tmp_path)
-    for _ in range(3):  # at 1, 2 and 3 ms
-        writer.write([[record("t", b"x")] * EXPIRE_SLICE])
-    assert writer.expire(3)
-    assert writer.expire(3)
-    assert not writer.expire(3)
-    reader = Reader(tmp_path)
-    assert reader.read("t", 0, 1)[0].offset == 2 * EXPIRE_SLICE
-    assert reader.since("t", 3, 3 * EXPIRE_SLICE) == 2 * EXPIRE_SLICE
-    assert reader.since("t", 4, 3 * EXPIRE_SLICE) == 3 * EXPIRE_SLICE
-    reader.close()
-    writer.close()
-
-
-# -- compaction of topics of state --
-
-
-class Clocked:
-    """A log whose clock is set by hand; `state` is a topic of state."""
-
-    def __init__(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0
-        monkeypatch.setattr(time, "time_ns", lambda: self.now * 1_000_000)
-        self.directory = directory
-        self.open()
-
-    def open(self) -> None:
-        self.writer = Writer(self.directory)
-        self.end = self.writer.topic("state", is_state=True)[1]
-
-    def write(self, now: int, *pairs: tuple[bytes, bytes | None]) -> None:
-        self.now = now
-        places = self.writer.write([[record("state", value, key) for key, value in pairs]])
-        self.end = places[0][-1].offset + 1
-
-    def compact(self, before_ms: int, delivered: int | None = None) -> bool:
-        return self.writer.compact(before_ms, {"state": self.end if delivered is None else delivered})
-
-    @property
-    def held(self) -> list[tuple[int, bytes | None, bytes | None]]:
-        reader = Reader(self.directory)
-        records = reader.read("state", 0, 10_000)
-        reader.close()
-        return [(r.offset, r.key, r.value) for r in records]
-
-
-@pytest.fixture
-def clocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clocked]:
-    log = Clocked(tmp_path, monkeypatch)
-    yield log
-    log.writer.close()
-
-
-def test_of_what_is_old_the_newest_of_each_key_stays(clocked: Clocked) -> None:
-    clocked.write(1, (b"a", b"1"), (b"b", b"1"), (b"a", b"2"), (b"gone", b"1"))
-    clocked.write(2, (b"gone", None), (b"b", b"2"))
-    clocked.write(3, (b"b", b"3"), (b"a", None))
-    assert not clocked.compact(3)
-    assert clocked.held == [(2, b"a", b"2"), (5, b"b", b"2"), (6, b"b", b"3"), (7, b"a", None)]
-    assert not clocked.compact(4)
-    assert clocked.held == [(6, b"b", b"3")]
-    assert not clocked.compact(9)
-    clocked.write(10, (b"b", None))
-    clocked.compact(11)
-    assert clocked.held == []
-    clocked.writer.close()
-    clocked.open()
-    clocked.compact(12)
-    clocked.write(13, (b"c", b"1"))
-    assert clocked.held == [(9, b"c", b"1")]
-
-
-def test_what_is_not_delivered_is_not_taken_back_unseen(clocked: Clocked) -> None:
-    clocked.write(1, (b"a", b"1"), (b"a", None))
-    clocked.compact(9, delivered=1)
-    assert clocked.held == [(0, b"a", b"1"), (1, b"a", None)]
-    clocked.compact(9, delivered=2)
-    assert clocked.held == []
-
-
-def test_compaction_goes_by_slices_and_over_its_own_gaps(clocked: Clocked) -> None:
-    for now in range(1, 4):
-        clocked.write(now, *((b"%d" % n, b"x") for n in range(COMPACT_SLICE)))
-    assert [clocked.compact(9) for _ in range(4)] == [True, True, True, False]
-    assert [offset for offset, _, _ in clocked.held] == list(range(2 * COMPACT_SLICE, 3 * COMPACT_SLICE))
-    clocked.writer.close()
-    clocked.open()
-    assert [clocked.compact(9) for _ in range(2)] == [True, False]
-    assert len(clocked.held) == COMPACT_SLICE
-
-
-async def test_topics_of_state_are_compacted_and_outlive_retention(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedded, "EXPIRE_EVERY_S", 0.05)
-    source, sink = EmbeddedSource(tmp_path, retention_ms=1), RecordingSink()
-    await source.start(sink, ["t"], 1, ["state"])
-    await append(source, record("t", b"x"), *(record("state", b"%d" % n) for n in range(5)))
-    await asyncio.sleep(1)
-    await source.stop()
-    source, sink = EmbeddedSource(tmp_path), RecordingSink()
-    await source.start(sink, ["t"], HOUR_MS, ["state"])
-    await eventually(lambda: sink.is_ready)
-    await source.stop()
-    assert (sink.values("t"), sink.values("state")) == ([], [b"4"])
