@@ -29,6 +29,7 @@ __all__ = [
     "Engine",
     "Filter",
     "Plan",
+    "Replay",
     "headers_of",
     "message_serial",
     "summary_shown",
@@ -75,6 +76,45 @@ class Plan:
     @property
     def has_presence(self) -> bool:
         """Whether somebody is present on the channel, at the moment of which `serial` speaks."""
+
+@final
+class Replay:
+    """What the log holds of a channel behind some places, for attachments that memory does not reach back to; made by
+    `Engine.replay`. A plan of its `locate` attaches them. It holds what it is fed until that is dropped.
+    """
+
+    @property
+    def id(self) -> int:
+        """By which "replayed" events name it."""
+    @property
+    def attachments(self) -> int:
+        """How many are on it."""
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Since the last `ask`: how many have said that they stand at the end, and how many cannot go on live yet,
+        since memory has forgotten what comes next.
+        """
+    @property
+    def bytes(self) -> int:
+        """What it holds, with what was made of that for sharing."""
+    def locate(self, serial: str) -> Plan:
+        """Where a position lies in it: RESUMED, also ahead of what it has read; GAP before its beginning, or in what it
+        has dropped; FOREIGN.
+        """
+    def advance(self, topic: str, partition: int, next: int) -> None:  # noqa: A002  the contract's word
+        """The partition was read up to here, though no record may be left to show it. ValueError if it is not read."""
+    def wanted(self, margin: int) -> list[tuple[str, int, int, int]] | None:
+        """Topic, partition, and the offsets from and up to which are to be read before its attachments can go on live;
+        `margin` offsets are added where there are as many. None if it cannot go on: a topic was made anew.
+        """
+    def ask(self, hands_over: bool) -> None:
+        """Asks all that stand at the end to say so, until it is fed or asked again; with `hands_over` to go on live
+        instead, wherever memory holds what comes next. "replayed" events tell of the answers.
+        """
+    def drop_to(self, bytes: int) -> None:  # noqa: A002  the contract's word
+        """Drops the oldest of what it holds until it has no more than so many bytes. Who was not given it is left."""
+    def end(self) -> None:
+        """Drops all; attachments that are still on it are left. Idempotent."""
 
 @final
 class Cursor:
@@ -205,7 +245,9 @@ class Engine:
         """Readable when `events()` has something."""
     def events(self) -> list[tuple[str, int, int]]:
         """Takes what happened: ("lost", connection, attachment): continuity was lost, deliveries stopped until the next
-        `attach`; ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
+        `attach`; ("left", connection, attachment): a replay did not wait for it, deliveries stopped likewise;
+        ("replayed", replay id, 0): see `Replay.ask`;
+        ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
         dead); ("write", connection, 0): a pipe has bytes to `take`, or has ended; ("wake", cursor id, 0): a Cursor has
         messages waiting.
         """
@@ -245,6 +287,13 @@ class Engine:
     def decode(self, channel: str, records: Sequence[Any]) -> list[Message | None]:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is
         nothing if its first is among them.
+        """
+    def replay(self, channel: str, places: Sequence[tuple[str, int, int]]) -> Replay:
+        """A replay of the channel from these places on. ValueError for partitions that are not read."""
+    def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None:
+        """Gives a replay records that were read back, in the order of each partition. With `ids_only` they are from
+        before its beginning, and say which of those behind it are repeats. `clock_ms`: all its partitions have been
+        read up to there, by their records' timestamps.
         """
     def presence_history(
         self, channel: str, start_ms: int, end_ms: int, forwards: bool, limit: int, cursor: str | None

@@ -16,13 +16,13 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
-from fanout._engine import DEDUP_WINDOW_MS, Cursor, Filter, Plan, message_serial, summary_shown
+from fanout._engine import DEDUP_WINDOW_MS, Cursor, Filter, Plan, Replay, message_serial, summary_shown
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON", "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META",
     "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "KIND_WHOLE_APPENDS", "MSGPACK", "RESUMED",
-    "Cursor", "Engine", "Filter", "Plan", "headers_of", "message_serial", "summary_shown",
+    "Cursor", "Engine", "Filter", "Plan", "Replay", "headers_of", "message_serial", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
@@ -177,6 +177,17 @@ cdef class _Batch:
             channel += self.records[index].channel_count
 
 
+cdef _Batch _read_back(object records, object router):
+    """The view of records that were read back."""
+    cdef _Batch view = _Batch(None)
+    for item in records:
+        view.add(item)
+        if router is not None:
+            view.route(router(item))
+    view.join()
+    return view
+
+
 @cython.final
 cdef class Engine:
     """See `_core.pyi`."""
@@ -310,14 +321,15 @@ cdef class Engine:
         return self._native.blocks(channel, topic, partition, start, stop)
 
     def decode(self, channel, records):
-        cdef _Batch view = _Batch(None)
-        router = self._router
-        for item in records:
-            view.add(item)
-            if router is not None:
-                view.route(router(item))
-        view.join()
+        cdef _Batch view = _read_back(records, self._router)
         return self._native.decode(channel, <size_t> view.records, view.count)
+
+    def replay(self, channel, places):
+        return self._native.replay(channel, places)
+
+    def feed(self, replay, records, *, ids_only=False, clock_ms):
+        cdef _Batch view = _read_back(records, self._router)
+        replay.feed(<size_t> view.records, view.count, ids_only, clock_ms)
 
     def presence_history(self, channel, start_ms, end_ms, forwards, limit, cursor):
         return self._native.presence_history(channel, start_ms, end_ms, forwards, limit, cursor)

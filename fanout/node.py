@@ -34,6 +34,7 @@ from fanout.presence.leases import Leases
 from fanout.presence.service import Presence
 from fanout.probes import probes
 from fanout.publish import Publisher
+from fanout.replay import Replays
 from fanout.revocations import Revocations
 from fanout.routing import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.sandbox import Sandbox
@@ -109,6 +110,8 @@ class Node:
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
         self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
+        self.replays = Replays(self.engine, self.source, may_make)
+        stack.callback(self.replays.close)
         self.occupancy = Occupancy(self.engine)
         log = Copies(self.backlog, targets.presence_topic) if routing.copies_presence else self.backlog
         self.presence = Presence(
@@ -257,6 +260,7 @@ class Node:
             presence=self.presence,
             mutator=self.mutator,
             backlog=self.backlog,
+            replays=self.replays,
             watch=self.occupancy.watch,
             open_session=opener,
             reauthenticate=renewer,
@@ -333,6 +337,8 @@ class Node:
         for kind, number, argument in self.engine.events():
             if kind == "wake":
                 self.subscriptions.wake(number)
+            elif kind == "replayed":
+                self.replays.look(number)
             else:
                 self.connections.event(kind, number, argument)
 

@@ -90,9 +90,21 @@ FAMILIES: Final = (
     ),
     Family(
         "resumes",
-        "Positions that clients came back with, by outcome.",
+        "Positions that clients came back with, by outcome: continued from memory, or from the log, or not.",
         "outcome",
-        {"resumed": "resumed", "gap": "resume_gaps", "foreign": "resume_foreign"},
+        {
+            "resumed": "resumed",
+            "resumed_from_log": "resumed_from_log",
+            "gap": "resume_gaps",
+            "foreign": "resume_foreign",
+        },
+    ),
+    Family(
+        "replayed",
+        "Attachments that were given what they missed out of the log, by outcome: live now, or left, since their client"
+        " read too slowly or the log had no more.",
+        "outcome",
+        {"live": "replays_handed_over", "left": "replays_left"},
     ),
     Family(
         "evictions",
@@ -107,6 +119,7 @@ GAUGES: Final = {
     "history_bytes": ("history_bytes", "Memory that their history takes."),
     "presence_bytes": ("presence_bytes", "Memory of it that presence members take."),
     "index_bytes": ("index_bytes", "Bytes of the index that tells where in the log channels lie."),
+    "replay_bytes": ("replay_bytes", "Memory that replays of the log take beside it."),
     "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
 }
 """What the engine holds at the moment: its name for it -> ours and the help."""

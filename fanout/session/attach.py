@@ -5,7 +5,7 @@ the same spelling moves it. ATTACHED says what became of the position that the c
 
 =======  =====================================================================================
 RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
-GAP      error 90003; what is left of the backlog follows
+GAP      of memory: the log is asked; of the log: error 90003; what is left of the backlog follows
 FOREIGN  error 90005; live only
 AHEAD    the question is put again for a while, then error 90003; live only
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Reply, Retry, Sync, Watch
+from fanout.session.effects import Attach, Detach, Effect, Leave, Regrant, Replay, Reply, Retry, Sync, Watch
 from fanout.session.kinds import Kinds, kinds_of
 from fanout.session.limits import Limits
 from fanout.session.modes import ChannelParams, granted_modes, parse_params, requested_modes
@@ -48,7 +48,7 @@ class Attachment(msgspec.Struct, frozen=True, gc=False):
 
 
 class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
-    """An ATTACH whose position this node has yet to read. `since_ms` is when it first asked."""
+    """An ATTACH whose position this node has yet to read, or to find in the log. `since_ms` is when it first asked."""
 
     spelling: str
     frame: ClientFrame
@@ -103,6 +103,13 @@ class Attachments:
         del self._waiting[waiting.spelling]
         return self._attach(waiting, now_ms)
 
+    def replayed(self, waiting: WaitingAttach, plan: PlanLike | None, now_ms: int) -> list[Effect]:
+        """The log was asked for an ATTACH, and this is its place; None if it has none, and memory has to do."""
+        if self._waiting.get(waiting.spelling) is not waiting:
+            return []
+        del self._waiting[waiting.spelling]
+        return self._attach(waiting, now_ms, plan, asked=True)
+
     def detach(self, spelling: str) -> list[Effect]:
         """Answers DETACH with DETACHED, whether attached or not."""
         self._waiting.pop(spelling, None)
@@ -134,14 +141,23 @@ class Attachments:
                 return [self._attached_effect(attached, plan, error(80020))]
         return []
 
-    def _attach(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
+    def _attach(
+        self, waiting: WaitingAttach, now_ms: int, replay: PlanLike | None = None, *, asked: bool = False
+    ) -> list[Effect]:
+        """Attaches in memory, or in `replay`. `asked`: what memory does not have, the log has not either."""
         spelling = waiting.spelling
         try:
             attachment = self._requested(spelling, waiting.frame)
         except ClientError as refused:
             # A channel that the client now takes for failed must not go on being delivered.
             return self._leave(spelling, _failed(spelling, refused.info))
-        plan, reason = self._locate(attachment, waiting.frame, now_ms)
+        if replay is None:
+            plan, reason = self._locate(attachment, waiting.frame, now_ms)
+        else:
+            plan, reason = replay, _told(replay.outcome)
+        if plan.outcome == Outcome.GAP and not asked and self._kinds(attachment) & Kinds.LOGGED:
+            self._waiting[spelling] = waiting
+            return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
         if plan.outcome == Outcome.AHEAD:
             if now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
                 self._waiting[spelling] = waiting
@@ -189,11 +205,7 @@ class Attachments:
         if wanted.params.rewinds and not resuming:
             return self._rewound(wanted, now_ms)
         plan = self._channels.locate(wanted.channel, serial, 0, 0, now_ms)
-        if plan.outcome == Outcome.GAP:
-            return plan, error(90003)
-        if plan.outcome == Outcome.FOREIGN:
-            return plan, error(90005)
-        return plan, None
+        return plan, _told(plan.outcome)
 
     def _rewound(self, wanted: Attachment, now_ms: int) -> tuple[PlanLike, ErrorInfo | None]:
         most, period = self._limits.rewind_messages, wanted.params.rewind_ms
@@ -263,6 +275,13 @@ class Attachments:
         if any(other.channel == attached.channel for other in self._attached.values()):
             return [detached]
         return [Leave(attached.channel), detached]
+
+
+def _told(outcome: int) -> ErrorInfo | None:
+    """What a client must be told of what became of its position."""
+    if outcome == Outcome.GAP:
+        return error(90003)
+    return error(90005) if outcome == Outcome.FOREIGN else None
 
 
 def _failed(spelling: str, reason: ErrorInfo) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from fanout.errors import ErrorInfo
 from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 
 __all__ = [
-    "Attach", "Authenticate", "Change", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Reply",
-    "Retry", "Sync", "Watch",
+    "Attach", "Authenticate", "Change", "Close", "Detach", "Effect", "Leave", "Present", "Publish", "Regrant", "Replay",
+    "Reply", "Retry", "Sync", "Watch",
 ]  # fmt: skip
 
 
@@ -102,6 +102,16 @@ class Retry(msgspec.Struct, frozen=True):
     frame: Any  # opaque: a fanout.session.attach.WaitingAttach
 
 
+class Replay(msgspec.Struct, frozen=True):
+    """Find a place in the log for who comes back with a position that memory does not reach back to; answer with
+    `Session.replayed`.
+    """
+
+    channel: str
+    serial: str
+    attach: Any  # opaque: a fanout.session.attach.WaitingAttach
+
+
 class Regrant(msgspec.Struct, frozen=True):
     """Deliver other kinds to an attachment, from the place on where it is; from the plan's, if it was given nothing."""
 
@@ -133,5 +143,18 @@ class Close(msgspec.Struct, frozen=True):
 
 
 Effect = (
-    Reply | Attach | Regrant | Detach | Publish | Change | Present | Leave | Sync | Watch | Retry | Authenticate | Close
+    Reply
+    | Attach
+    | Regrant
+    | Detach
+    | Publish
+    | Change
+    | Present
+    | Leave
+    | Sync
+    | Watch
+    | Retry
+    | Replay
+    | Authenticate
+    | Close
 )

@@ -22,6 +22,8 @@ class Kinds(IntFlag):
     """No kind: it may publish, and is counted as such."""
     WHOLE_APPENDS = 64
     """No kind: it is given what was appended to a message as an update, with the whole of it."""
+    LOGGED = MESSAGES | ANNOTATIONS
+    """What positions speak of."""
 
 
 _BY_MODE: Final = {

@@ -19,7 +19,7 @@ from fanout.session.attach import Attachments, WaitingAttach
 from fanout.session.effects import Authenticate, Close, Effect, Reply
 from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
-from fanout.session.ports import Channels
+from fanout.session.ports import Channels, PlanLike
 from fanout.session.presence import accept_presence
 from fanout.session.publish import Accepted, Publisher
 from fanout.session.resume import ConnectionState
@@ -104,6 +104,18 @@ class Session:
     def lost(self, attachment: int, now_ms: int) -> list[Effect]:
         """The engine dropped messages of this attachment, or had to skip some: says so, and goes on live."""
         return [] if self._over else self._attachments.lost(attachment, now_ms)
+
+    def replayed(self, attach: WaitingAttach, answer: PlanLike | ErrorInfo | None, now_ms: int) -> list[Effect]:
+        """The answer to a `Replay`: a place, None if the log has none, or an error: then the client comes back."""
+        if self._over:
+            return []
+        if isinstance(answer, ErrorInfo):
+            return self._end(connection.ended(answer))
+        return self._attachments.replayed(attach, answer, now_ms)
+
+    def left(self) -> list[Effect]:
+        """A replay did not wait for an attachment: the client comes back, and goes on from where it is."""
+        return self._end(connection.disconnected(error(80003, "what was missed is read too slowly: connect again")))
 
     def fail(self, reason: ErrorInfo) -> list[Effect]:
         """Ends the connection for an error, for example a frame that cannot be decoded."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fanout.errors import error
-from fanout.transports.driver import Backlog, Driver, Mutator, Opener, Presence, Publisher, Renewer
+from fanout.transports.driver import Backlog, Driver, Mutator, Opener, Presence, Publisher, Renewer, Replays
 from fanout.transports.outgoing import Outgoing
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
@@ -36,6 +36,7 @@ class Connections:
         presence: Presence,
         mutator: Mutator,
         backlog: Backlog,
+        replays: Replays,
         watch: Callable[[str], None],
         open_session: Opener,
         reauthenticate: Renewer,
@@ -49,6 +50,7 @@ class Connections:
         self.presence = presence
         self.mutator = mutator
         self.backlog = backlog
+        self.replays = replays
         self.watch = watch
         self.open_session = open_session
         self.reauthenticate = reauthenticate
@@ -75,6 +77,8 @@ class Connections:
             return
         if kind == "lost":
             driver.lost(argument)
+        elif kind == "left":
+            driver.left()
         elif kind == "write":
             driver.writable()
         elif kind == "evicted":

@@ -35,6 +35,7 @@ from fanout.session.effects import (
     Present,
     Publish,
     Regrant,
+    Replay,
     Reply,
     Retry,
     Sync,
@@ -48,7 +49,9 @@ from fanout.transports.turns import Turns
 from fanout.types import OutAnnotation, OutChange, OutMessage, PresenceEvent
 from fanout.wire import JSON, ClientFrame, encode
 
-__all__ = ["Backlog", "Driver", "Link", "Mutator", "Node", "Opener", "Presence", "Publisher", "Renewer"]
+__all__ = [
+    "Backlog", "Driver", "Link", "Mutator", "Node", "Opener", "Presence", "Publisher", "Renewer", "Replays",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +109,15 @@ class Backlog(Protocol):
         """The client waits no more."""
 
 
+class Replays(Protocol):
+    """Resumes from the log; `fanout.replay.Replays` answers this."""
+
+    def resume(self, channel: str, serial: str, answer: Callable[[Any], None]) -> None:
+        """Finds a place. `answer` is called once, on the loop, perhaps before this returns: with a plan, an ErrorInfo,
+        or None.
+        """
+
+
 class Opener(Protocol):
     """Begins a session; `fanout.session.opening.open_session` with what the node knows."""
 
@@ -150,6 +162,7 @@ class Node(Protocol):
     presence: Presence
     mutator: Mutator
     backlog: Backlog
+    replays: Replays
     watch: Callable[[str], None]
     open_session: Opener
     reauthenticate: Renewer
@@ -277,6 +290,11 @@ class Driver:
         if self._session is not None:
             self._run(partial(self._session.lost, attachment, self._node.clock()))
 
+    def left(self) -> None:
+        """A replay did not wait for the client."""
+        if self._session is not None:
+            self._run(self._session.left)
+
     def drain(self) -> None:
         """Sends the client away."""
         if self._session is not None:
@@ -368,6 +386,9 @@ class Driver:
             case Retry():
                 self._begin(1)
                 asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
+            case Replay():
+                self._begin(1)
+                self._node.replays.resume(effect.channel, effect.serial, partial(self._replayed, effect.attach))
             case Authenticate():
                 self._begin(_PENDING_MAX)
                 self._reauthenticate(effect.token)
@@ -407,6 +428,12 @@ class Driver:
         assert self._session is not None
         self._end(1)
         self._run(partial(self._session.receive, frame, self._node.clock()))
+
+    def _replayed(self, attach: Any, answer: Any) -> None:
+        session = self._session
+        assert session is not None
+        self._end(1)
+        self._run(partial(session.replayed, attach, answer, self._node.clock()))
 
     def _begin(self, count: int, size: int = 0) -> int:
         weight = max(count, size >> 10)

@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 
 from fanout.auth.capabilities import EVERYTHING
+from fanout.errors import ErrorInfo
 from fanout.session.attach import WaitingAttach
-from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Reply, Retry
+from fanout.session.effects import Attach, Close, Detach, Effect, Publish, Replay, Reply, Retry
 from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Outcome
@@ -84,6 +85,10 @@ class Conversation:
         """Hands the session a frame, or what a `Retry` gave."""
         return self._did(self.session.receive(frame, self.now_ms))
 
+    def replay(self, asked: Replay, answer: FakePlan | ErrorInfo | None) -> list[Effect]:
+        """The log answers a `Replay`."""
+        return self._did(self.session.replayed(asked.attach, answer, self.now_ms))
+
     def attach(self, channel: str = "news", **fields: Any) -> list[Effect]:
         return self.say(action=ATTACH, channel=channel, **fields)
 
@@ -130,6 +135,12 @@ def only_attach(effects: list[Effect]) -> Attach:
 def only_retry(effects: list[Effect]) -> Retry:
     (effect,) = effects
     assert isinstance(effect, Retry)
+    return effect
+
+
+def only_replay(effects: list[Effect]) -> Replay:
+    (effect,) = effects
+    assert isinstance(effect, Replay)
     return effect
 
 

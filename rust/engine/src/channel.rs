@@ -21,6 +21,7 @@ mod ask;
 mod deltas;
 mod held;
 mod place;
+mod replay;
 mod ring;
 mod sync;
 mod usage;
@@ -36,6 +37,7 @@ use smallvec::SmallVec;
 
 pub use ask::{Ask, Asked, Payloads};
 pub use place::{Had, Located, Outcome, Own, Start, Withheld};
+use replay::Replay;
 use ring::{Cached, Ring, is_publication};
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
@@ -44,7 +46,7 @@ pub use versions::Known;
 use versions::Shown;
 
 use crate::change;
-use crate::kind::{Kind, Kinds};
+use crate::kind::Kind;
 use crate::limits::FILTER_TURN_NS;
 use crate::message::Message;
 use crate::partition::{Partition, Partitions};
@@ -65,6 +67,8 @@ pub struct Context<'a> {
     pub memory: &'a AtomicUsize,
     /// What of it the presence sets hold.
     pub presence: &'a AtomicUsize,
+    /// Bytes of all replays together, beside those of the channels.
+    pub replays: &'a AtomicUsize,
     /// What filters have taken for one connection in its turn, by estimate.
     pub filtered_ns: Cell<i64>,
 }
@@ -102,6 +106,8 @@ pub struct Channel {
     block: AtomicU64,
     /// How long news may be held by a shard, in ms.
     linger_ms: AtomicU32,
+    /// What it has of a replay, if it is one.
+    replay: Option<Box<Replay>>,
     ring: Mutex<Ring>,
 }
 
@@ -166,6 +172,7 @@ impl Channel {
             batch: AtomicU64::new(0),
             block: AtomicU64::new(0),
             linger_ms: AtomicU32::new(0),
+            replay: None,
             ring: Mutex::new(Ring { born, ..Ring::default() }),
         }
     }
@@ -230,16 +237,6 @@ impl Channel {
     /// It is about to look.
     pub fn let_go(&self, bit: u64) {
         self.held.fetch_and(!bit, Ordering::SeqCst);
-    }
-
-    /// Counts an attachment of these kinds.
-    pub fn attached(&self, kinds: Kinds) {
-        self.usage.count(kinds, true);
-    }
-
-    /// It is no more.
-    pub fn detached(&self, kinds: Kinds) {
-        self.usage.count(kinds, false);
     }
 
     /// How many are attached, by what they may do, and what it holds.
@@ -399,8 +396,8 @@ impl Channel {
         if let Given::Frame(frame) = &given {
             let made = frame.bytes.len();
             let gone = ring.cache(ask, Cached { asked: ask.keep(), full, frame: frame.clone() });
-            context.memory.fetch_add(made, Ordering::Relaxed);
-            context.memory.fetch_sub(gone, Ordering::Relaxed);
+            ring.pool(context).fetch_add(made, Ordering::Relaxed);
+            ring.pool(context).fetch_sub(gone, Ordering::Relaxed);
         }
         given
     }

@@ -41,17 +41,23 @@ pub struct Dedup {
 impl Dedup {
     /// `key` is secret: ids are chosen by clients, who must not be able to make two of them collide.
     pub fn new(key: [u8; 16]) -> Self {
-        Self { key, seen: HashMap::new(), order: VecDeque::new(), capacity: DEDUP_IDS_MAX }
+        Self::with_capacity(key, DEDUP_IDS_MAX)
     }
 
-    /// Remembers a record; returns the first one if this is its repeat.
+    /// The same for at most so many ids.
+    pub fn with_capacity(key: [u8; 16], capacity: usize) -> Self {
+        Self { key, seen: HashMap::new(), order: VecDeque::new(), capacity }
+    }
+
+    /// Remembers a record from `since_ms` on; returns the first one if this is its repeat. What is older than a window at
+    /// `now_ms` is forgotten.
     pub fn observe(
         &mut self,
         channel: &str,
         id: &str,
         partition: &Arc<Partition>,
         (offset, timestamp): (i64, i64),
-        now_ms: i64,
+        (since_ms, now_ms): (i64, i64),
     ) -> Option<First> {
         let hash = self.hash(channel, id);
         if let Some(first) = self.seen.get(&hash).filter(|first| first.is_repeated_at(timestamp)) {
@@ -59,7 +65,7 @@ impl Dedup {
         }
         self.expire(now_ms);
         self.seen.insert(hash, First { partition: Arc::clone(partition), offset, timestamp });
-        self.order.push_back((now_ms, hash));
+        self.order.push_back((since_ms, hash));
         None
     }
 
@@ -110,19 +116,19 @@ mod tests {
     #[test]
     fn the_second_record_with_an_id_is_a_repeat_of_the_first() {
         let mut ids = Dedup::new([1; 16]);
-        assert!(ids.observe("c", "x", &partition(), (5, 1000), 1000).is_none());
-        let first = ids.observe("c", "x", &partition(), (9, 1500), 1500).unwrap();
+        assert!(ids.observe("c", "x", &partition(), (5, 1000), (1000, 1000)).is_none());
+        let first = ids.observe("c", "x", &partition(), (9, 1500), (1500, 1500)).unwrap();
         assert_eq!(first.offset, 5);
         assert_eq!(ids.find("c", "x", 1500).unwrap().offset, 5);
         assert!(ids.find("c", "x", 1001 + DEDUP_WINDOW_MS).is_none(), "a record of that time would be new");
-        assert!(ids.observe("d", "x", &partition(), (10, 1500), 1500).is_none(), "ids belong to their channel");
+        assert!(ids.observe("d", "x", &partition(), (10, 1500), (1500, 1500)).is_none(), "ids belong to their channel");
     }
 
     #[test]
     fn after_the_window_an_id_is_new_again() {
         let mut ids = Dedup::new([1; 16]);
-        ids.observe("c", "x", &partition(), (5, 0), 0);
-        assert!(ids.observe("c", "x", &partition(), (9, DEDUP_WINDOW_MS + 1), 10).is_none());
+        ids.observe("c", "x", &partition(), (5, 0), (0, 0));
+        assert!(ids.observe("c", "x", &partition(), (9, DEDUP_WINDOW_MS + 1), (10, 10)).is_none());
     }
 
     #[test]
@@ -130,7 +136,7 @@ mod tests {
         let mut ids = Dedup::new([1; 16]);
         ids.capacity = 10;
         for n in 0..100 {
-            ids.observe("c", &n.to_string(), &partition(), (n, 0), 0);
+            ids.observe("c", &n.to_string(), &partition(), (n, 0), (0, 0));
         }
         assert_eq!(ids.len(), 10);
         assert!(ids.find("c", "99", 0).is_some() && ids.find("c", "89", 0).is_none());

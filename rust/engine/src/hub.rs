@@ -11,6 +11,7 @@ mod held;
 mod history;
 mod inject;
 mod presence;
+mod replay;
 
 use std::cell::Cell;
 use std::collections::{HashMap, VecDeque};
@@ -27,6 +28,7 @@ pub use held::{Held, HeldQuery, Place};
 pub use history::{Page, PageQuery};
 use presence::Nodes;
 pub use presence::{MembersPage, MembersQuery};
+pub use replay::{Replay, Wanted};
 
 use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Start};
 use crate::dedup::Dedup;
@@ -116,6 +118,8 @@ pub struct Hub {
     memory: AtomicUsize,
     /// What of it the presence sets hold.
     presence_bytes: AtomicUsize,
+    /// Beside it: what replays hold.
+    replay_bytes: AtomicUsize,
     nodes: Mutex<Nodes>,
     gone: Mutex<Gone>,
     /// Of the next giving of a presence set.
@@ -191,6 +195,7 @@ impl Hub {
             next_id: AtomicU64::new(1),
             memory: AtomicUsize::new(0),
             presence_bytes: AtomicUsize::new(0),
+            replay_bytes: AtomicUsize::new(0),
             nodes: Mutex::default(),
             gone: Mutex::default(),
             // Somewhere else in each life of a node: clients carry the ids from one to the next.
@@ -341,7 +346,7 @@ impl Hub {
         let message = record.message(Arc::clone(partition));
         if let Some(id) = message.field(Field::Id) {
             let place = (record.offset, record.timestamp);
-            if self.dedup.lock().observe(name, id, partition, place, now_ms).is_some() {
+            if self.dedup.lock().observe(name, id, partition, place, (now_ms, now_ms)).is_some() {
                 self.stats.duplicates.add(1);
                 return;
             }
@@ -520,17 +525,22 @@ impl Hub {
             Some(Err(_)) => Start::After(position::Position::default()), // of nothing known: foreign
         };
         let (located, position, has_presence) = channel.locate(&start, self.key(), &self.partitions);
-        match located.outcome {
-            Outcome::Resumed => self.stats.resumed.add(1),
-            Outcome::Gap => self.stats.resume_gaps.add(1),
-            Outcome::Foreign => self.stats.resume_foreign.add(1),
-            Outcome::Fresh | Outcome::Ahead => {}
-        }
         let serial = match serial {
             Some(own) if located.outcome == Outcome::Resumed && located.backlog > 0 => own.to_owned(),
             _ => position,
         };
         Plan { channel, located, serial, has_presence }
+    }
+
+    /// Counts what became of a position, once somebody goes on from where it was found.
+    pub fn count(&self, plan: &Plan) {
+        match plan.located.outcome {
+            Outcome::Resumed if plan.channel.live().is_some() => self.stats.resumed_from_log.add(1),
+            Outcome::Resumed => self.stats.resumed.add(1),
+            Outcome::Gap => self.stats.resume_gaps.add(1),
+            Outcome::Foreign => self.stats.resume_foreign.add(1),
+            Outcome::Fresh | Outcome::Ahead => {}
+        }
     }
 
     /// Where a channel stands now.
@@ -546,6 +556,7 @@ impl Hub {
             stats: &self.stats,
             memory: &self.memory,
             presence: &self.presence_bytes,
+            replays: &self.replay_bytes,
             filtered_ns: Cell::new(0),
         }
     }
@@ -572,12 +583,13 @@ impl Hub {
     }
 
     /// Gauges: channels, bytes, ids.
-    pub fn gauges(&self) -> [(&'static str, u64); 5] {
+    pub fn gauges(&self) -> [(&'static str, u64); 6] {
         [
             ("channels", self.channels.read().len() as u64),
             ("history_bytes", self.memory.load(Ordering::Relaxed) as u64),
             ("presence_bytes", self.presence_bytes.load(Ordering::Relaxed) as u64),
             ("index_bytes", self.index_bytes() as u64),
+            ("replay_bytes", self.replay_bytes.load(Ordering::Relaxed) as u64),
             ("dedup_ids", self.dedup.lock().len() as u64),
         ]
     }

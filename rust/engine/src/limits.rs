@@ -64,6 +64,9 @@ pub const CHANNEL_HISTORY_SHARE: usize = 4;
 /// Ids remembered for recognising repeats: 48 bytes each. Two minutes of 8 700 client publishes a second.
 pub const DEDUP_IDS_MAX: usize = 1 << 20;
 
+/// The same for one replay, whose ids are of one channel: two minutes of a thousand client publishes a second.
+pub const REPLAY_IDS_MAX: usize = 1 << 17;
+
 /// A repeat is recognised this long after the first, by the records' timestamps.
 pub const DEDUP_WINDOW_MS: i64 = 120_000;
 

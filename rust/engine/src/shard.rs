@@ -15,11 +15,14 @@ mod fill;
 mod groups;
 mod interface;
 mod linger;
+mod replay;
 mod schedule;
 
 use std::sync::Arc;
 
-use connection::{Connection, Cursor, Life, STOPPED, Special};
+use smallvec::SmallVec;
+
+use connection::{Connection, Cursor, Life, Replayed, STOPPED, Special};
 use fill::{Memo, fill};
 use groups::{Groups, Member};
 pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Overdue, slot};
@@ -55,6 +58,8 @@ pub struct Shard {
 struct Tally {
     deliveries: u64,
     events: Vec<Event>,
+    /// Of the connection that was filled last: its attachments that have arrived at the end of a replay.
+    arrived: SmallVec<[u32; 1]>,
 }
 
 impl Shard {
@@ -158,9 +163,14 @@ impl Shard {
     /// Changes what an attachment is given, and leaves it where it is, with its filter and its deltas. One that was given
     /// nothing begins as `new` says; one that is not there is let be.
     pub fn regrant(&mut self, handle: Handle, mut new: NewAttachment) {
+        let replay = self.replay_of(handle, new.number);
         let Some(cursor) = self.drop_attachment(handle, new.number) else { return };
         new.plan.has_presence |= cursor.syncs(); // what was begun is brought to its end
+        if let Some(replay) = replay.filter(|_| is_given(new.kinds)) {
+            new.plan.channel = replay;
+        }
         let special = cursor.special.map(|special| *special).unwrap_or_default();
+        new.plan.has_presence |= special.replayed.is_some_and(|replayed| replayed.syncs);
         if cursor.at != STOPPED {
             new.plan.located.cursor = cursor.at;
             new.plan.located.had = special.withheld.had;
@@ -178,17 +188,18 @@ impl Shard {
         // Still there, if cut off: only `unregister` takes attachments away.
         let hub = Arc::clone(&self.hub);
         let Some(connection) = self.connection(handle) else { return };
-        let presence = kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE);
+        let presence = is_given_own_presence(kinds);
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
         let since = if kinds.contains(Kinds::WHOLE_APPENDS) { u64::MAX } else { plan.located.since };
-        let sync = (plan.has_presence && kinds.contains(Kinds::PRESENCE)).then(|| hub.sync());
+        let syncs = plan.has_presence && kinds.contains(Kinds::PRESENCE);
+        let replayed = plan.channel.live().map(|_| Replayed { said: 0, syncs });
+        let sync = (syncs && replayed.is_none()).then(|| hub.sync());
         let payloads = if delta { Payloads::WholeFirst } else { Payloads::Whole };
         let withheld = Withheld { had: plan.located.had, own };
-        let special = Special { spelling, filter, payloads, withheld, sync };
+        let special = Special { spelling, filter, payloads, withheld, sync, replayed };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
-        let is_given = kinds.shared() != Kinds::NONE || presence;
-        let at = if is_given { plan.located.cursor } else { STOPPED };
+        let at = if is_given(kinds) { plan.located.cursor } else { STOPPED };
         connection.cursors.push(Cursor { at, special, number, group, index, kinds, since });
         self.queue(slot(handle), Lane::Express);
     }
@@ -209,7 +220,12 @@ impl Shard {
         };
         let wanted = |cursor: &&mut Cursor| cursor.number == number && cursor.at != STOPPED;
         let Some(cursor) = connection.cursors.iter_mut().find(wanted) else { return };
-        if cursor.kinds.contains(Kinds::PRESENCE) {
+        if !cursor.kinds.contains(Kinds::PRESENCE) {
+            return;
+        }
+        if let Some(replayed) = cursor.special.as_deref_mut().and_then(|special| special.replayed.as_mut()) {
+            replayed.syncs = true;
+        } else {
             cursor.set_sync(Some(sync));
             self.queue(slot(handle), Lane::Express);
         }
@@ -330,6 +346,9 @@ impl Shard {
         let bytes = connection.outbox.len();
         connection.offered = bytes > 0;
         let (handle, filtered_ns) = (connection.handle, context.filtered_ns.get());
+        for number in std::mem::take(&mut self.tally.arrived) {
+            self.arrive(handle, number);
+        }
         if filtered_ns > 0 {
             self.schedule.spend(lane, filtered_ns);
             if bytes == 0 && self.connections[at].behind {
@@ -430,6 +449,16 @@ impl Shard {
     fn connection(&mut self, handle: Handle) -> Option<&mut Connection> {
         self.connections.get_mut(slot(handle)).filter(|connection| connection.handle == handle)
     }
+}
+
+/// Whether an attachment of these kinds is given anything.
+fn is_given(kinds: Kinds) -> bool {
+    kinds.shared() != Kinds::NONE || is_given_own_presence(kinds)
+}
+
+/// Whether it is given its own presence, though not that of others.
+fn is_given_own_presence(kinds: Kinds) -> bool {
+    kinds.contains(Kinds::OWN_PRESENCE) && !kinds.contains(Kinds::PRESENCE)
 }
 
 #[cfg(test)]

@@ -67,12 +67,18 @@ counters! {
     bytes_out,
     /// Attachments that lost continuity because the ring passed them.
     continuity_lost,
-    /// Positions presented and continued from exactly.
+    /// Positions presented and continued from exactly, out of memory.
     resumed,
-    /// Positions older than what memory holds.
+    /// The same, out of the log.
+    resumed_from_log,
+    /// Positions behind which something is gone.
     resume_gaps,
     /// Positions of another log, channel or secret.
     resume_foreign,
+    /// Attachments that went on live from a replay.
+    replays_handed_over,
+    /// Attachments that a replay could not wait for, or that ended before their client had been given all: it comes back.
+    replays_left,
     /// Heartbeats written.
     heartbeats,
     /// Connections cut off because they asked much and read nothing.

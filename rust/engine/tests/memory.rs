@@ -102,7 +102,7 @@ fn read(channels: usize, batch: usize, published: bool) -> (usize, usize) {
         let mut seen = Dedup::new([7; 16]);
         for (number, id) in ids.iter().enumerate() {
             let place = (number as i64, number as i64);
-            assert!(seen.observe(&names[number % channels], id, &partition, place, 0).is_none());
+            assert!(seen.observe(&names[number % channels], id, &partition, place, (0, 0)).is_none());
         }
         seen
     });

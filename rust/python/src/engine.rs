@@ -23,10 +23,11 @@ use pyo3::types::PyBytes;
 use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
 use crate::messages::{annotation_to_python, presence_to_python, to_python};
+use crate::replay::Replay;
 use crate::table::{Borrowed, CRecord};
 
 /// Topic, partition, offset.
-type Where = (String, i32, i64);
+pub type Where = (String, i32, i64);
 
 /// Messages, where to go on, floors, whether there are more.
 type Held<'py> = (Vec<Bound<'py, PyAny>>, Vec<i64>, Vec<i64>, bool);
@@ -43,6 +44,19 @@ pub struct Plan {
     #[pyo3(get)]
     has_presence: bool,
     unused: Mutex<Option<fanout_engine::hub::Plan>>,
+}
+
+impl Plan {
+    /// For Python.
+    pub fn of(plan: fanout_engine::hub::Plan) -> Self {
+        Self {
+            outcome: plan.located.outcome as u8,
+            serial: plan.serial.clone(),
+            backlog: plan.located.backlog,
+            has_presence: plan.has_presence,
+            unused: Mutex::new(Some(plan)),
+        }
+    }
 }
 
 /// Outcome (0 known, 1 yet to be read, 2 unknown), message, time of its whole record, summary, time of that.
@@ -134,13 +148,15 @@ impl Engine {
             },
         };
         let plan = guarded(|| self.core.hub.locate(channel, serial, rewind, monotonic_ms()));
-        Ok(Plan {
-            outcome: plan.located.outcome as u8,
-            serial: plan.serial.clone(),
-            backlog: plan.located.backlog,
-            has_presence: plan.has_presence,
-            unused: Mutex::new(Some(plan)),
-        })
+        Ok(Plan::of(plan))
+    }
+
+    /// Makes a replay of a channel from these places on.
+    #[expect(clippy::needless_pass_by_value, reason = "made for this call out of Python's list")]
+    fn replay(&self, channel: &str, places: Vec<Where>) -> PyResult<Replay> {
+        let places = self.found(&places)?;
+        let replay = guarded(|| self.core.hub.replay(channel, &places, monotonic_ms()));
+        Ok(Replay::new(Arc::clone(&self.core), replay))
     }
 
     fn filter(&self, expression: &str) -> PyResult<Filter> {
@@ -162,6 +178,7 @@ impl Engine {
         filter: Option<&Filter>,
     ) -> PyResult<()> {
         let mut new = new_attachment(attachment, plan, spelling, kinds, echo)?;
+        self.core.hub.count(&new.plan);
         new.delta = delta;
         new.filter = filter.map(|filter| Arc::clone(&filter.0));
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
@@ -213,6 +230,8 @@ impl Engine {
     fn events(&self) -> Vec<(&'static str, u64, u32)> {
         let happened = self.core.events.take().into_iter().map(|event| match event {
             Event::Lost(connection, attachment) => ("lost", connection, attachment),
+            Event::Left(connection, attachment) => ("left", connection, attachment),
+            Event::Replayed(replay) => ("replayed", replay, 0),
             Event::Evicted(connection, cause) => ("evicted", connection, cause as u32),
         });
         let filled = self.core.events.take_filled().into_iter().map(|connection| ("write", connection, 0));
@@ -402,6 +421,7 @@ impl Engine {
     fn cursor(&self, channel: &str, since: Option<&str>, cursor_id: u32) -> PyResult<Cursor> {
         check_name(channel)?;
         let plan = guarded(|| self.core.hub.locate(channel, since, Start::Live, monotonic_ms()));
+        self.core.hub.count(&plan);
         Ok(Cursor::new(Arc::clone(&self.core), plan, cursor_id))
     }
 

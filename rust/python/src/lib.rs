@@ -8,6 +8,7 @@ mod cursor;
 mod engine;
 mod events;
 mod messages;
+mod replay;
 mod table;
 
 use pyo3::prelude::*;
@@ -18,6 +19,8 @@ mod _engine {
     use super::cursor::Cursor;
     #[pymodule_export]
     use super::engine::{Engine, Filter, Plan, message_serial, summary_shown};
+    #[pymodule_export]
+    use super::replay::Replay;
 
     use pyo3::prelude::*;
 

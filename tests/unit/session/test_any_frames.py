@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fanout.errors import error
-from fanout.session.effects import Attach, Detach, Effect, Present, Publish, Reply, Retry
+from fanout.session.effects import Attach, Detach, Effect, Present, Publish, Replay, Reply, Retry
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
 from fanout.session.resume import ConnectionState
@@ -80,6 +80,8 @@ def test_no_sequence_of_frames_raises_and_every_answer_can_be_sent(
             if isinstance(effect, Retry):
                 client.now_ms += 2_500
                 printable(client.hand(effect.frame), wire)
+            elif isinstance(effect, Replay):
+                printable(client.replay(effect, plans[0]), wire)
             elif isinstance(effect, Publish):
                 assert 0 < len(effect.messages) <= 3
             elif isinstance(effect, Present):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fanout.errors import error
 from fanout.session.effects import Attach, Detach, Reply, Watch
 from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
@@ -17,6 +18,7 @@ from tests.support.conversation import (
     only_attach,
     only_close,
     only_frame,
+    only_replay,
     only_retry,
 )
 
@@ -123,14 +125,6 @@ class TestAPosition:
         client = Conversation(FakePlan(Outcome.RESUMED, "theirs", backlog=3))
         assert only_frame(client.attach(channelSerial="theirs"))["flags"] == GRANTED | Flag.RESUMED | Flag.HAS_BACKLOG
 
-    def test_that_is_no_longer_held_goes_on_with_what_is_and_says_so(self) -> None:
-        frame = only_frame(Conversation(FakePlan(Outcome.GAP, backlog=9)).attach(channelSerial="old"))
-        assert frame["flags"] == GRANTED | Flag.HAS_BACKLOG
-        assert error_code(frame) == (90003, 404)
-
-    def test_with_nothing_left_after_it_has_no_backlog(self) -> None:
-        assert only_frame(Conversation(FakePlan(Outcome.GAP)).attach(channelSerial="old"))["flags"] == GRANTED
-
     def test_of_another_log_goes_on_live_and_says_so(self) -> None:
         frame = only_frame(Conversation(FakePlan(Outcome.FOREIGN)).attach(channelSerial="foreign"))
         assert frame["flags"] == GRANTED
@@ -140,6 +134,68 @@ class TestAPosition:
         client = Conversation()
         assert only_frame(client.attach(channelSerial=""))["flags"] == GRANTED
         assert client.channels.asked == [("news", None, 0, 0)]
+
+
+class TestAPositionThatMemoryDoesNotReach:
+    def test_is_looked_for_in_the_log(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        asked = only_replay(client.attach("[?rewind=1]news", channelSerial="old"))
+        assert (asked.channel, asked.serial) == ("news", "old")
+        plan = FakePlan(Outcome.RESUMED, "old", backlog=1)
+        effect = only_attach(client.replay(asked, plan))
+        assert (effect.plan, effect.attachment) == (plan, 1)
+        assert effect.frame["flags"] == GRANTED | Flag.RESUMED | Flag.HAS_BACKLOG
+        assert (effect.frame["channelSerial"], "error" in effect.frame) == ("old", False)
+
+    def test_and_that_the_log_does_not_either_goes_on_with_what_is_and_says_so(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        asked = only_replay(client.attach(channelSerial="old"))
+        frame = only_frame(client.replay(asked, FakePlan(Outcome.GAP, "earliest", backlog=9)))
+        assert (frame["flags"], frame["channelSerial"]) == (GRANTED | Flag.HAS_BACKLOG, "earliest")
+        assert error_code(frame) == (90003, 404)
+
+    def test_and_that_the_log_has_no_place_for_is_left_to_memory(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP), FakePlan(Outcome.FOREIGN), FakePlan(Outcome.GAP))
+        asked = only_replay(client.attach(channelSerial="old"))
+        assert error_code(only_frame(client.replay(asked, None))) == (90005, 404)
+        asked = only_replay(client.attach("b", channelSerial="old"))
+        assert error_code(only_frame(client.replay(asked, None))) == (90003, 404)
+
+    def test_is_not_looked_for_by_who_is_given_nothing_of_the_log(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        assert error_code(only_frame(client.attach(channelSerial="old", flags=Flag.PUBLISH))) == (90003, 404)
+
+    def test_of_a_log_that_does_not_answer_sends_the_client_away_to_come_back(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        effects = client.replay(only_replay(client.attach(channelSerial="old")), error(50003))
+        assert error_code(only_frame(effects)) == (80003, 400)
+        assert only_close(effects).resumable
+
+    def test_is_forgotten_when_the_client_detaches_or_attaches_again(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        first = only_replay(client.attach(channelSerial="old"))
+        second = only_replay(client.attach(channelSerial="old"))
+        assert client.replay(first, FakePlan(Outcome.RESUMED)) == []
+        client.say(action=DETACH, channel="news")
+        assert client.replay(second, FakePlan(Outcome.RESUMED)) == []
+
+    def test_is_forgotten_when_the_connection_ends(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        asked = only_replay(client.attach(channelSerial="old"))
+        client.session.closed()
+        assert client.replay(asked, FakePlan(Outcome.RESUMED)) == client.replay(asked, error(50003)) == []
+
+    def test_counts_as_a_channel(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP), limits=Limits(attachments=1))
+        client.attach("a", channelSerial="old")
+        assert error_code(only_frame(client.attach("b"))) == (90010, 400)
+
+    def test_who_is_left_by_a_replay_is_sent_away_to_come_back(self) -> None:
+        client = Conversation()
+        client.attach()
+        effects = client.session.left()
+        assert error_code(only_frame(effects)) == (80003, 400)
+        assert only_close(effects).resumable
 
 
 class TestAPositionAheadOfThisNode:

@@ -237,6 +237,13 @@ class FakeMutator:
         done([f"v{len(self.changed)}-{index}" for index in range(len(changes))])
 
 
+class FakeReplays:
+    """A log that has nothing more than memory."""
+
+    def resume(self, channel: str, serial: str, answer: Callable[[Any], None]) -> None:
+        answer(None)
+
+
 class FrontDoor:
     """Everything on one port, as a server puts it together."""
 
@@ -262,6 +269,7 @@ class FrontDoor:
             presence=self.presence,
             mutator=self.mutator,
             backlog=self.backlog,
+            replays=FakeReplays(),
             watch=self.watched.append,
             open_session=lambda query, authorization, now: open_session(
                 query,

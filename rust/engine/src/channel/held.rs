@@ -1,18 +1,21 @@
 //! The ring as the newest part of the log: what it holds behind some places, and from where on it holds all.
 
+use std::sync::Arc;
+
 use super::Channel;
 use super::ring::{Ring, is_publication};
 use crate::hub::{Held, HeldQuery, Place};
 
 use crate::message::Message;
+use crate::partition::Partition;
 
 impl Channel {
     /// See [`crate::hub::Hub::held`].
-    pub(crate) fn held_behind(&self, places: &[Place], query: &HeldQuery) -> Held {
+    pub(crate) fn held_behind(&self, places: &[Place], query: &HeldQuery, list: &[Arc<Partition>]) -> Held {
         // Read before the ring: what is appended later lies behind it.
         let ends: Vec<i64> = places.iter().map(|place| place.partition.next()).collect();
         let ring = &*self.ring.lock();
-        let floors = floors(ring, places);
+        let floors = floors(ring, places, list);
         let mut next: Vec<i64> = places.iter().map(|place| place.offset).collect();
         let mut held = Held { messages: Vec::new(), next: Vec::new(), floors, more: false };
         if query.forwards {
@@ -34,9 +37,8 @@ impl Channel {
     }
 }
 
-fn floors(ring: &Ring, places: &[Place]) -> Vec<i64> {
-    let floor = |place: &Place| ring.floor(usize::from(place.partition.index), place.partition.start);
-    places.iter().map(floor).collect()
+fn floors(ring: &Ring, places: &[Place], list: &[Arc<Partition>]) -> Vec<i64> {
+    places.iter().map(|place| ring.floor(list, usize::from(place.partition.index))).collect()
 }
 
 impl Held {

@@ -1,6 +1,7 @@
 //! Where an attachment begins, and what it is not to be given.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::change::CREATE;
 use crate::kind::{Kind, Kinds};
@@ -46,7 +47,7 @@ impl Withheld {
 }
 
 /// What a client is not to be given again, or not at all of what was before it came.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Had {
     /// The kinds that a backlog is made of.
     pub(super) kinds: Kinds,
@@ -54,14 +55,26 @@ pub struct Had {
     pub(super) publications: bool,
     /// Offsets below which a resuming client has everything, by partition.
     pub(super) next: Box<[i64]>,
-    /// The cursor behind the last message that could be among it.
-    pub(super) until: u64,
+    /// The cursor behind the last message that could be among it; [`OPEN`] as long as that is yet to come.
+    pub(super) until: AtomicU64,
 }
+
+/// No cursor: a replay has yet to read what a client has had.
+pub(super) const OPEN: u64 = u64::MAX;
 
 impl Had {
     /// Whether nothing from this cursor on can be among it.
     pub fn is_past(&self, cursor: u64) -> bool {
-        cursor >= self.until
+        cursor >= self.until()
+    }
+
+    pub(super) fn until(&self) -> u64 {
+        self.until.load(Ordering::Relaxed)
+    }
+
+    /// From this cursor on nothing can be among it. To be said with the ring locked.
+    pub(super) fn close(&self, until: u64) {
+        self.until.store(until, Ordering::Relaxed);
     }
 
     /// Whether this entry is among it.

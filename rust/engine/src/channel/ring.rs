@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
 use super::deltas::{Deltas, Steps};
-use super::place::{Had, Located, Outcome, Start, Withheld};
+use super::place::{Had, Located, OPEN, Outcome, Start, Withheld};
+use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
 use super::{Ask, Asked, Context, Frame, Given, Payloads};
 use crate::change::{CREATE, Change, DELETE, UPDATE};
@@ -38,6 +39,8 @@ pub(super) struct Ring {
     pub(super) deltas: Option<Box<Deltas>>,
     /// What earlier channels of any name dropped before this one was born, by partition.
     pub(super) born: Option<Box<[i64]>>,
+    /// How far it has been read, if it is a replay's.
+    pub(super) reading: Option<Box<Reading>>,
     /// Who is present, if ever somebody was: under the same lock, so that a place in the ring has its set.
     pub(super) members: Option<Box<Members>>,
 }
@@ -218,7 +221,7 @@ impl Ring {
         let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_message(entry)).take(most).last();
         let first = young.unwrap_or(held).max(last.map_or(held, |(index, _)| index));
         let backlog = self.entries.range(first..).filter(|entry| is_message(entry)).count();
-        let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end() };
+        let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end().into() };
         let had = (backlog < held - first).then(|| Arc::new(had));
         let (cursor, since) = (self.base + first as u64, self.end());
         Located { outcome: Outcome::Fresh, cursor, since, had, backlog }
@@ -245,20 +248,25 @@ impl Ring {
             return self.live(Outcome::Foreign);
         }
         let mut outcome = Outcome::Resumed;
+        let reached = self.reached(&list);
         let mut next = vec![0; list.len()];
+        let mut until = self.end();
         let told = list.iter().enumerate().filter(|(_, partition)| partition.is_current() && partition.has_position);
         for (index, partition) in told {
             // A partition that the position does not know was added later: all of it is news.
             let offset = position.entry(partition).map_or(0, |entry| entry.offset);
             next[index] = offset;
-            if offset > partition.next() {
-                return self.live(Outcome::Ahead);
+            if offset > reached[index] {
+                if self.reading.is_none() {
+                    return self.live(Outcome::Ahead);
+                }
+                until = OPEN;
             }
-            if offset < self.floor(index, partition.start) {
+            if offset < self.floor(&list, index) {
                 outcome = Outcome::Gap;
             }
         }
-        let had = Had { kinds: Kinds::ALL, publications: false, next: next.into(), until: self.end() };
+        let had = Had { kinds: Kinds::ALL, publications: false, next: next.into(), until: until.into() };
         let first = self.first_new(&had);
         let given = self.entries.range(first..);
         let (mut again, mut backlog) = (0, given.len());
@@ -267,7 +275,7 @@ impl Ring {
             again = given.clone().filter(|entry| had.has(entry)).count();
             backlog = given.filter(|entry| entry.kind == Kind::Message && !had.has(entry)).count();
         }
-        let had = (again > 0).then(|| Arc::new(had));
+        let had = (again > 0 || until == OPEN).then(|| Arc::new(had));
         let cursor = self.base + first as u64;
         Located { outcome, cursor, since: cursor, had, backlog }
     }
@@ -292,7 +300,8 @@ impl Ring {
     }
 
     /// Everything of this channel in this partition from here on is in the ring.
-    pub(super) fn floor(&self, partition: usize, start: i64) -> i64 {
+    pub(super) fn floor(&self, list: &[Arc<Partition>], partition: usize) -> i64 {
+        let start = self.reading.as_ref().map_or(list[partition].start, |reading| reading.span(list, partition).start);
         let feed = self.feeds.iter().find(|feed| usize::from(feed.partition) == partition);
         let born = self.born.as_ref().and_then(|born| born.get(partition)).copied();
         start.max(feed.map_or(0, |feed| feed.dropped)).max(born.unwrap_or(0))
@@ -309,6 +318,22 @@ impl Ring {
         }
         self.frames.push(new);
         before + len - self.cached_bytes()
+    }
+
+    /// Where the bytes of what is made for this ring are counted.
+    pub(super) fn pool<'a>(&self, context: &Context<'a>) -> &'a AtomicUsize {
+        if self.reading.is_some() { context.replays } else { context.memory }
+    }
+
+    pub(super) fn bytes_with_frames(&self) -> usize {
+        self.bytes + self.cached_bytes()
+    }
+
+    /// Keeps no frames; returns the bytes freed.
+    pub(super) fn forget_frames(&mut self) -> usize {
+        let freed = self.cached_bytes();
+        self.frames.clear();
+        freed
     }
 
     fn cached_bytes(&self) -> usize {
@@ -329,9 +354,15 @@ impl Ring {
             return (Given::Nothing, false);
         }
         // What comes behind a backlog is for another frame: other rules hold for it.
-        let until = withheld.had.as_ref().map_or(self.end(), |had| had.until.max(ask.from + 1).min(self.end()));
+        let reading = self.reading.as_ref();
+        if let Some(had) = withheld.had.as_ref().filter(|had| had.until() == OPEN)
+            && reading.is_some_and(|reading| reading.covers(&had.next))
+        {
+            had.close(self.end());
+        }
+        let until = withheld.had.as_ref().map_or(self.end(), |had| had.until().max(ask.from + 1).min(self.end()));
         let end = (until - self.base) as usize;
-        let publications_until = withheld.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until);
+        let publications_until = withheld.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until());
         let mut steps = (ask.payloads != Payloads::Whole).then(|| Steps {
             entries: &self.entries,
             base: self.base,
@@ -411,7 +442,7 @@ impl Ring {
             self.deltas = Some(deltas);
         }
         self.bytes += made;
-        context.memory.fetch_add(made, Ordering::Relaxed);
+        self.pool(context).fetch_add(made, Ordering::Relaxed);
         (given, full)
     }
 
@@ -434,7 +465,7 @@ impl Ring {
     /// The position of a receiver that has been given everything below `to` (see the module's rules).
     pub(super) fn print(&self, name: &str, key: Key, partitions: &Partitions, to: u64, had: Option<&Had>) -> String {
         let list = partitions.list();
-        let mut next: SmallVec<[i64; 8]> = list.iter().map(|partition| partition.next()).collect();
+        let mut next = self.reached(&list);
         for feed in &self.feeds {
             let index = usize::from(feed.partition);
             next[index] = self.first_waiting(feed, to).unwrap_or_else(|| feed.next.max(next[index]));

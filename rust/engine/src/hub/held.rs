@@ -13,7 +13,7 @@ use crate::message::{Field, Message};
 use crate::partition::Partition;
 use crate::position::{self, Entry};
 use crate::record::Record;
-use crate::route::{Scratch, is_channel_name};
+use crate::route::{Rules, Scratch, is_channel_name};
 
 /// A place in a partition.
 #[derive(Debug, Clone)]
@@ -85,7 +85,7 @@ impl Hub {
     pub fn held(&self, name: &str, places: &[Place], query: &HeldQuery) -> Held {
         let channel = self.channels.read().get(name).cloned();
         if let Some(channel) = channel {
-            return channel.held_behind(places, query);
+            return channel.held_behind(places, query, &self.partitions.list());
         }
         let floors = places.iter().map(|Place { partition, .. }| partition.start.max(partition.forgotten()));
         Held::nothing(places, floors.collect(), query.forwards)
@@ -102,13 +102,8 @@ impl Hub {
         let mut scratch = Scratch::default();
         let mut firsts: HashMap<String, i64> = HashMap::new();
         let mut decode = |record: Record<'a>, routing| {
-            let is_of_channel = match routing {
-                Routing::Rules => rules.of(record.topic)?.channel(&record, &mut scratch) == Some(name),
-                Routing::Given(names) => {
-                    names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name)
-                }
-            };
-            if !is_of_channel || record.header("fanout.action").is_some() {
+            let is_message = record.header("fanout.action").is_none();
+            if !is_message || !concerns(&rules, name, &record, routing, &mut scratch) {
                 return None;
             }
             let message = record.message(self.partitions.find(record.topic, record.partition)?);
@@ -128,6 +123,22 @@ impl Hub {
             }
         }
         messages
+    }
+}
+
+/// Whether a record is a channel's.
+pub(super) fn concerns(
+    rules: &Rules,
+    name: &str,
+    record: &Record<'_>,
+    routing: Routing<'_>,
+    scratch: &mut Scratch,
+) -> bool {
+    match routing {
+        Routing::Rules => rules.of(record.topic).and_then(|rule| rule.channel(record, scratch)) == Some(name),
+        Routing::Given(names) => {
+            names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name)
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Handle;
-use crate::channel::{Payloads, Sync, Withheld};
+use crate::channel::{Channel, Payloads, Sync, Withheld};
 use crate::filter::Filter;
 use crate::kind::Kinds;
 use crate::outbox::Outbox;
@@ -78,6 +78,17 @@ pub(super) struct Special {
     pub(super) withheld: Withheld,
     /// The presence set that it is being given.
     pub(super) sync: Option<Sync>,
+    /// It is on a replay.
+    pub(super) replayed: Option<Replayed>,
+}
+
+/// What a cursor on a replay remembers.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    /// The last round in which it said that it stands at the end.
+    pub(super) said: u64,
+    /// Whether its client waits for the presence set, which it is given when it is live.
+    pub(super) syncs: bool,
 }
 
 impl Connection {
@@ -118,6 +129,21 @@ impl Cursor {
         }
     }
 
+    /// Whether it is on a replay.
+    pub(super) fn is_replayed(&self) -> bool {
+        self.special.as_ref().is_some_and(|special| special.replayed.is_some())
+    }
+
+    /// Whether it stands at the end of its replay, which asks who does, and has not said so yet. It has then.
+    pub(super) fn arrives(&mut self, channel: &Channel) -> bool {
+        let Some(replayed) = self.special.as_deref_mut().and_then(|special| special.replayed.as_mut()) else {
+            return false;
+        };
+        let round = channel.round().filter(|round| *round != replayed.said && self.at == channel.end());
+        replayed.said = round.unwrap_or(replayed.said);
+        round.is_some()
+    }
+
     /// Whether it is being given the presence set.
     pub(super) fn syncs(&self) -> bool {
         self.special.as_ref().is_some_and(|special| special.sync.is_some())
@@ -140,6 +166,7 @@ impl Special {
             && self.payloads == Payloads::Whole
             && self.withheld.is_nothing()
             && self.sync.is_none()
+            && self.replayed.is_none()
     }
 
     /// A message was given.

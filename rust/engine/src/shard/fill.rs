@@ -74,19 +74,24 @@ pub(super) fn fill(
     *behind = false;
     for at in 0..cursors.len() {
         let cursor = &mut cursors[at];
-        let Some(channel) = groups.channel(cursor) else { continue };
-        while groups.is_due(cursor) || cursor.syncs() {
-            if outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
-                *behind = true;
-                cursors.rotate_left(at); // it is this one's turn first the next time
-                return;
+        if let Some(channel) = groups.channel(cursor) {
+            while groups.is_due(cursor) || cursor.syncs() {
+                if outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
+                    *behind = true;
+                    cursors.rotate_left(at); // it is this one's turn first the next time
+                    return;
+                }
+                if !give_page(*wire, outbox, cursor, channel, context) {
+                    give(*wire, outbox, cursor, channel, context, memo, tally);
+                }
+                if cursor.at == STOPPED {
+                    let is_replay = channel.live().is_some();
+                    tally.events.push(if is_replay { Event::Left } else { Event::Lost }(*handle, cursor.number));
+                }
             }
-            if !give_page(*wire, outbox, cursor, channel, context) {
-                give(*wire, outbox, cursor, channel, context, memo, tally);
-            }
-            if cursor.at == STOPPED {
-                tally.events.push(Event::Lost(*handle, cursor.number));
-            }
+        }
+        if cursor.is_replayed() && groups.channel_of(cursor).is_some_and(|channel| cursor.arrives(channel)) {
+            tally.arrived.push(cursor.number);
         }
     }
 }
@@ -135,7 +140,8 @@ fn give(
         Given::Lost => {
             cursor.at = STOPPED;
             cursor.set_sync(None);
-            context.stats.continuity_lost.add(1);
+            let is_replay = channel.live().is_some();
+            if is_replay { &context.stats.replays_left } else { &context.stats.continuity_lost }.add(1);
         }
     }
 }

@@ -82,6 +82,11 @@ impl Groups {
         self.list[cursor.group as usize].channel.as_ref().filter(|_| self.is_due(cursor) || cursor.syncs())
     }
 
+    /// The channel of a cursor.
+    pub(super) fn channel_of(&self, cursor: &Cursor) -> Option<&Arc<Channel>> {
+        self.list[cursor.group as usize].channel.as_ref()
+    }
+
     /// A member joins; its place among the members. What its channel has by now it is due at once, whatever is held back
     /// for those who were here before: they are made due by the news of it, which are still to come.
     pub(super) fn join(&mut self, group: u32, member: Member) -> u32 {

@@ -20,6 +20,10 @@ pub fn slot(handle: Handle) -> usize {
 pub enum Event {
     /// The ring passed this attachment; it is stopped until it is attached again.
     Lost(Handle, u32),
+    /// A replay has passed this attachment, or has ended: it is stopped.
+    Left(Handle, u32),
+    /// Of the replay with this channel: attachments have arrived where they were asked to, or have gone on live.
+    Replayed(u64),
     /// This connection was cut off.
     Evicted(Handle, Cause),
 }

@@ -12,6 +12,7 @@ const IDLE_MS: i64 = 15_000;
 mod deltas;
 mod fairness;
 mod lingering;
+mod replay;
 mod sync;
 
 /// One shard over a node, and sockets that take what they are told to.

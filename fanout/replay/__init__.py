@@ -1,0 +1,8 @@
+"""Resuming from the log: what clients missed beyond what memory holds is read back, and given to them from replays.
+
+`service` says who shares a replay, `reading` fills one, `order` decides what is read next.
+"""
+
+from fanout.replay.service import Replays
+
+__all__ = ["Replays"]

@@ -1,0 +1,209 @@
+"""One replay while it is filled: reads the log back, as far and as fast as those who are on it are given it.
+
+- It reads until memory holds what comes next, and a little further, since memory forgets meanwhile. Then it asks its
+  attachments to go on live, which they do where they stand; for those who cannot any more it reads on.
+- It holds `RING_BYTES` at most. Then it waits until all have been given that, and drops the older half of it; who has
+  not read as much within `WAIT_S` is left behind, and comes back to a replay that begins where it is.
+- Which of the first records are repeats is only known from those of one de-duplication window before them.
+- Where retention has taken what comes next, it ends: its clients come back, and are told so.
+- A log that cannot be read now is tried again, as long as somebody waits.
+- Of the loop it takes `PIECE` records at a time, with pauses. Of `ACTIVE` places it has one while it reads.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from fanout._core import DEDUP_WINDOW_MS, RESUMED, Plan, Replay
+from fanout.errors import SourceError
+from fanout.replay.order import Goal, Order, Where
+from fanout.sources.base import Slice, Source
+from fanout.types import Record
+
+__all__ = ["AHEAD_MAX", "Feeder", "Reading"]
+
+log = logging.getLogger(__name__)
+
+RING_BYTES: Final = 8 << 20
+WAIT_S: Final = 10.0
+IDLE_S: Final = 2.0  # a replay that nobody is on is kept so long for those who come a little later
+LOOK_S: Final = 0.25  # attachments that are no more are not told of
+RETRY_S: Final = 1.0
+PIECE: Final = 200  # records: a fifth of a millisecond of the loop
+PAUSE_S: Final = 0.001
+MARGIN: Final = 10_000  # offsets read beyond what memory holds from: some seconds of a busy partition
+AHEAD_MAX: Final = 50_000  # offsets: who is further ahead of a replay than that does not wait for it
+
+
+class Feeder(Protocol):
+    """What fills a replay; `fanout._core.Engine` answers this."""
+
+    def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None:
+        """Gives the replay records."""
+
+
+class Reading:
+    """One replay, and the task that fills it. Belongs to the event loop."""
+
+    def __init__(
+        self,
+        replay: Replay,
+        feeder: Feeder,
+        source: Source,
+        concerns: Callable[[str], bool],
+        places: asyncio.Semaphore,
+    ) -> None:
+        """`concerns` says of a topic whether its records may be the channel's; `places` is shared by all readings."""
+        self.replay = replay
+        self._feeder = feeder
+        self._source = source
+        self._concerns = concerns
+        self._places = places
+        self._order = Order()
+        self._told = asyncio.Event()
+        self._used_at = 0.0
+
+    def look(self) -> None:
+        """Attachments have answered."""
+        self._told.set()
+
+    def plan(self, serial: str, places: dict[Where, int]) -> Plan | None:
+        """Where a client goes on from here whose position is `serial`, with these places; None if it cannot, or if it
+        would wait long.
+        """
+        plan = self.replay.locate(serial)
+        goals = self._goals()
+        if plan.outcome != RESUMED or goals is None:
+            return None
+        ahead = sum(max(0, places.get(goal.where, 0) - goal.place) for goal in goals)
+        return plan if ahead <= AHEAD_MAX else None
+
+    async def run(self) -> None:
+        """Reads until nobody needs it any more. Does not raise; may be cancelled."""
+        loop = asyncio.get_running_loop()
+        self._used_at = loop.time()
+        try:
+            async with self._places:
+                while await self._go_on():
+                    pass
+        except Exception:
+            log.exception("a replay ends for an error that was not expected")
+        finally:
+            self.replay.end()
+
+    # -- steps --
+
+    async def _go_on(self) -> bool:
+        """One step; whether there is another."""
+        goals = self._goals()
+        if goals is None or not self._is_used():
+            return False
+        if not goals:
+            await self._hand_over()
+        elif self.replay.bytes >= RING_BYTES:
+            await self._make_room()
+        else:
+            try:
+                return await self._read(goals)
+            except SourceError as problem:
+                log.warning("the log cannot be read back: %s", problem)
+                await asyncio.sleep(RETRY_S)
+        return True
+
+    def _goals(self) -> list[Goal] | None:
+        """What is to be read; None if the replay cannot go on. Topics that cannot matter are passed over."""
+        wanted = self.replay.wanted(MARGIN)
+        if wanted is None:
+            return None
+        goals = []
+        for goal in map(Goal._make, wanted):
+            if self._concerns(goal.topic):
+                goals.append(goal)
+            else:
+                self.replay.advance(goal.topic, goal.partition, goal.goal)
+        return goals
+
+    def _is_used(self) -> bool:
+        """Whether somebody is on it, or was a moment ago and nobody else waits for its place."""
+        now = asyncio.get_running_loop().time()
+        if self.replay.attachments:
+            self._used_at = now
+        return now - self._used_at < IDLE_S
+
+    async def _hand_over(self) -> None:
+        """Lets everyone go on live who comes to the end; returns when somebody cannot, or after a while."""
+        self._told.clear()
+        self.replay.ask(hands_over=True)
+        while self._is_used() and not self.replay.answers[1]:
+            await self._wait(LOOK_S)
+
+    async def _make_room(self) -> None:
+        self._told.clear()
+        self.replay.ask(hands_over=False)
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while self._is_used() and asyncio.get_running_loop().time() < deadline:
+            attachments = self.replay.attachments
+            if attachments and self.replay.answers[0] >= attachments:
+                break
+            await self._wait(LOOK_S)
+        self.replay.drop_to(RING_BYTES // 2)
+
+    async def _wait(self, seconds: float) -> None:
+        """Until attachments have answered, so long at most."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._told.wait()
+        except TimeoutError:
+            pass
+        self._told.clear()
+
+    # -- reading --
+
+    async def _read(self, goals: Sequence[Goal]) -> bool:
+        """Reads a slice of one partition; whether the replay can go on. Raises SourceError."""
+        goal = self._order.next(goals)
+        part = await self._source.read(*goal.where, goal.place, goal.goal)
+        if await self._is_cut(goal, part):
+            return False
+        clock_ms = self._order.clock_ms(goals)
+        if part.records and not self._order.is_begun(goal.where):
+            await self._read_ids(goal, _timestamp(part.records[0]) - DEDUP_WINDOW_MS, clock_ms)
+        await self._feed(part.records, clock_ms, ids_only=False)
+        self.replay.advance(goal.topic, goal.partition, part.next)
+        self._order.reached(goal.where, _timestamp(part.records[-1]) if part.records else None)
+        return True
+
+    async def _is_cut(self, goal: Goal, part: Slice) -> bool:
+        """Whether the log no longer has what comes next: it has been taken by retention, or cut off."""
+        if part.records and _offset(part.records[0]) == goal.place:
+            return False
+        earliest, end = (await self._source.bounds(goal.topic)).get(goal.partition, (0, 0))
+        return earliest > goal.place or end < goal.place or (part.next <= goal.place and end < goal.goal)
+
+    async def _read_ids(self, goal: Goal, since_ms: int, clock_ms: int) -> None:
+        """Reads what a partition has since then, below the place."""
+        at = (await self._source.since(goal.topic, since_ms)).get(goal.partition, goal.place)
+        while at < goal.place:
+            part = await self._source.read(*goal.where, at, goal.place)
+            await self._feed(part.records, clock_ms, ids_only=True)
+            if part.next <= at:
+                return
+            at = part.next
+
+    async def _feed(self, records: Sequence[Any], clock_ms: int, *, ids_only: bool) -> None:
+        for start in range(0, len(records), PIECE):
+            self._feeder.feed(self.replay, records[start : start + PIECE], ids_only=ids_only, clock_ms=clock_ms)
+            await asyncio.sleep(PAUSE_S)
+
+
+def _offset(record: Any) -> int:
+    """The offset of a `Record` or of confluent-kafka's `Message`."""
+    offset: int = record.offset if isinstance(record, Record) else record.offset()
+    return offset
+
+
+def _timestamp(record: Any) -> int:
+    """The same for its time."""
+    timestamp: int = record.timestamp if isinstance(record, Record) else record.timestamp()[1]
+    return timestamp

@@ -1,0 +1,188 @@
+"""Who is replayed what, and with whom.
+
+- A client joins a replay of its channel that has its position among what it holds, or ahead of that. Those who come
+  within `GATHER_S` of each other share one that begins at the earliest of their places, unless they are far apart: a
+  thousand clients of a channel are one reading of the log.
+- The answer comes as soon as it is known whether the log still has what lies behind the position; the reading may begin
+  later. Of all that have begun `ACTIVE` read at a time, the others in the order in which they came.
+- `REPLAYS_MAX` replays and `WAITING_MAX` clients without an answer are the bounds; who comes beyond, or when the log
+  does not answer, is refused, and is to come back.
+- Many answers are given a few in each turn of the loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+from fanout._core import FOREIGN, Plan, Replay
+from fanout.errors import ErrorInfo, SourceError, error
+from fanout.replay.order import Where
+from fanout.replay.reading import AHEAD_MAX, Reading
+from fanout.sources.base import Source
+
+__all__ = ["Answer", "Replays"]
+
+log = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.02
+BOUNDS_S: Final = 5.0  # half of what clients allow an ATTACH to take
+ACTIVE: Final = 8  # with what a replay holds, 64 MiB at most
+REPLAYS_MAX: Final = 1_000
+WAITING_MAX: Final = 20_000
+ANSWERS_PER_TURN: Final = 20
+
+Answer = Callable[[Plan | ErrorInfo | None], None]
+Place = tuple[str, int, int]
+
+
+class _Memory(Protocol):
+    """What the node holds of its channels; `fanout._core.Engine` answers this."""
+
+    def places(self, channel: str, position: str | None) -> list[Place]: ...
+
+    def replay(self, channel: str, places: Sequence[Place]) -> Replay: ...
+
+    def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None: ...
+
+
+class _Waiting(NamedTuple):
+    """A client that waits to be answered."""
+
+    serial: str
+    answer: Answer
+    places: dict[Where, int]
+
+
+class Replays:
+    """The replays of one node. Belongs to the event loop."""
+
+    def __init__(self, memory: _Memory, source: Source, may_make: Callable[[str, str], bool]) -> None:
+        """`may_make` says of a topic and a channel whether its records may be messages of it."""
+        self._memory = memory
+        self._source = source
+        self._may_make = may_make
+        self._places = asyncio.Semaphore(ACTIVE)
+        self._by_id: dict[int, Reading] = {}
+        self._by_channel: dict[str, list[Reading]] = {}
+        self._gathered: dict[str, list[_Waiting]] = {}
+        self._waiting = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        """Replays at the moment."""
+        return len(self._by_id)
+
+    def resume(self, channel: str, serial: str, answer: Answer) -> None:
+        """Finds a place for who comes back with a position that memory does not reach back to.
+
+        `answer` is called once, perhaps before this returns: with a plan, RESUMED or GAP; with None, if the position is
+        none of this channel in this log; or with an error, and then the client is to come back.
+        """
+        try:
+            places = {(topic, number): offset for topic, number, offset in self._memory.places(channel, serial)}
+        except ValueError:
+            answer(None)
+            return
+        for reading in self._by_channel.get(channel, ()):
+            if plan := reading.plan(serial, places):
+                answer(plan)
+                return
+        if self._waiting >= WAITING_MAX or len(self._by_id) >= REPLAYS_MAX:
+            answer(error(50003, "too many resume from the log at once"))
+            return
+        self._waiting += 1
+        waiting = self._gathered.setdefault(channel, [])
+        waiting.append(_Waiting(serial, answer, places))
+        if len(waiting) == 1:
+            self._start(self._begin(channel))
+
+    def look(self, replay: int) -> None:
+        """A replay's attachments have answered it. One that is no more is ignored."""
+        if reading := self._by_id.get(replay):
+            reading.look()
+
+    def close(self) -> None:
+        """Ends all replays."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _begin(self, channel: str) -> None:
+        """Answers those who were gathered, and begins the replays that they need."""
+        await asyncio.sleep(GATHER_S)
+        try:
+            async with asyncio.timeout(BOUNDS_S):
+                earliest = await self._earliest(channel)
+        except (SourceError, TimeoutError) as problem:
+            log.warning("the log cannot be asked for what clients missed: %s", problem)
+            refused = error(50003, "the log cannot be read now")
+            await self._answer((waiting, refused) for waiting in self._take(channel))
+            return
+        for together in _groups(self._take(channel), earliest.keys()):
+            starts = {where: min(one.places[where] for one in together) for where in together[0].places}
+            starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}
+            replay = self._memory.replay(channel, [(*where, start) for where, start in starts.items()])
+            reading = Reading(
+                replay,
+                self._memory,
+                self._source,
+                lambda topic: self._may_make(topic, channel),
+                self._places,
+            )
+            plans = [replay.locate(one.serial) for one in together]
+            self._by_id[replay.id] = reading
+            self._by_channel.setdefault(channel, []).append(reading)
+            self._start(self._run(channel, reading, list(zip(together, plans, strict=True))))
+
+    async def _run(self, channel: str, reading: Reading, answers: Sequence[tuple[_Waiting, Plan]]) -> None:
+        try:
+            await self._answer((one, None if plan.outcome == FOREIGN else plan) for one, plan in answers)
+            await reading.run()
+        finally:
+            reading.replay.end()
+            del self._by_id[reading.replay.id]
+            readings = self._by_channel[channel]
+            readings.remove(reading)
+            if not readings:
+                del self._by_channel[channel]
+
+    def _take(self, channel: str) -> list[_Waiting]:
+        return self._gathered.pop(channel)
+
+    async def _answer(self, answers: Iterable[tuple[_Waiting, Plan | ErrorInfo | None]]) -> None:
+        for count, (waiting, answer) in enumerate(answers, 1):
+            self._waiting -= 1
+            waiting.answer(answer)
+            if count % ANSWERS_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _earliest(self, channel: str) -> Mapping[Where, int]:
+        """The earliest offset of each partition of the topics that matter. Raises SourceError."""
+        topics = {topic for topic, _, _ in self._memory.places(channel, None)}
+        earliest: dict[Where, int] = {}
+        for topic in sorted(topic for topic in topics if self._may_make(topic, channel)):
+            bounds = await self._source.bounds(topic)
+            earliest |= {(topic, number): first for number, (first, _) in bounds.items()}
+        return earliest
+
+
+def _groups(waiting: Sequence[_Waiting], read: Collection[Where]) -> list[list[_Waiting]]:
+    """Those who can share a replay, from the one who was away longest on; nobody waits for more than `AHEAD_MAX`
+    offsets of the partitions that are `read`.
+    """
+
+    def along(one: _Waiting) -> int:
+        return sum(place for where, place in one.places.items() if where in read)
+
+    groups: list[list[_Waiting]] = []
+    for one in sorted(waiting, key=along):
+        if groups and along(one) - along(groups[-1][0]) <= AHEAD_MAX:
+            groups[-1].append(one)
+        else:
+            groups.append([one])
+    return groups
