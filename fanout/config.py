@@ -10,12 +10,12 @@ import ipaddress
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from fanout.errors import ConfigError
 
-__all__ = ["HISTORY_MAX_MS", "RETENTION_MS", "Config", "is_loopback", "parse_duration"]
+__all__ = ["HISTORY_MAX_MS", "RETENTION_MS", "Config", "RegistryAddress", "is_loopback", "parse_duration"]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back
@@ -37,6 +37,13 @@ def parse_duration(text: str) -> int:
     return int(match[1]) * UNITS_MS[match[2]]
 
 
+class RegistryAddress(NamedTuple):
+    """Where a schema registry is, and the settings of confluent-kafka's client for it."""
+
+    url: str
+    settings: dict[str, str]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Everything that one node needs to know. Immutable; raises ConfigError for what cannot be right."""
@@ -53,6 +60,17 @@ class Config:
 
     rules: Path | None = None
     """TOML file of [[route]] tables, which say more than --route can and come behind it, and of [[publish]] tables."""
+
+    connector: Path | None = None
+    """JSON file, the configuration of an Ably Kafka Connector: it becomes routes, which come behind the others.
+    `fanout check` says what each of its properties becomes."""
+
+    schema_registry: str | None = field(default=None, repr=False)
+    """URL[,URL...], a Confluent-compatible schema registry, for rules that read avro, protobuf or json-schema."""
+
+    schema_registry_setting: tuple[str, ...] = field(default=(), repr=False)
+    """NAME=VALUE, a setting of confluent-kafka's registry client such as basic.auth.user.info=NAME:PASSWORD or
+    ssl.ca.location=FILE. Repeatable."""
 
     publish_topic: str | None = None
     """Topic that clients publish to, fanout.messages unless given. It is also sent to subscribers, unless --route is
@@ -135,7 +153,7 @@ class Config:
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
         object.__setattr__(self, "data", Path(self.data))  # programs like to give text
-        for option in ("tls_cert", "tls_key", "rules"):
+        for option in ("tls_cert", "tls_key", "rules", "connector"):
             if getattr(self, option) is not None:
                 object.__setattr__(self, option, Path(getattr(self, option)))
         if (self.tls_cert is None) != (self.tls_key is None):
@@ -150,6 +168,14 @@ class Config:
             name, equals, _ = setting.partition("=")
             if not name or not equals:  # the value is left out of the text: it may be a password
                 raise _wrong("kafka-setting", name, "write NAME=VALUE, like security.protocol=SSL")
+        if self.schema_registry is not None and not all(map(_is_http, self.schema_registry.split(","))):
+            raise ConfigError(
+                "schema-registry is no URL: give one like http://localhost:8081"
+            )  # it may have a password
+        for setting in self.schema_registry_setting:
+            name, equals, _ = setting.partition("=")
+            if not name or not equals or name in ("url", "timeout", "max.retries"):
+                raise _wrong("schema-registry-setting", name, "write NAME=VALUE, like ssl.ca.location=ca.pem")
         if self.sandbox and not is_loopback(self.host):
             raise _wrong("host", self.host, "with --sandbox give an address of this machine alone, like 127.0.0.1")
         for namespace in self.mutable:
@@ -208,6 +234,11 @@ class Config:
         return settings
 
     @property
+    def schema_registry_settings(self) -> dict[str, str]:
+        """The settings of the schema registry's client by name."""
+        return {name: value for name, _, value in (text.partition("=") for text in self.schema_registry_setting)}
+
+    @property
     def history_ms(self) -> int:
         """The history window in milliseconds."""
         return parse_duration(self.history)
@@ -240,6 +271,14 @@ def _check_bootstrap(text: str) -> None:
         host, colon, port = server.strip().rpartition(":")
         if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65_536:
             raise _wrong("kafka", text, "give the bootstrap servers as HOST:PORT[,HOST:PORT...], like localhost:9092")
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _check_key_set(url: str) -> None:

@@ -20,6 +20,7 @@ from fanout.backlog import Backlog
 from fanout.config import HISTORY_MAX_MS, Config, is_loopback
 from fanout.control import Control
 from fanout.credentials import Access
+from fanout.decoding import decoded_source
 from fanout.errors import ConfigError
 from fanout.history import History
 from fanout.history.reading import Channels
@@ -98,7 +99,7 @@ class Node:
         self.engine.router(guarded(route) if route else None)
         self.subscriptions = Subscriptions(self.engine)
         stack.callback(self.subscriptions.close)
-        self.source = source or _source(config, routing)
+        self.source = decoded_source(source or _source(config, routing), routing)
         self.control = Control(self.source, CONTROL_TOPIC)
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)

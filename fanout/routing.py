@@ -1,7 +1,8 @@
 """What a node reads and where it writes, made of all rules that it is given.
 
-The first rule whose topic matches counts for a record: those of `--route` come first, then those of the file. What is
-published is also sent to subscribers unless the user says what is, that is:
+The first rule whose topic matches counts for a record: those of `--route` come first, then those of the file, then
+those that a connector's configuration stands for. What is published is also sent to subscribers unless the user says
+what is, that is:
 
 | rules | publish-topic | read and routed | published to |
 |---|---|---|---|
@@ -22,8 +23,9 @@ from typing import Any, NamedTuple
 from msgspec.structs import replace
 
 from fanout._core import headers_of
-from fanout.config import Config
+from fanout.config import Config, RegistryAddress
 from fanout.errors import ConfigError
+from fanout.rules.connector import NO_CONNECTOR, Connector, read_connector
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
 from fanout.rules.publish import BY_CHANNEL, PublishRule
 from fanout.rules.route import Rule, linger_ms, parse_rule
@@ -59,6 +61,7 @@ class Routing(NamedTuple):
     rules: tuple[Rule, ...]
     publish_topic: str
     publish: tuple[PublishRule, ...] = ()
+    registry: RegistryAddress | None = None
 
     def rule_of(self, topic: str) -> Rule | None:
         """The rule for records of that topic."""
@@ -114,7 +117,11 @@ class Routing(NamedTuple):
 
 
 def routing(
-    routes: Sequence[str], publish_topic: str | None, linger: Sequence[str] = (), file: RulesFile = NO_RULES
+    routes: Sequence[str],
+    publish_topic: str | None,
+    linger: Sequence[str] = (),
+    file: RulesFile = NO_RULES,
+    connector: Sequence[Rule] = (),
 ) -> Routing:
     """The routing that the options ask for; the table above. Raises ConfigError."""
     if publish_topic is not None:
@@ -122,7 +129,7 @@ def routing(
             check_topic(publish_topic)
         except ValueError as problem:
             raise ConfigError(f"publish-topic: {problem}") from None
-    rules = [*_once("route", map(parse_rule, routes)), *_once("rules", file.route)]
+    rules = [*_once("route", map(parse_rule, routes)), *_once("rules", file.route), *connector]
     if len(rules) > RULES_MAX:
         raise ConfigError(f"route: {len(rules)} rules are too many; give at most {RULES_MAX}")
     if len(file.publish) > RULES_MAX:
@@ -143,9 +150,28 @@ def routing(
 
 
 def configured_routing(config: Config) -> Routing:
-    """The routing of a configuration, whose file of rules is read now. Raises ConfigError."""
+    """The routing of a configuration, whose files are read now. Raises ConfigError."""
     file = NO_RULES if config.rules is None else read_rules(config.rules)
-    return routing(config.route, config.publish_topic, config.linger, file)
+    connector = NO_CONNECTOR if config.connector is None else read_connector(config.connector)
+    made = routing(config.route, config.publish_topic, config.linger, file, connector.rules)
+    return made._replace(registry=_registry(config, connector, made))
+
+
+def _registry(config: Config, connector: Connector, made: Routing) -> RegistryAddress | None:
+    """Where schemas are: as the options say, else the connector. Raises ConfigError if neither does, but must."""
+    url, settings = config.schema_registry, config.schema_registry_settings
+    if url is not None:
+        return RegistryAddress(url, settings)
+    if connector.registry is not None:
+        return RegistryAddress(connector.registry.url, {**connector.registry.settings, **settings})
+    if settings:
+        raise ConfigError("schema-registry-setting is given, but schema-registry is not: name it by its URL")
+    if rule := next((rule for rule in made.rules if rule.needs_registry), None):
+        raise ConfigError(
+            f"schema-registry is not given, but records of '{rule.topic}' need one: name it by its URL, "
+            "like http://localhost:8081"
+        )
+    return None
 
 
 def _once(option: str, rules: Iterable[Rule]) -> list[Rule]:

@@ -17,14 +17,16 @@ __all__ = ["check"]
 
 MASK = "********"
 PRIVATE = re.compile(
-    r"password|secret|key|token|credential|jaas", re.IGNORECASE
-)  # names of the Kafka client's settings
+    r"password|secret|key|token|credential|jaas|user\.info", re.IGNORECASE
+)  # names of the Kafka and the registry client's settings
 
 
 def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> int:
     """Prints the configuration that `serve` would run with, and where records go; masks secrets."""
     from fanout.credentials import configured_keys
+    from fanout.decoding import configured_schemas
     from fanout.routing import configured_routing
+    from fanout.rules.connector import read_connector
     from fanout.transports.tls import server_context
 
     config = config or Config()
@@ -33,10 +35,16 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
     if config.tls_cert is not None and config.tls_key is not None:
         server_context(config.tls_cert, config.tls_key)
     routes = configured_routing(config)
+    if (schemas := configured_schemas(routes)) is not None:
+        schemas.stop()
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
     lines += ["", *(f"# reads {rule.topic} and sends to {rule.channel}" for rule in routes.rules)]
     lines += [f"# holds messages of {topic} for at most {most} ms" for topic, most in routes.linger_ms.items()]
     lines += [line for rule in routes.publish for line in _published(rule, routes.publish_topic)]
+    if config.connector is not None:
+        lines += [f"# connector's {name}: {meaning}" for name, meaning in read_connector(config.connector).notes]
+    if routes.registry is not None:
+        lines.append(f"# asks for schemas at {_masked('schema_registry', routes.registry.url)}")
     lines.append(f"# publishes to {routes.publish_topic}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
@@ -65,7 +73,9 @@ def _masked(name: str, value: object) -> object:
         return MASK
     if name == "key":
         return tuple(re.sub(r":[^=]*", f":{MASK}", key, count=1) for key in value)
-    if name == "kafka_setting":
+    if name == "schema_registry":
+        return re.sub(r"//[^/@,]*@", f"//{MASK}@", str(value))
+    if name in ("kafka_setting", "schema_registry_setting"):
         return tuple(re.sub(r"=.*", f"={MASK}", text, flags=re.DOTALL) if _is_private(text) else text for text in value)
     return value
 

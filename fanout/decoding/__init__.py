@@ -4,10 +4,10 @@ The engine, its rules and every subscriber speak JSON. `DecodedSource` wraps a l
 names a format the same records with their keys and values as JSON; where one cannot be made, the record as it lies in
 the log with a header that says why, so that its rule fails it like any other. Schemas come from a registry that
 speaks the REST API of Confluent's.
+
+The packages for it are the extra `schemas`; nothing of them is imported before a rule needs it.
 """
 
-from fanout.decoding.decoders import FORMATS, Decoders
-from fanout.decoding.schemas import Schemas
-from fanout.decoding.source import DecodedSource
+from fanout.decoding.configured import configured_schemas, decoded_source
 
-__all__ = ["FORMATS", "DecodedSource", "Decoders", "Schemas"]
+__all__ = ["configured_schemas", "decoded_source"]

@@ -24,9 +24,8 @@ from google.protobuf.message_factory import GetMessageClass
 from fanout.decoding.json_text import json_text
 from fanout.decoding.registry import Registry
 
-__all__ = ["FORMATS", "Decoders", "Undecodable", "Wanted"]
+__all__ = ["Decoders", "Undecodable", "Wanted"]
 
-FORMATS: Final = ("avro", "protobuf", "json-schema")
 FRAME: Final = 5  # bytes in front of a value: zero, and the id of its schema
 CLASSES_MAX: Final = 10_000  # kinds of Protobuf messages kept; made again when they are wanted again
 WITHOUT_SUBJECT: Final = {"subject.name.strategy": lambda *_: None}  # an id alone says which schema it is

@@ -95,5 +95,4 @@ class DecodedSource:
         if self._sink is not None:
             self._sink.stop()
         await self._source.stop()
-        if self._sink is not None:
-            await asyncio.to_thread(self._schemas.stop)
+        await asyncio.to_thread(self._schemas.stop)

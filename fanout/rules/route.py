@@ -14,11 +14,12 @@ from fanout.errors import ConfigError
 from fanout.rules.template import check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
-__all__ = ["Rule", "linger_ms", "parse_rule"]
+__all__ = ["WITH_SCHEMA", "Rule", "linger_ms", "parse_rule"]
 
 LINGER_MAX_MS: Final = 1_000
 
 Format = Literal["bytes", "text", "json", "avro", "protobuf", "json-schema"]
+WITH_SCHEMA: Final = ("avro", "protobuf", "json-schema")
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +71,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_pattern(self) -> bool:
         """Whether the rule is for all topics that match."""
         return is_pattern(self.topic)
+
+    @property
+    def needs_registry(self) -> bool:
+        """Whether records can only be read with their schemas."""
+        return self.key in WITH_SCHEMA or self.value in WITH_SCHEMA
 
     @property
     def linger_ms(self) -> int:

@@ -1,5 +1,6 @@
 """The program `fanout`: where options come from, and what it says when one is wrong."""
 
+import json
 import os
 import subprocess
 import sys
@@ -99,6 +100,10 @@ class TestCheck:
 
     def test_masks_every_secret(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--kafka=k:1", "--kafka-setting=sasl.password=hunter2", "--secret", "hunter2hunter2hunter2"]
+        options += [
+            "--schema-registry=https://me:hunter2@r:1",
+            "--schema-registry-setting=basic.auth.user.info=hunter2:x",
+        ]
         options += ["--key=a.b:hunter2", '--key=a.c:hunter2={"*":["subscribe"]}', "--kafka-setting=client.id=me"]
         assert run(["check", *options]) == 0
         printed = capsys.readouterr().out
@@ -113,6 +118,25 @@ class TestCheck:
         assert "# reads orders and sends to o:#{key}" in printed
         assert "# holds messages of orders for at most 20 ms" in printed
         assert "# publishes to fanout.messages" in printed
+
+    def test_says_what_a_connectors_configuration_becomes(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "connector.json"
+        avro = {"value.converter": "io.confluent.connect.avro.AvroConverter"}
+        registry = {"value.converter.schema.registry.url": "http://ann:hunter2@localhost:8081"}
+        key = {"client.key": "a.b:hunter2"}
+        file.write_text(json.dumps({"topics": "orders", "channel": "#{topic.name}", **avro, **registry, **key}))
+        assert run(["check", "--connector", str(file)]) == 0
+        printed = capsys.readouterr().out
+        assert "hunter2" not in printed
+        assert tomllib.loads(printed)["connector"] == str(file)
+        assert "# reads orders and sends to #{topic}" in printed
+        assert "# connector's value.converter: values are read as avro" in printed
+        assert "# connector's client.key: left aside: reading needs no API key" in printed
+        assert "# asks for schemas at http://********@localhost:8081" in printed
+        file.write_text(json.dumps({"topics": "orders", "channel": "c", "transforms": "unwrap"}))
+        assert "transforms: fanout changes no records" in refused(capsys, "check", "--connector", str(file))
 
     def test_loads_the_certificate(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (tmp_path / "other").mkdir()

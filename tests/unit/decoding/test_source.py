@@ -8,10 +8,12 @@ from typing import Any, Self
 
 import pytest
 
-from fanout.decoding import DecodedSource, Decoders, Schemas
 from fanout.decoding import sink as sink_module
+from fanout.decoding.decoders import Decoders
 from fanout.decoding.registry import Registry
+from fanout.decoding.schemas import Schemas
 from fanout.decoding.sink import UNDECODABLE, Formats
+from fanout.decoding.source import DecodedSource
 from fanout.errors import SourceError, SourceTimeout
 from fanout.sources.base import Done, Health, NewRecord, Sink, Slice
 from fanout.types import Record
