@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from fanout.errors import SourceError
 from fanout.sources import embedded
 from fanout.sources.base import NewRecord
-from fanout.sources.embedded import EmbeddedSource
+from fanout.sources.embedded import COMMIT_RECORDS, EmbeddedSource
 from fanout.sources.embedded_store import DATABASE, Reader, Writer
 from tests.support.sources import RecordingSink, append, begin_append, eventually, full_disk, record
 from tests.unit.sources.conftest import HOUR_MS, Opener
@@ -114,6 +115,31 @@ async def test_what_was_confirmed_survives_a_kill_and_no_append_is_there_by_half
     assert offsets[-1] >= confirmed[-1]
     values = sink.values("t")
     assert values[::2] == values[1::2]
+
+
+# -- group commit --
+
+
+async def test_what_gathers_while_the_disk_is_busy_is_committed_at_once(
+    tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, sink = await opened(tmp_path)
+    write, groups, may_write = Writer.write, list[int](), threading.Event()
+
+    def held(writer: Writer, appends: list[list[NewRecord]]) -> object:
+        groups.append(len(appends))
+        assert may_write.wait(10)
+        return write(writer, appends)
+
+    monkeypatch.setattr(Writer, "write", held)
+    count = COMMIT_RECORDS + 500
+    first = begin_append(source, record("t", b"first"))
+    await eventually(lambda: groups)
+    others = [begin_append(source, record("t", b"%d" % number)) for number in range(count)]
+    may_write.set()
+    await asyncio.gather(first, *others)
+    assert groups == [1, COMMIT_RECORDS, 500]
+    await eventually(lambda: len(sink.delivered) == count + 1)
 
 
 # -- a disk that refuses --

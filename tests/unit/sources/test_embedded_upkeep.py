@@ -5,6 +5,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from fanout.sources import embedded, embedded_upkeep
 from fanout.sources.embedded import EmbeddedSource
 from fanout.sources.embedded_store import DATABASE, Reader, Writer
-from fanout.sources.embedded_upkeep import COMPACT_SLICE, EXPIRE_BYTES, EXPIRE_SLICE
+from fanout.sources.embedded_upkeep import COMPACT_SLICE, EXPIRE_BYTES, EXPIRE_SLICE, Upkeep
 from tests.support.sources import RecordingSink, append, eventually, record
 from tests.unit.sources.conftest import HOUR_MS, Opener
 
@@ -101,7 +102,20 @@ def first_held(directory: Path) -> int | None:
         return offset
 
 
-async def test_retention_by_size_deletes_the_oldest_and_lets_appends_between(
+@pytest.mark.parametrize("work", ["expire", "shrink", "compact"])
+async def test_upkeep_that_never_ends_lets_appends_and_readers_between(
+    work: str, tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices = count()
+    monkeypatch.setattr(Upkeep, work, lambda *_: next(slices) >= 0)
+    source, sink = await opened(tmp_path, retention_bytes=1 << 30)
+    for number in range(20):
+        await append(source, record("t", b"%d" % number))
+    await eventually(lambda: len(sink.delivered) == 20)
+    assert next(slices) > 20
+
+
+async def test_retention_by_size_deletes_the_oldest_while_the_log_is_read(
     tmp_path: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embedded_upkeep, "EXPIRE_BYTES", 100_000)

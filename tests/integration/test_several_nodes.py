@@ -1,0 +1,115 @@
+"""Three nodes over one Kafka, and clients that are on any of them: each is given the log, wherever it was published."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.broker import Kafka
+from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.node import KEY, NodeProcess, node_process
+from tests.support.wsclient import RESUMED, RawClient
+
+pytestmark = pytest.mark.kafka
+
+AUTH = httpx.BasicAuth(*KEY.split(":"))
+CHANNELS = 6
+
+
+class Roamer:
+    """A client that follows all channels, publishes to one, and is on another node after each cut."""
+
+    def __init__(self, number: int, nodes: list[NodeProcess], channels: list[str]) -> None:
+        self.name = f"client {number}"
+        self.channels = channels
+        self.own = channels[number % len(channels)]
+        self.published: list[str] = []
+        self.client = RawClient(nodes[0].port, KEY, ("json", "msgpack")[number % 2])
+        turn = number % len(nodes)
+        self.client.urls = [node.url for node in (*nodes[turn:], *nodes[:turn])]
+
+    async def begin(self) -> None:
+        await self.client.connect()
+        for channel in self.channels:
+            await self.client.attach(channel)
+
+    async def publish(self, done: asyncio.Event) -> None:
+        while not done.is_set():
+            text = f"{self.name}, {len(self.published)}"
+            await self.client.publish(self.own, {"data": text})
+            self.published.append(text)
+            await asyncio.sleep(0.02)
+
+    def seen(self, channel: str) -> list[str]:
+        return [message.text for message in self.client.received.get(channel, ())]
+
+    async def has_seen(self, channel: str, count: int) -> None:
+        await self.client.until(lambda: len(self.seen(channel)) >= count)
+
+    async def is_back(self, connections: int) -> None:
+        """Returns once it is connected for the so-manieth time."""
+        await self.client.until(lambda: self.client.connections >= connections and self.client.is_connected)
+
+
+@pytest.fixture
+async def nodes(kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path) -> AsyncIterator[list[NodeProcess]]:
+    options = ("--kafka", kafka.bootstrap, "--publish-topic", kafka_topic(4), "--secret", "one secret for all nodes")
+    async with AsyncExitStack() as stack:
+        started = []
+        for name in "abc":
+            (tmp_path / name).mkdir()
+            started.append(await stack.enter_async_context(node_process(tmp_path / name, *options)))
+        yield started
+
+
+async def history(node: NodeProcess, channel: str) -> list[str]:
+    """All of a channel, as this node tells it."""
+    url, texts = f"{node.url}/channels/{channel}/messages?limit=1000&direction=forwards", list[str]()
+    async with httpx.AsyncClient(auth=AUTH) as http:
+        while True:
+            answer = await http.get(url)
+            texts += [message["data"] for message in answer.json()]
+            following = answer.links.get("next")
+            if following is None:
+                return texts
+            url = str(answer.url.join(following["url"]))
+
+
+@pytest.mark.timeout(180)
+async def test_clients_that_roam_see_the_log_while_each_node_is_restarted_in_turn(nodes: list[NodeProcess]) -> None:
+    channels = [f"{uuid.uuid4().hex}:{number}" for number in range(CHANNELS)]
+    roamers = [Roamer(number, nodes, channels) for number in range(2 * CHANNELS)]
+    await asyncio.gather(*(roamer.begin() for roamer in roamers))
+    done = asyncio.Event()
+    publishing = [asyncio.create_task(roamer.publish(done)) for roamer in roamers]
+    for hop in range(len(nodes)):  # everybody has been everywhere
+        await asyncio.sleep(0.5)
+        for roamer in roamers:
+            roamer.client.cut()
+        await asyncio.gather(*(roamer.is_back(hop + 2) for roamer in roamers))
+    for node in nodes:
+        assert await node.stop() == 0
+        await node.start()
+    await asyncio.sleep(1)
+    done.set()
+    await asyncio.gather(*publishing)
+    for channel in channels:
+        expected = await history(nodes[0], channel)
+        assert expected == await history(nodes[2], channel)
+        for publisher in roamers:
+            if publisher.own == channel:
+                assert [text for text in expected if text in set(publisher.published)] == publisher.published
+        assert len(expected) == sum(len(roamer.published) for roamer in roamers if roamer.own == channel)
+        for roamer in roamers:
+            await roamer.has_seen(channel, len(expected))
+            assert roamer.seen(channel) == expected, roamer.name
+            first, *others = roamer.client.attached(channel)
+            assert not first["flags"] & RESUMED
+            assert len(others) >= len(nodes)
+            assert all(attached["flags"] & RESUMED for attached in others)
+    for roamer in roamers:
+        await roamer.client.close()
