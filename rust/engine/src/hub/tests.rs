@@ -5,6 +5,7 @@ mod inject;
 use super::*;
 use crate::channel::Ask;
 use crate::kind::{Kind, Kinds};
+use crate::limits::{CHANNEL_IDLE_MS, CHANNELS_REVIEWED};
 use crate::record::Header;
 use crate::wire::Wire;
 
