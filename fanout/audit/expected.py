@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from fanout.audit.views import Received
 from fanout.types import Record
 
-__all__ = ["Entry", "Expected", "Route", "by_channel", "expect"]
+__all__ = ["Entry", "Expected", "Route", "by_channel", "expect", "message_of"]
 
 DEDUP_WINDOW_MS: Final = 120_000  # docs/protocol.md, "Once"
 
@@ -55,7 +55,7 @@ def expect(records: Iterable[Record], routes: Mapping[str, Route]) -> Expected:
         channel = routes[record.topic](record)
         if channel is None:
             continue
-        message = _message(record)
+        message = message_of(record)
         first = firsts.get((channel, message.id))
         if first is not None and record.timestamp - first <= DEDUP_WINDOW_MS:
             expected.repeated.append(record)
@@ -76,7 +76,8 @@ def by_channel(prefix: str) -> Route:
     return route
 
 
-def _message(record: Record) -> Received:
+def message_of(record: Record) -> Received:
+    """The message that a record is, by its headers."""
     headers = dict(record.headers or ())
     given = headers.get("fanout.id")
     message_id = given.decode() if given is not None else f"{record.topic}:{record.partition}:{record.offset}"

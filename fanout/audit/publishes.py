@@ -3,7 +3,8 @@
 Rules:
 
 - What was acknowledged is in the log once, where the acknowledgement's serial says, and a publisher's messages to a
-  channel are there in the order in which it published them.
+  channel are there in the order in which it published them. A serial of a record that repeats it is counted apart: the
+  message is there once all the same.
 - What was refused, and what has no answer, may be there once or not: a refusal can come after the record was written.
   Having no answer at the end is a fault all the same, for publishers wait long enough.
 
@@ -16,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from fanout._core import message_serial
-from fanout.audit.expected import Entry
+from fanout.audit.expected import Entry, Expected, message_of
+from fanout.types import Record
 
 __all__ = ["FAULTS", "Publish", "Published", "judge_publishes"]
 
@@ -50,6 +52,8 @@ class Published:
     """Publishes sent more than once."""
     cut_off: int = 0
     """Publishes that the log had before they were sent for the last time: the answer was lost, not the message."""
+    under_repeats: int = 0
+    """Acknowledged with the serial of a record that repeats the message."""
     faults: Counter[str] = field(default_factory=Counter)
     """By kind: missing (acknowledged, and not in the log), twice, misplaced (not where the acknowledgement says),
     disordered, unanswered, strange (nobody here published it)."""
@@ -67,15 +71,17 @@ class Published:
         self.examples.setdefault(kind, f"{text!r} in {channel}")
 
 
-def judge_publishes(publishes: Iterable[Publish], channels: Mapping[str, Sequence[Entry]]) -> Published:
-    """The verdict on all publishes to these channels. No publisher says the same text to a channel twice."""
+def judge_publishes(publishes: Iterable[Publish], expected: Expected) -> Published:
+    """The verdict on all publishes. No publisher says the same text to a channel twice."""
     result = Published()
+    channels = expected.channels
+    repeats = {_serial(record): message_of(record).id for record in expected.repeated}
     by_channel: dict[str, list[Publish]] = {}
     for publish in publishes:
         by_channel.setdefault(publish.channel, []).append(publish)
         _count(publish, result)
     for channel in by_channel.keys() | channels.keys():
-        _judge_channel(channel, by_channel.get(channel, []), channels.get(channel, ()), result)
+        _judge_channel(channel, by_channel.get(channel, []), channels.get(channel, ()), repeats, result)
     return result
 
 
@@ -90,7 +96,13 @@ def _count(publish: Publish, result: Published) -> None:
         result.fault("unanswered", publish.channel, publish.text)
 
 
-def _judge_channel(channel: str, publishes: Sequence[Publish], entries: Sequence[Entry], result: Published) -> None:
+def _judge_channel(
+    channel: str,
+    publishes: Sequence[Publish],
+    entries: Sequence[Entry],
+    repeats: Mapping[str, str],
+    result: Published,
+) -> None:
     found: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
         found.setdefault(entry.message.text, []).append(index)
@@ -103,12 +115,19 @@ def _judge_channel(channel: str, publishes: Sequence[Publish], entries: Sequence
             continue
         if len(places) > 1:
             result.fault("twice", channel, publish.text)
-        record = entries[places[0]].record
-        if publish.serial not in (None, message_serial(record.topic, record.partition, record.offset)):
-            result.fault("misplaced", channel, publish.text)
+        message, record = entries[places[0]]
+        if publish.serial not in (None, _serial(record)):
+            if repeats.get(publish.serial) == message.id:
+                result.under_repeats += 1
+            else:
+                result.fault("misplaced", channel, publish.text)
         if places[0] < reached.get(publish.publisher, -1):
             result.fault("disordered", channel, publish.text)
         reached[publish.publisher] = max(places[0], reached.get(publish.publisher, -1))
         result.cut_off += publish.sent > 1 and record.timestamp < publish.last_sent_ms
     for text in found:
         result.fault("strange", channel, text)
+
+
+def _serial(record: Record) -> str:
+    return message_serial(record.topic, record.partition, record.offset)

@@ -65,7 +65,8 @@ class Report:
             f"channels refused {_by(clients.errors)}, {len(clients.ended):,} sent away",
             f"published  {published.published:,}: {published.acknowledged:,} acknowledged, "
             f"refused {_by(published.refused)}, {published.sent_again:,} sent again, "
-            f"of which the log had {published.cut_off:,}",
+            f"of which the log had {published.cut_off:,}, "
+            f"{published.under_repeats:,} acknowledged under a repeat's serial",
             f"log        {self.records:,} messages in {self.channels:,} channels, {self.repeated:,} repeats; "
             "of what was published: " + _each(FAULTS, published.faults),
             f"delivered  {self.delivered:,} to {self.views:,} views: " + _each(KINDS, self.differences),
@@ -84,7 +85,7 @@ def judge(
     catalogues: Mapping[str, Catalogue],
 ) -> Report:
     """The report; `views` has for each channel its subscribers' names and views, `catalogues` those they share."""
-    published = judge_publishes(publishes, expected.channels)
+    published = judge_publishes(publishes, expected)
     report = Report(clients, published, repeated=len(expected.repeated), channels=len(expected.channels))
     report.examples += [f"{kind}: {text}" for kind, text in published.examples.items()]
     report.examples += clients.ended[:EXAMPLES_MAX]

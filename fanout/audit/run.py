@@ -143,7 +143,7 @@ class Audit:
                 await asyncio.sleep(LOOK_S)
             expected = await asyncio.to_thread(self._read)
             report = self._judge(expected)
-            if report.exact or time.monotonic() > deadline:
+            if not report.differences["lost"] or time.monotonic() > deadline:
                 return report
             await asyncio.sleep(AGAIN_S)
 

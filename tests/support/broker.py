@@ -3,8 +3,8 @@
     python -m tests.support.broker run --nodes 3
 
 prints one line of JSON (`bootstrap`, `dir`) and then obeys lines on standard input: `kill N`, `pause N`, `resume N`,
-`restart N` (which also starts a dead node), each answered by one line of JSON. When standard input ends, all is killed
-and deleted.
+`restart N ...` (of several nodes at once; which also starts dead ones), each answered by one line of JSON. When
+standard input ends, all is killed and deleted.
 
 Rules:
 
@@ -89,9 +89,11 @@ class Kafka:
         """SIGCONT."""
         self._ask(f"resume {node}")
 
-    def restart(self, node: int = 1) -> None:
-        """Kills the node if it lives, starts it on its data and port, and returns when it serves."""
-        self._ask(f"restart {node}")
+    def restart(self, *nodes: int) -> None:
+        """Kills the nodes (1 unless given) if they live, starts them on their data and ports at once, and returns when
+        all serve: a cluster of which most are dead serves nobody before most are back.
+        """
+        self._ask(f"restart {' '.join(map(str, nodes or (1,)))}")
 
     def _ask(self, line: str) -> None:
         assert self.keeper.stdin
@@ -274,15 +276,18 @@ def _run(count: int, settings: Mapping[str, str], directory: Path) -> None:
 
 
 def _obey(line: str, nodes: list[Node], classes: Path) -> None:
-    verb, _, number = line.strip().partition(" ")
-    node = {str(node.number): node for node in nodes}.get(number)
-    if node is None or verb not in ("kill", "pause", "resume", "restart"):
+    verb, *numbers = line.split()
+    chosen = [node for node in nodes if str(node.number) in numbers]
+    if len(chosen) != len(numbers) or verb not in ("kill", "pause", "resume", "restart"):
         raise BrokerError(f"not a command of this cluster: {line.strip()!r}")
     signals = {"pause": signal.SIGSTOP, "resume": signal.SIGCONT}
-    node.signal(signals.get(verb, signal.SIGKILL))
+    for node in chosen:
+        node.signal(signals.get(verb, signal.SIGKILL))
     if verb == "restart":
-        node.start(classes)
-        node.wait()
+        for node in chosen:
+            node.start(classes)
+        for node in chosen:
+            node.wait()
 
 
 def _say(**answer: str) -> None:

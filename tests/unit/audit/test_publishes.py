@@ -17,7 +17,7 @@ def acknowledged(number: int, **fields: object) -> Publish:
 
 def judged(publishes: list[Publish], *offsets: int) -> Published:
     """With a log that has the records of these numbers in this order, at offsets of their own."""
-    return judge_publishes(publishes, expected(map(record, offsets)).channels)
+    return judge_publishes(publishes, expected(map(record, offsets)))
 
 
 def test_what_was_acknowledged_and_is_there_once_is_exact() -> None:
@@ -33,16 +33,22 @@ def test_what_was_acknowledged_and_is_not_there_is_missing() -> None:
 
 def test_what_is_there_under_two_ids_is_twice() -> None:
     log = expected([record(0), record(1)._replace(value=b"text 0")])
-    assert judge_publishes([acknowledged(0)], log.channels).faults == {"twice": 1}
+    assert judge_publishes([acknowledged(0)], log).faults == {"twice": 1}
 
 
 def test_a_repeat_of_its_id_is_not_twice() -> None:
     log = expected([record(0), record(1, message_id="id0")])
-    assert judge_publishes([acknowledged(0)], log.channels).exact
+    assert judge_publishes([acknowledged(0)], log).exact
 
 
 def test_a_serial_of_another_place_is_misplaced() -> None:
     assert judged([acknowledged(0, serial=message_serial(TOPIC, 0, 1))], 0).faults == {"misplaced": 1}
+
+
+def test_a_serial_of_a_repeat_is_counted_apart() -> None:
+    log = expected([record(0), record(1, message_id="id0")])
+    result = judge_publishes([acknowledged(0, serial=message_serial(TOPIC, 0, 1))], log)
+    assert (result.exact, result.under_repeats) == (True, 1)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -69,5 +75,5 @@ def test_what_nobody_published_is_strange() -> None:
 def test_what_was_sent_again_is_counted_and_of_it_what_the_log_had_by_then() -> None:
     log = expected([record(0, timestamp=10), record(1, timestamp=30)])
     publishes = [acknowledged(number, sent=2, last_sent_ms=20) for number in (0, 1)]
-    result = judge_publishes(publishes, log.channels)
+    result = judge_publishes(publishes, log)
     assert (result.exact, result.sent_again, result.cut_off) == (True, 2, 1)

@@ -1,0 +1,68 @@
+"""What chaos happens to: a Kafka cluster of three nodes and some fanout nodes on it, all processes of their own."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient
+
+from tests.support.broker import Kafka, running
+from tests.support.node import NodeProcess, node_process
+
+__all__ = ["BROKERS", "Site", "site"]
+
+BROKERS = 3
+SECRET = "chaos chaos chaos chaos"
+REQUEST_S = 10
+
+
+@dataclass
+class Site:
+    """A running site. The cluster obeys one command at a time."""
+
+    kafka: Kafka
+    nodes: list[NodeProcess]
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(node.url for node in self.nodes)
+
+    async def brokers(self, command: Callable[..., None], *numbers: int) -> None:
+        """One command of `Kafka` to some of its nodes, one after another."""
+        async with self._turn:
+            for number in numbers:
+                await asyncio.to_thread(command, number)
+
+    async def restart_brokers(self, *numbers: int) -> None:
+        """Starts them, all at once, and waits until they serve."""
+        async with self._turn:
+            await asyncio.to_thread(self.kafka.restart, *numbers)
+
+    async def leader(self, topic: str, dice: random.Random) -> int:
+        """The broker that leads some partition of the topic."""
+
+        def look() -> list[int]:
+            told: Any = AdminClient({**self.kafka.client, "log_level": 2}).list_topics(topic, timeout=REQUEST_S)
+            return [partition.leader for partition in told.topics[topic].partitions.values()]
+
+        leaders = [leader for leader in await asyncio.to_thread(look) if 1 <= leader <= BROKERS]
+        return dice.choice(leaders or [1])
+
+
+@asynccontextmanager
+async def site(directory: Path, nodes: int, *options: str) -> AsyncIterator[Site]:
+    """A fresh site for the length of the block; `options` are more of `fanout serve`."""
+    async with AsyncExitStack() as stack:
+        kafka = stack.enter_context(running(nodes=BROKERS))
+        made = []
+        for number in range(nodes):
+            own = directory / str(number)
+            own.mkdir()
+            arguments = ("--kafka", kafka.bootstrap, "--secret", SECRET, *options)
+            made.append(await stack.enter_async_context(node_process(own, *arguments)))
+        yield Site(kafka, made)
