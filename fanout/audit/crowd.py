@@ -65,6 +65,11 @@ class Publisher:
             if (wait := due - time.monotonic()) > 0:
                 await asyncio.sleep(wait)
 
+    async def burst(self, count: int) -> None:
+        """Publishes so many messages at once, and does not wait for their answers."""
+        for channel in itertools.islice(self._channels, count):
+            await self.publish(channel)
+
     async def publish(self, channel: str) -> Publish:
         """Publishes one message as soon as there is room, and does not wait for its answer."""
         await self._room.acquire()

@@ -5,8 +5,8 @@ Rules:
 - What was acknowledged is in the log once, where the acknowledgement's serial says, and a publisher's messages to a
   channel are there in the order in which it published them. A serial of a record that repeats it is counted apart: the
   message is there once all the same.
-- What was refused, and what has no answer, may be there once or not: a refusal can come after the record was written.
-  Having no answer at the end is a fault all the same, for publishers wait long enough.
+- What was refused, and what has no answer, may be there once or not, and at any place: a refusal can come before the
+  record is written, or after. Having no answer at the end is a fault all the same, for publishers wait long enough.
 
 Pure.
 """
@@ -121,10 +121,11 @@ def _judge_channel(
                 result.under_repeats += 1
             else:
                 result.fault("misplaced", channel, publish.text)
-        if places[0] < reached.get(publish.publisher, -1):
-            result.fault("disordered", channel, publish.text)
-        reached[publish.publisher] = max(places[0], reached.get(publish.publisher, -1))
         result.cut_off += publish.sent > 1 and record.timestamp < publish.last_sent_ms
+        if publish.serial is not None:
+            if places[0] < reached.get(publish.publisher, -1):
+                result.fault("disordered", channel, publish.text)
+            reached[publish.publisher] = max(places[0], reached.get(publish.publisher, -1))
     for text in found:
         result.fault("strange", channel, text)
 

@@ -2,7 +2,7 @@
 
     python -m tests.chaos --minutes 10
 
-The first fault is a rolling drain; in the middle all brokers are down at once; the others are chosen by dice, whose
+It begins with a rolling drain, in the middle all brokers are down at once, and the others come as the dice say, whose
 seed is printed. Faults of clients happen all the time beside those of the site.
 """
 
@@ -105,7 +105,7 @@ async def _run(scale: Scale, scene: Scene, say: Callable[[str], None]) -> Outcom
     ]
     publishing = asyncio.create_task(scene.audit.publish(stop))
     try:
-        for fault in _schedule(scale, scene, began):
+        for fault in _schedule(scale, scene):
             await suffer(fault)
             await asyncio.sleep(CALM_S)
         stop.set()
@@ -121,16 +121,19 @@ async def _run(scale: Scale, scene: Scene, say: Callable[[str], None]) -> Outcom
     return Outcome(report, faults, scene.false_leaves, missing)
 
 
-def _schedule(scale: Scale, scene: Scene, began: float) -> Iterator[Fault]:
-    """The faults of the site, as long as there is time."""
-    down_at, is_down = scale.seconds / 2, False
+def _schedule(scale: Scale, scene: Scene) -> Iterator[Fault]:
+    """The faults of the site: a drain, and then, as long as there is time, each of the others in turn, in any order."""
     yield rolling_drain
-    while (at := time.monotonic() - began) < scale.seconds:
-        if at > down_at and not is_down:
-            is_down = True
-            yield brokers_down(scale.brokers_down_s)
-        else:
-            yield scene.dice.choice(SITE_FAULTS)
+    began, is_down = time.monotonic(), False
+    while True:
+        for fault in scene.dice.sample(SITE_FAULTS, len(SITE_FAULTS)):
+            at = time.monotonic() - began
+            if at > scale.seconds:
+                return
+            if at > scale.seconds / 2 and not is_down:
+                is_down = True
+                yield brokers_down(scale.brokers_down_s)
+            yield fault
 
 
 async def _clients_suffer(scene: Scene, suffer: Callable[[Fault], Awaitable[None]]) -> None:

@@ -17,6 +17,7 @@ SHORT = Scale(
     publishers=4,
     rate=40,
     members=6,
+    history="5s",
 )
 
 

@@ -66,6 +66,8 @@ def test_order_counts_for_each_publisher() -> None:
     other = acknowledged(2, publisher="q")
     assert judged([acknowledged(0), acknowledged(1), other], 0, 2, 1).exact
     assert judged([acknowledged(0), acknowledged(1), other], 1, 2, 0).faults == {"disordered": 1}
+    refused = acknowledged(0, serial=None, code=50003)
+    assert judged([refused, acknowledged(1), other], 1, 2, 0).exact, "it was written later than it was refused"
 
 
 def test_what_nobody_published_is_strange() -> None:
