@@ -9,8 +9,10 @@
 """
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -34,6 +36,14 @@ class Formats(NamedTuple):
 
     key: str | None
     value: str | None
+
+
+@dataclass(slots=True)
+class _Line:
+    """What waits of one partition: records, and calls that come behind them."""
+
+    since: float  # time.monotonic()
+    entries: deque[Record | partial[None]] = field(default_factory=deque)
 
 
 FormatsOf = Callable[[str], Formats | None]
@@ -81,7 +91,7 @@ class DecodingSink:
         self._formats_of = formats_of
         self._schemas = schemas
         self._lock = threading.Condition()
-        self._lines: dict[tuple[str, int], deque[Record | partial[None]]] = {}
+        self._lines: dict[tuple[str, int], _Line] = {}
         self._records = self._bytes = 0  # in the lines
         self._ready_waits = False
         self._stopped = False
@@ -134,9 +144,9 @@ class DecodingSink:
             self._lock.notify_all()
 
     @property
-    def waiting(self) -> list[tuple[str, int]]:
-        """The partitions that wait for a schema."""
-        return list(self._lines)
+    def waiting(self) -> dict[tuple[str, int], float]:
+        """The partitions that wait for a schema, and since when by `time.monotonic`. For any thread."""
+        return {key: line.since for key, line in list(self._lines.items())}
 
     @property
     def _is_full(self) -> bool:
@@ -149,29 +159,32 @@ class DecodingSink:
         if line is None:
             if (done := decoded(record, formats, self._schemas, may_give_up=True)) is not None:
                 return done
-            line = self._lines[key] = deque()
-        line.append(record)
+            line = self._lines[key] = _Line(time.monotonic())
+        line.entries.append(record)
         self._records += 1
         self._bytes += _size(record)
         return None
 
     def _after(self, topic: str, partition: int, call: partial[None]) -> None:
         """Calls now, or when what came before it has left the line."""
-        if (line := self._lines.get((topic, partition))) is None:
+        line = self._lines.get((topic, partition))
+        if line is None:
             if not self._stopped:
                 call()
-        elif isinstance(line[-1], partial) and line[-1].func == call.func == self._sink.progress:
-            line[-1] = call
-        else:
-            line.append(call)
+            return
+        last = line.entries[-1]
+        if isinstance(last, partial) and last.func == call.func == self._sink.progress:
+            line.entries.pop()
+        line.entries.append(call)
 
-    def _advance(self, key: tuple[str, int], line: deque[Record | partial[None]]) -> bool:
+    def _advance(self, key: tuple[str, int], line: _Line) -> bool:
         """Delivers one batch from the front of a line; whether it did."""
         through: list[Record] = []
         calls: list[partial[None]] = []
         formats = self._formats_of(key[0])
-        while line and len(through) < LIMITS.read_batch and not self._stopped:
-            entry = line[0]
+        entries = line.entries
+        while entries and len(through) < LIMITS.read_batch and not self._stopped:
+            entry = entries[0]
             if isinstance(entry, Record):
                 assert formats is not None  # a topic's rule does not change while a node runs
                 if calls or (done := decoded(entry, formats, self._schemas, may_give_up=True)) is None:
@@ -181,12 +194,12 @@ class DecodingSink:
                 self._bytes -= _size(entry)
             else:
                 calls.append(entry)
-            line.popleft()
+            entries.popleft()
         if through:
             self._sink.records(through)
         for call in calls:
             call()
-        if not line:
+        if not entries:
             del self._lines[key]
         return bool(through or calls)
 

@@ -12,7 +12,7 @@ from fanout.decoding.schemas import Schemas
 from fanout.decoding.sink import DecodingSink, Formats, FormatsOf, decoded
 from fanout.errors import SourceTimeout
 from fanout.routing import as_record
-from fanout.sources.base import Done, Health, NewRecord, Sink, Slice, Source
+from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice, Source
 from fanout.types import Record
 
 __all__ = ["DecodedSource"]
@@ -79,12 +79,13 @@ class DecodedSource:
         return await self._source.since(topic, timestamp)
 
     def health(self) -> Health:
-        """See `Source.health`. Partitions that wait for a schema are not well."""
+        """See `Source.health`. Partitions that wait for a registry which is away are held."""
         health = self._source.health()
-        waiting = self._sink.waiting if self._sink is not None else []
-        if not health.ok or not waiting or not self._schemas.away:
+        away, now = self._schemas.away, time.monotonic()
+        if not away or self._sink is None:
             return health
-        return Health(False, f"topic {waiting[0][0]!r}, partition {waiting[0][1]} waits: {self._schemas.away}")
+        waiting = {key: Held(now - since, away) for key, since in self._sink.waiting.items()}
+        return health._replace(held={**health.held, **waiting})
 
     def lag(self) -> dict[tuple[str, int], int]:
         """See `Source.lag`. What waits for a schema is not counted."""
