@@ -27,7 +27,7 @@ __all__ = ["UNDECODABLE", "DecodingSink", "Formats", "FormatsOf", "decoded"]
 UNDECODABLE: Final = "fanout.undecodable"
 """The header on a record that could not be decoded; its value says why."""
 REASON_MAX: Final = 1_000  # bytes
-WAITING_RECORDS: Final = 20_000  # four seconds' worth at the rate one node decodes
+WAITING_RECORDS: Final = 20_000  # four seconds of a node that reads 5,000 a second
 WAITING_BYTES: Final = 64 << 20
 
 
