@@ -23,6 +23,7 @@ from benchmarks.conftest import FULL, Record
 from benchmarks.harness import SERVER_CORE, Program, Tools, node
 from fanout._core import Engine
 from fanout.cli.foreground import tune_interpreter
+from fanout.rules.route import Rule
 from fanout.sources.base import LIMITS
 from fanout.sources.kafka import CLIENT, CONSUMER, FIXED
 from tests.support.broker import Kafka
@@ -158,7 +159,7 @@ def bench_ingest__interpreter_lock(
     topic = kafka_topic(1)
     fill(kafka, topic, payload)
     engine = Engine(secret=bytes(16))
-    engine.rules([(topic, "#{key}")])
+    engine.rules([Rule(topic, "#{key}")])
     engine.partition(topic, bytes(16), 0, 0)
     consumer = Consumer({**CLIENT, **CONSUMER, **FIXED, **kafka.client})
     consumer.assign([TopicPartition(topic, 0, 0)])

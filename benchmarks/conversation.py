@@ -19,6 +19,7 @@ from fanout.auth.revoked import Revoked
 from fanout.auth.tokens import Tokens
 from fanout.errors import ErrorInfo
 from fanout.publish import Publisher
+from fanout.rules.route import Rule
 from fanout.session.effects import Attach, Effect, Publish, Reply
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session
@@ -66,7 +67,7 @@ class Node:
 
     def __init__(self) -> None:
         self.engine = Engine(io_threads=0, secret=SECRET)
-        self.engine.rules([("bench", "{key}")])
+        self.engine.rules([Rule("bench", "{key}")])
         self.engine.partition("bench", bytes(16), 0, 0)
         self.settings = SessionSettings()
         keys = Keys([Key.parse('bench.key:secret={"*":["publish","subscribe","history"]}')])

@@ -28,7 +28,7 @@ ctypedef struct CRecord:
 
 ctypedef struct Table:
     uint32_t version
-    size_t (*ingest)(const void *, const CRecord *, size_t) noexcept nogil
+    size_t (*ingest)(const void *, const CRecord *, size_t, uint8_t *) noexcept nogil
     uint64_t (*register_)(const void *, int, uint8_t, Slice, uint8_t) noexcept nogil
     void (*unregister)(const void *, uint64_t) noexcept nogil
     void (*send)(const void *, uint64_t, uint8_t, Slice) noexcept nogil
@@ -41,6 +41,8 @@ cdef class Engine:
     cdef object _router
     cdef object _facts_topic
     cdef object _take_facts
+    cdef object _take_failures
+    cdef tuple _rules
     cdef const void *_address
 
     cpdef uint64_t register(self, int fd, int wire, str connection_id, bint heartbeat_frames) except 0

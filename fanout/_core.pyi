@@ -4,9 +4,10 @@ Threads: `records`, `partition` and `progress` belong to one thread at a time (t
 the event loop that made the engine. Bytes that are handed in are copied; those that come out are the caller's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
+from fanout.rules.route import Rule
 from fanout.types import Annotation, Message, PresenceMessage
 
 __all__ = [
@@ -148,13 +149,16 @@ class Engine:
         """
 
     # -- what the source delivers (Sink) --
-    def rules(self, rules: Sequence[tuple[str, str]]) -> None:
-        """Topic -> channel template, in order; the first whose topic matches counts. ValueError names a bad template.
-        To be called before the first record.
+    def rules(self, rules: Sequence[Rule]) -> None:
+        """In order; the first whose topic matches counts. ValueError names a bad template. To be called before the
+        first `partition`.
         """
-    def linger(self, linger_ms: Mapping[str, int]) -> None:
-        """By topic: how long its messages may be held in ms, for more of them to leave in one write. ValueError above
-        1000. To be called before the first record.
+    def failures(
+        self, take: Callable[[Sequence[Any], Sequence[tuple[tuple[str, int, int], int, str, str]]], None]
+    ) -> None:
+        """`take` hears of records of a batch that failed their rules, on the source's thread: of rules that only count
+        them, the first of each cause. Each is told by topic, partition and offset, the rule's number, cause and reason.
+        It must not raise. To be called before the first record.
         """
     def router(self, route: Callable[[Any], tuple[str, ...]] | None) -> None:
         """A Python callable in the place of the rules: record -> channels, none to skip. It is called on the

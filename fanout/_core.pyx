@@ -31,7 +31,7 @@ KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE, KI
 KIND_WHOLE_APPENDS = 64
 
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
-if _table.version != 1:
+if _table.version != 2:
     raise ImportError("fanout's two native modules are of different builds: install it again")
 
 cdef int _SECRET_BYTES_MIN = 16
@@ -206,14 +206,16 @@ cdef class Engine:
         if len(secret) < _SECRET_BYTES_MIN:
             raise ValueError(f"the secret must have at least {_SECRET_BYTES_MIN} bytes")
         key = hashlib.blake2b(secret, digest_size=16, person=b"fanout-position").digest()
+        self._rules = ()
         self._native = _engine.Engine(io_threads, history_ms, key, max_idle_ms, history_bytes)
         self._address = <const void *> <size_t> self._native.address()
 
     def rules(self, rules):
-        self._native.rules(list(rules))
+        self._rules = tuple(rules)
+        self._native.rules(list(self._rules))
 
-    def linger(self, linger_ms):
-        self._native.linger(linger_ms)
+    def failures(self, take):
+        self._take_failures = take
 
     def router(self, route):
         self._router = route
@@ -223,6 +225,10 @@ cdef class Engine:
 
     def partition(self, topic, topic_id, partition, start, /):
         if topic != self._facts_topic:
+            for number, rule in enumerate(self._rules):
+                if rule.is_for(topic):
+                    self._native.bind(topic, number)
+                    break
             self._native.partition(topic, topic_id, partition, start)
 
     def progress(self, topic, partition, next_offset, /):
@@ -232,15 +238,20 @@ cdef class Engine:
     def records(self, list batch, /):
         cdef _Batch view = _Batch(self._facts_topic)
         cdef size_t refused
+        cdef uint8_t failed = False
         router = self._router
         for item in batch:
             if view.add(item) and router is not None:
                 view.route(router(item))
         view.join()
         with nogil:
-            refused = _table.ingest(self._address, view.records, view.count)
+            refused = _table.ingest(self._address, view.records, view.count, &failed)
         if view.facts:
             self._take_facts(view.facts)
+        if failed:
+            failures = self._native.failures()
+            if self._take_failures is not None:
+                self._take_failures(batch, failures)
         if view.headers_unreadable:
             self._native.headers_unreadable(view.headers_unreadable)
         if refused:

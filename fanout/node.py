@@ -22,6 +22,7 @@ from fanout.control import Control
 from fanout.credentials import Access
 from fanout.decoding import decoded_source
 from fanout.errors import ConfigError
+from fanout.failures import Failures
 from fanout.history import History
 from fanout.history.reading import Channels
 from fanout.lookup import Lookup
@@ -100,6 +101,8 @@ class Node:
         self.subscriptions = Subscriptions(self.engine)
         stack.callback(self.subscriptions.close)
         self.source = decoded_source(source or _source(config, routing), routing)
+        self.failures = Failures(routing.rules, self.source)
+        self.engine.failures(self.failures.taken)
         self.control = Control(self.source, CONTROL_TOPIC)
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
@@ -165,6 +168,7 @@ class Node:
             self.occupancy.run(),
             self.leases.run(self.subscriptions.ready),
             self.revocations.sweep(),
+            self.failures.run(self.subscriptions.ready),
         ):
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.connections.abort_all)
@@ -202,6 +206,8 @@ class Node:
         log_state = self.source.health()
         if log_state.ok and not self.subscriptions.ready.is_set():
             return Health(False, "the node is reading the log back")
+        if log_state.ok and self.failures.stopped:
+            return Health(False, self.failures.stopped)
         return log_state
 
     def reload_certificate(self) -> None:
@@ -220,6 +226,7 @@ class Node:
             engine=self.engine.stats,
             publisher=lambda: self.publisher.counts,
             presence=lambda: self.presence.counts,
+            failures=lambda: self.failures.counts,
             unconfirmed=lambda: self.backlog.records,
             lag=self.source.lag,
             held=lambda: {key: held.seconds for key, held in self.source.health().held.items()},
@@ -309,7 +316,7 @@ class Node:
                 secret=self.access.secret,
                 history_bytes=REPLAY_BYTES,
             )
-            engine.rules([(rule.topic, rule.channel) for rule in routing.rules])
+            engine.rules(routing.rules)
             engine.router(guarded(route) if route else None)
             return engine
 
@@ -370,10 +377,9 @@ def _engine(
     )
     stack.callback(engine.close)
     try:
-        engine.rules([(rule.topic, rule.channel) for rule in routing.rules])
+        engine.rules(routing.rules)
     except ValueError as problem:
         raise ConfigError(f"route: {problem}") from problem
-    engine.linger(routing.linger_ms)
     return engine
 
 

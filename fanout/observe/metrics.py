@@ -26,6 +26,7 @@ class Readings(NamedTuple):
     engine: Callable[[], Mapping[str, int]]
     publisher: Callable[[], Mapping[str, int]]
     presence: Callable[[], Mapping[str, int]]
+    failures: Callable[[], Mapping[str, int]]
     unconfirmed: Callable[[], int]
     lag: Callable[[], Mapping[tuple[str, int], int]]
     held: Callable[[], Mapping[tuple[str, int], float]]
@@ -51,6 +52,7 @@ COUNTERS: Final = {
         "records_headers_unreadable",
         "Records that went on without their headers: the name of one is not UTF-8.",
     ),
+    "failures_untold": ("failures_untold", "Failing records that were neither told nor became dead letters: too many."),
     "messages": ("messages", "Messages appended to channels."),
     "presence_events": ("presence_events", "Members that entered, were updated or left."),
     "injected": ("injected", "What the node itself said on channels."),
@@ -77,6 +79,14 @@ FAMILIES: Final = (
         {
             "unrouted": "records_unrouted",
             "unroutable": "records_unroutable",
+            "key": "failed_key",
+            "header": "failed_header",
+            "value": "failed_value",
+            "field": "failed_field",
+            "channel": "failed_channel",
+            "decoding": "failed_decoding",
+            "tombstone": "tombstones_skipped",
+            "held_back": "records_held_back",
             "read_before": "records_repeated",
             "duplicate_id": "duplicates",
             "change_refused": "changes_refused",
@@ -174,6 +184,7 @@ class _Scrape(Collector):
             yield GaugeMetricFamily(f"fanout_{name}", text, value=engine[gauge])
         yield _labelled(PUBLISHES, self._readings.publisher())
         yield _labelled(PRESENCE, self._readings.presence())
+        yield _labelled(DEAD_LETTERS, self._readings.failures())
         yield GaugeMetricFamily(
             "fanout_publish_unconfirmed", "Records that wait for the log.", value=self._readings.unconfirmed()
         )
@@ -214,6 +225,14 @@ PRESENCE: Final = Family(
     "Presence events of this node's clients, by what became of them; `removed`: leaves of those who were lost.",
     "outcome",
     {"entered": "entered", "left": "left", "removed": "removed", "repaired": "repaired", "failed": "failed"},
+)
+
+
+DEAD_LETTERS: Final = Family(
+    "dead_letters",
+    "Failing records for a dead-letter topic, by what became of them here.",
+    "outcome",
+    {"written": "dead_letters", "lost": "dead_letters_lost"},
 )
 
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"control", "fetching", "decoding", "targets"},
+    {"control", "decoding", "failures", "fetching", "targets"},
     {
         "backlog",
         "credentials",

@@ -333,7 +333,7 @@ class TestOwnRouting:
             await server.publish("any", {"room": "lobby", "last": True}, name="greet")
             heard = [orjson.loads(message.data or "") for message in await some(subscription, 2)]
             assert heard == [{"room": "lobby"}, {"room": "lobby", "last": True}]
-            assert server.stats()["records_unroutable"] == 1
+            assert server.stats()["failed_value"] == 1
 
 
 class EchoSource(NeverReadBack):

@@ -21,6 +21,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             engine=lambda: engine,
             publisher=lambda: {"published": 7, "repeated": 8, "failed": 9},
             presence=lambda: {"entered": 1, "left": 2, "removed": 3, "repaired": 4, "failed": 5},
+            failures=lambda: {"dead_letters": 3, "dead_letters_lost": 1},
             unconfirmed=lambda: 12,
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
             held=lambda: {("orders", 1): 7.5},

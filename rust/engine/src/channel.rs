@@ -38,7 +38,7 @@ use smallvec::SmallVec;
 pub use ask::{Ask, Asked, Payloads};
 pub use place::{Had, Located, Outcome, Own, Start, Withheld};
 use replay::Replay;
-use ring::{Cached, Ring, is_publication};
+use ring::{Cached, Ring};
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
 use usage::Usage;
@@ -455,7 +455,7 @@ impl Channel {
 
     /// The publications held, as they came, oldest first.
     pub fn publications(&self) -> Vec<Message> {
-        self.ring.lock().entries.iter().filter(|entry| is_publication(entry)).cloned().collect()
+        self.ring.lock().entries.iter().filter(|entry| entry.is_publication()).cloned().collect()
     }
 
     /// What is held of a kind, oldest first.

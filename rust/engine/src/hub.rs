@@ -7,6 +7,7 @@
 mod blocks;
 mod changed;
 mod directory;
+mod failures;
 mod forgetting;
 mod held;
 mod history;
@@ -15,7 +16,7 @@ mod presence;
 mod replay;
 
 use std::cell::Cell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,6 +26,8 @@ use parking_lot::{Mutex, RwLock};
 use blocks::{Blocks, Filling};
 pub use changed::Found;
 use directory::Directory;
+pub use failures::Failed;
+use failures::Failures;
 pub use held::{Held, HeldQuery, Place};
 pub use history::{Page, PageQuery};
 use presence::Nodes;
@@ -42,7 +45,7 @@ use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
 use crate::presence::gone::Gone;
 use crate::record::Record;
-use crate::route::{Rule, Rules, Scratch, is_channel_name};
+use crate::route::{OnFailure, Rule, Rules, Scratch, Unrouted, is_channel_name};
 use crate::stats::Stats;
 
 /// How a node is set up.
@@ -130,6 +133,7 @@ pub struct Hub {
     /// Where what the node itself says is said to lie.
     own: Arc<Partition>,
     intake: Mutex<Intake>,
+    failures: Failures,
     inboxes: RwLock<Vec<Arc<Inbox>>>,
 }
 
@@ -139,8 +143,6 @@ struct Intake {
     rules: Arc<Rules>,
     /// The topic of presence, and since when what it holds is news.
     presence: Option<(Box<str>, i64)>,
-    /// By topic: how long its messages may be held, in ms.
-    linger_ms: HashMap<String, u32>,
     scratch: Scratch,
     work: Work,
 }
@@ -204,6 +206,7 @@ impl Hub {
             dedup: Mutex::new(Dedup::new(settings.key)),
             blocks: RwLock::default(),
             intake: Mutex::default(),
+            failures: Failures::default(),
             inboxes: RwLock::default(),
         }
     }
@@ -232,9 +235,9 @@ impl Hub {
         self.intake.lock().rules = Arc::new(rules);
     }
 
-    /// Has shards hold the messages of these topics so long, in ms, for more to gather. Not above [`LINGER_MS_MAX`].
-    pub fn set_linger(&self, linger_ms: HashMap<String, u32>) {
-        self.intake.lock().linger_ms = linger_ms;
+    /// The records of this topic follow the rule of this number.
+    pub fn bind(&self, topic: &str, rule: usize) {
+        self.intake.lock().rules.bind(topic, rule);
     }
 
     /// Reading of a partition begins.
@@ -244,6 +247,9 @@ impl Hub {
 
     /// A partition was read up to here, though no record may be left to show it.
     pub fn progress(&self, topic: &str, number: i32, next: i64) {
+        if self.intake.lock().rules.of(topic).is_some_and(Rule::is_stopped) {
+            return;
+        }
         if let Some(partition) = self.partitions.find(topic, number) {
             partition.advance(next, -1);
         }
@@ -252,7 +258,7 @@ impl Hub {
     /// Delivers records, in order within each partition. Records of partitions that were not assigned are refused and
     /// their number returned: a source that does that has a bug.
     pub fn ingest<'a>(&self, records: impl Iterator<Item = (Record<'a>, Routing<'a>)>, now_ms: i64) -> usize {
-        let Intake { rules, presence, linger_ms, scratch, work } = &mut *self.intake.lock();
+        let Intake { rules, presence, scratch, work } = &mut *self.intake.lock();
         work.batch += 1;
         let mut last: Option<(Arc<Partition>, Way<'_>)> = None;
         let (mut count, mut bytes, mut repeated, mut refused) = (0, 0, 0, 0);
@@ -260,11 +266,11 @@ impl Hub {
             let same = last.take().filter(|(p, _)| p.number == record.partition && *p.topic == *record.topic);
             let found = same.or_else(|| {
                 let partition = self.partitions.find(record.topic, record.partition)?;
-                work.linger_ms = linger_ms.get(record.topic).copied().unwrap_or(0);
                 let way = match presence {
                     Some((topic, since_ms)) if **topic == *record.topic => Way::Presence(*since_ms),
                     _ => Way::Messages(rules.of(record.topic)),
                 };
+                work.linger_ms = if let Way::Messages(Some(rule)) = way { rule.linger_ms } else { 0 };
                 Some((partition, way))
             });
             let Some((partition, way)) = found else {
@@ -276,20 +282,26 @@ impl Hub {
             if record.offset < partition.next() {
                 repeated += 1;
             } else {
-                match (way, routing) {
-                    (Way::Presence(since), _) => self.deliver_presence(work, &record, &partition, (since, now_ms)),
+                let is_read = match (way, routing) {
+                    (Way::Presence(since), _) => {
+                        self.deliver_presence(work, &record, &partition, (since, now_ms));
+                        true
+                    }
                     (Way::Messages(rule), Routing::Rules) => {
-                        self.deliver(work, rule, scratch, &record, &partition, now_ms);
+                        self.deliver(work, rule, scratch, &record, &partition, now_ms)
                     }
                     (Way::Messages(_), Routing::Given(names)) => {
                         self.deliver_to(work, names, &record, &partition, now_ms);
+                        true
                     }
-                }
-                partition.advance(record.offset + 1, record.epoch);
-                if let Way::Messages(_) = way
-                    && let Some(block) = work.filling.count(&partition)
-                {
-                    self.index(&partition, block);
+                };
+                if is_read {
+                    partition.advance(record.offset + 1, record.epoch);
+                    if let Way::Messages(_) = way
+                        && let Some(block) = work.filling.count(&partition)
+                    {
+                        self.index(&partition, block);
+                    }
                 }
             }
             last = Some((partition, way));
@@ -304,6 +316,7 @@ impl Hub {
         refused
     }
 
+    /// Whether the record is done with: a rule that stops leaves it, and all behind it, unread.
     fn deliver(
         &self,
         work: &mut Work,
@@ -312,12 +325,30 @@ impl Hub {
         record: &Record<'_>,
         partition: &Arc<Partition>,
         now_ms: i64,
-    ) {
-        let Some(rule) = rule else { return self.stats.records_unrouted.add(1) };
-        match rule.channel(record, scratch) {
-            Some(name) => self.append(work, name, record, partition, now_ms),
-            None => self.stats.records_unroutable.add(1),
+    ) -> bool {
+        let Some(rule) = rule else {
+            self.stats.records_unrouted.add(1);
+            return true;
+        };
+        if rule.is_stopped() {
+            self.stats.records_held_back.add(1);
+            return false;
         }
+        match rule.apply(record, scratch) {
+            Ok(routed) => {
+                for name in routed.channels() {
+                    let message = rule.message(record, Arc::clone(partition), &routed);
+                    self.append(work, name, (record, partition), message, now_ms);
+                }
+            }
+            Err(Unrouted::Failed(failure)) => {
+                self.failed(rule, record, failure);
+                return rule.on_failure != OnFailure::Stop;
+            }
+            Err(Unrouted::Tombstone) => self.stats.tombstones_skipped.add(1),
+            Err(Unrouted::Nowhere) => self.stats.records_unrouted.add(1),
+        }
+        true
     }
 
     fn deliver_to(
@@ -338,13 +369,19 @@ impl Hub {
             if !is_channel_name(name) {
                 self.stats.records_unroutable.add(1);
             } else if !names[..index].contains(name) {
-                self.append(work, name, record, partition, now_ms);
+                self.append(work, name, (record, partition), record.message(Arc::clone(partition)), now_ms);
             }
         }
     }
 
-    fn append(&self, work: &mut Work, name: &str, record: &Record<'_>, partition: &Arc<Partition>, now_ms: i64) {
-        let message = record.message(Arc::clone(partition));
+    fn append(
+        &self,
+        work: &mut Work,
+        name: &str,
+        (record, partition): (&Record<'_>, &Arc<Partition>),
+        message: Message,
+        now_ms: i64,
+    ) {
         if let Some(id) = message.field(Field::Id) {
             let place = (record.offset, record.timestamp);
             if self.dedup.lock().observe(name, id, partition, place, (now_ms, now_ms)).is_some() {

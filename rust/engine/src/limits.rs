@@ -6,6 +6,9 @@ pub const CHANNEL_NAME_MAX: usize = 1024;
 /// Channels that one record may reach, so that a hostile router cannot multiply a record without end.
 pub const CHANNELS_PER_RECORD_MAX: usize = 64;
 
+/// Failures of records that wait to be reported. They are taken after each batch of records, which are fewer.
+pub const FAILURES_MAX: usize = 4_096;
+
 /// Partitions one node reads; indices fit 16 bits, and every position lists them all.
 pub const PARTITIONS_MAX: usize = 4096;
 

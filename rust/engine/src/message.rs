@@ -10,6 +10,7 @@ use std::sync::Arc;
 use once_cell::race::OnceBox;
 use triomphe::ThinArc;
 
+use crate::change::CREATE;
 use crate::kind::Kind;
 use crate::limits::MESSAGE_OVERHEAD;
 use crate::partition::Partition;
@@ -39,6 +40,10 @@ pub enum Form {
     Binary,
     /// As what they turn out to be: JSON, text or bytes.
     Plain,
+    /// As JSON, which they are, as far as they are UTF-8.
+    Json,
+    /// There is no data: a delete that names no message, and is one.
+    Tombstone,
 }
 
 /// What a client's publish says beside its payload; a plain record has none of it.
@@ -164,13 +169,19 @@ impl Message {
         let fields: usize = lengths.iter().map(|length| length.saturating_sub(1)).sum();
         let bytes = &bytes[..bytes.len() - fields];
         let data = match self.form {
-            Form::None => Data::None,
+            Form::None | Form::Tombstone => Data::None,
             Form::Binary => Data::Binary(bytes),
             Form::Text => str::from_utf8(bytes).map_or(Data::Binary(bytes), Data::Text),
+            Form::Json => str::from_utf8(bytes).map_or(Data::Binary(bytes), Data::Json),
             Form::Plain => plain(bytes),
         };
         let encoding = if matches!(data, Data::Json(_)) { Some("json") } else { self.field(Field::Encoding) };
         (data, encoding)
+    }
+
+    /// Whether it is a message of its own, and no change of one or something said about it.
+    pub fn is_publication(&self) -> bool {
+        self.kind == Kind::Message && (self.action == CREATE || self.form == Form::Tombstone)
     }
 
     /// Its id: the publisher's, or made of its place in the log.

@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
-use crate::change::CREATE;
+use serde_json::{Map, Value};
+
+use crate::change::{CREATE, DELETE};
 use crate::kind::Kind;
-use crate::message::{FIELDS, Field, Fields, Form, Message};
+use crate::message::{FIELDS, Field, Fields, Form, Message, serial};
 use crate::partition::Partition;
+use crate::route::Format;
 
 /// One header of a record.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +44,21 @@ pub struct Record<'a> {
     pub headers: &'a [Header<'a>],
 }
 
+/// What a rule says of the message in a record.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// How the value is to be read.
+    pub value: Format,
+    /// Whether a record without a value is a delete.
+    pub is_delete: bool,
+    /// Whether to show the record's metadata.
+    pub expose: bool,
+    /// The message's name.
+    pub name: Option<&'a str>,
+    /// Who it is from.
+    pub client_id: Option<&'a str>,
+}
+
 impl<'r> Record<'r> {
     /// The first header of that name, as text.
     pub fn header(&self, name: &str) -> Option<&'r str> {
@@ -50,6 +68,11 @@ impl<'r> Record<'r> {
     /// The first header of that name, as it lies in the record.
     pub(crate) fn raw_header(&self, name: &str) -> Option<&'r [u8]> {
         self.headers.iter().find(|header| header.name == name)?.value
+    }
+
+    /// Whether a client published it, and it says itself what its message is.
+    pub(crate) fn is_published(&self) -> bool {
+        self.raw_header("fanout.type").is_some()
     }
 
     /// The message in this record.
@@ -63,6 +86,64 @@ impl<'r> Record<'r> {
         };
         let (form, data) = form_of(form, self.value);
         Message::new(partition, place, what, form, data, Some(&self.fields()))
+    }
+
+    /// The message in this record, by a rule that says more of it than its channel.
+    pub(crate) fn message_as(&self, partition: Arc<Partition>, reading: &Reading<'_>) -> Message {
+        let mut fields: Fields<'_> = [None; FIELDS];
+        let mut action = CREATE;
+        let more;
+        let (form, data) = if let Some(form) = self.header("fanout.type") {
+            fields = self.fields();
+            form_of(form, self.value)
+        } else {
+            fields[Field::Name as usize] = reading.name;
+            fields[Field::ClientId as usize] = reading.client_id;
+            match (self.value, reading.value) {
+                (Some(data), Format::Any) => (Form::Plain, data),
+                (Some(data), Format::Bytes) => (Form::Binary, data),
+                (Some(data), Format::Text) => (Form::Text, data),
+                (Some(data), Format::Json | Format::Decoded) => (Form::Json, data),
+                (None, _) if reading.is_delete => {
+                    let serial = Value::from(serial(&partition.topic, partition.number, self.offset));
+                    more = format!(
+                        r#"{{"serial":{serial},"version":{{"serial":{serial},"timestamp":{}}}}}"#,
+                        self.timestamp
+                    );
+                    fields[Field::More as usize] = Some(&more);
+                    action = DELETE;
+                    (Form::Tombstone, &[][..])
+                }
+                (None, _) => (Form::None, &[][..]),
+            }
+        };
+        let extras = reading.expose.then(|| self.exposed(fields[Field::Extras as usize]));
+        fields[Field::Extras as usize] = extras.as_deref().or(fields[Field::Extras as usize]);
+        Message::new(partition, (self.offset, self.timestamp), (Kind::Message, action), form, data, Some(&fields))
+    }
+
+    /// Extras with the record's metadata among the headers: where it lies, its key and its own headers, as far as they
+    /// are text.
+    fn exposed(&self, extras: Option<&str>) -> String {
+        let mut extras: Map<String, Value> =
+            extras.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        let mut shown = match extras.remove("headers") {
+            Some(Value::Object(headers)) => headers,
+            _ => Map::new(),
+        };
+        for header in self.headers.iter().filter(|header| !header.name.starts_with("fanout.")) {
+            if let Some(text) = header.value.and_then(|value| std::str::from_utf8(value).ok()) {
+                shown.entry(header.name).or_insert_with(|| text.into());
+            }
+        }
+        if let Some(key) = self.key.and_then(|key| std::str::from_utf8(key).ok()) {
+            shown.insert("key".into(), key.into());
+        }
+        shown.insert("topic".into(), self.topic.into());
+        shown.insert("partition".into(), self.partition.into());
+        shown.insert("offset".into(), self.offset.into());
+        extras.insert("headers".into(), shown.into());
+        Value::from(extras).to_string()
     }
 
     fn fields(&self) -> Fields<'r> {

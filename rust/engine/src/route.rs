@@ -1,54 +1,300 @@
-//! From a record to the name of its channel: `TOPIC=TEMPLATE` rules, the first whose topic matches counts.
+//! From a record to its channels and its message, by the rule for its topic.
 //!
-//! A template is text with `#{topic}`, `#{key}`, `#{header.NAME}` and `#{value.PATH}` in it; the path leads through the
-//! objects of a JSON value. A record that lacks what its template asks for is unroutable; it never gets a made-up name.
+//! A record that its rule cannot be followed for is a failure with its cause and reason: it never gets a made-up channel,
+//! and what becomes of it the rule says too. Records that clients published (they say `fanout.type`) are what they say
+//! they are: a rule gives them channels, and shows their metadata if it does; the rest is for the records of others.
 
+mod failure;
 mod fields;
+mod template;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use fields::{Fields, Found};
+use parking_lot::RwLock;
+use serde::de::IgnoredAny;
 
-use crate::limits::CHANNEL_NAME_MAX;
-use crate::record::Record;
+pub use failure::{Cause, Failure, OnFailure, Unrouted};
+use template::{Context, Template};
+
+use crate::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX};
+use crate::message::Message;
+use crate::partition::Partition;
+use crate::record::{Reading, Record};
+
+/// How bytes of a record are to be read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As what they turn out to be.
+    #[default]
+    Any,
+    /// As bytes.
+    Bytes,
+    /// As text; what is none fails.
+    Text,
+    /// As JSON; what is none fails.
+    Json,
+    /// As JSON that somebody has made of them already, or has said that it cannot be done.
+    Decoded,
+}
+
+/// What a record without a value is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Tombstone {
+    /// A message without data.
+    #[default]
+    Message,
+    /// Nothing.
+    Skip,
+    /// A message that says that something was deleted.
+    Delete,
+}
+
+/// A rule as it is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Spec<'a> {
+    /// The topic's name. Topics that a pattern matches are bound to its rule when they are met.
+    pub topic: &'a str,
+    /// Template of the channel.
+    pub channel: &'a str,
+    /// Template of the message's name.
+    pub name: Option<&'a str>,
+    /// Template of the message's clientId.
+    pub client_id: Option<&'a str>,
+    /// The key's.
+    pub key: Format,
+    /// The value's.
+    pub value: Format,
+    /// See there.
+    pub tombstone: Tombstone,
+    /// See there.
+    pub on_failure: OnFailure,
+    /// Whether the record's metadata are shown in `extras.headers`.
+    pub expose: bool,
+    /// How long shards may hold messages, in ms.
+    pub linger_ms: u32,
+}
+
+impl<'a> From<(&'a str, &'a str)> for Spec<'a> {
+    fn from((topic, channel): (&'a str, &'a str)) -> Self {
+        Self { topic, channel, ..Self::default() }
+    }
+}
 
 /// One rule.
 #[derive(Debug)]
 pub struct Rule {
-    topic: Box<str>,
-    template: Template,
+    /// Its place among the rules.
+    pub number: usize,
+    /// See [`Spec`].
+    pub on_failure: OnFailure,
+    /// See [`Spec`].
+    pub linger_ms: u32,
+    channel: Template,
+    name: Option<Template>,
+    client_id: Option<Template>,
+    key_fields: Fields,
+    value_fields: Fields,
+    key: Format,
+    value: Format,
+    tombstone: Tombstone,
+    expose: bool,
+    /// Whether all it says is the channel.
+    is_plain: bool,
+    stopped: AtomicBool,
+    /// A bit for each cause that was reported.
+    told: AtomicU8,
 }
 
-/// All rules of a node, in order.
+/// All rules of a node.
 #[derive(Debug, Default)]
-pub struct Rules(Vec<Rule>);
+pub struct Rules {
+    rules: Vec<Rule>,
+    by_topic: RwLock<HashMap<Box<str>, usize>>,
+}
 
-/// Room to put names together in; used again for each record.
+/// Room to put texts together in; used again for each record.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    key: Found,
+    value: Found,
+    names: template::Several,
+    channel: String,
     name: String,
-    found: Found,
+    client_id: String,
+}
+
+/// What a rule makes of a record.
+#[derive(Debug)]
+pub struct Routed<'r> {
+    channels: Channels<'r>,
+    name: Option<&'r str>,
+    client_id: Option<&'r str>,
+}
+
+#[derive(Debug)]
+enum Channels<'r> {
+    One(&'r str),
+    Several(&'r template::Several),
 }
 
 impl Rules {
-    /// Compiles `(topic, template)` pairs; the error is one line that names the bad template.
-    pub fn new<'a>(rules: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, String> {
-        rules
-            .into_iter()
-            .map(|(topic, template)| Ok(Rule { topic: topic.into(), template: Template::parse(template)? }))
-            .collect::<Result<_, _>>()
-            .map(Self)
+    /// Compiles rules; the error is one line that names the bad template.
+    pub fn new<'a, S: Into<Spec<'a>>>(rules: impl IntoIterator<Item = S>) -> Result<Self, String> {
+        let mut made = Self::default();
+        for (number, spec) in rules.into_iter().map(Into::into).enumerate() {
+            made.rules.push(Rule::new(number, &spec)?);
+            made.by_topic.get_mut().entry(spec.topic.into()).or_insert(number);
+        }
+        Ok(made)
     }
 
     /// The rule for a topic's records, if there is one.
     pub fn of(&self, topic: &str) -> Option<&Rule> {
-        self.0.iter().find(|rule| *rule.topic == *topic)
+        self.rules.get(*self.by_topic.read().get(topic)?)
+    }
+
+    /// The records of this topic follow the rule of this number, whatever topic that names.
+    pub fn bind(&self, topic: &str, number: usize) {
+        self.by_topic.write().insert(topic.into(), number);
     }
 }
 
 impl Rule {
-    /// The channel of a record of this rule's topic. None if it lacks what the template asks for, or if the outcome is
-    /// no channel name.
-    pub fn channel<'r>(&'r self, record: &Record<'r>, scratch: &'r mut Scratch) -> Option<&'r str> {
-        self.template.render(record, scratch).filter(|name| is_channel_name(name))
+    fn new(number: usize, spec: &Spec<'_>) -> Result<Self, String> {
+        if spec.linger_ms > LINGER_MS_MAX {
+            return Err(format!("messages may be held for at most {LINGER_MS_MAX} ms"));
+        }
+        let (mut key_fields, mut value_fields) = (Fields::default(), Fields::default());
+        let mut compiled = |text: &str| {
+            let is_json = matches!(spec.key, Format::Json | Format::Decoded);
+            Template::parse(text, (&mut key_fields, is_json), &mut value_fields)
+                .map_err(|why| format!("bad template {text:?}: {why}"))
+        };
+        let channel = compiled(spec.channel)?;
+        let mut single = |text: &str| match compiled(text)? {
+            template if template.is_several() => Err(format!("bad template {text:?}: a field has several values")),
+            template => Ok(template),
+        };
+        let name = spec.name.map(&mut single).transpose()?;
+        let client_id = spec.client_id.map(&mut single).transpose()?;
+        Ok(Self {
+            number,
+            on_failure: spec.on_failure,
+            linger_ms: spec.linger_ms,
+            is_plain: name.is_none()
+                && client_id.is_none()
+                && (spec.key, spec.value) == (Format::Any, Format::Any)
+                && spec.tombstone == Tombstone::Message
+                && !spec.expose,
+            channel,
+            name,
+            client_id,
+            key_fields,
+            value_fields,
+            key: spec.key,
+            value: spec.value,
+            tombstone: spec.tombstone,
+            expose: spec.expose,
+            stopped: AtomicBool::new(false),
+            told: AtomicU8::new(0),
+        })
+    }
+
+    /// The channels of a record of this rule's topic, and what else the rule says of it.
+    pub fn apply<'r>(&'r self, record: &Record<'r>, scratch: &'r mut Scratch) -> Result<Routed<'r>, Unrouted> {
+        if !self.is_plain {
+            self.check(record)?;
+        }
+        if !self.value_fields.is_empty() {
+            let Some(value) = record.value else { return Err(Failure::new(Cause::Value, "it has no value").into()) };
+            self.value_fields.find(value, &mut scratch.value).map_err(|why| why.told(Cause::Value, "value"))?;
+        }
+        if !self.key_fields.is_empty() {
+            let Some(key) = record.key else { return Err(Failure::new(Cause::Key, "it has no key").into()) };
+            self.key_fields.find(key, &mut scratch.key).map_err(|why| why.told(Cause::Key, "key"))?;
+        }
+        let Scratch { key, value, names, channel, name, client_id } = scratch;
+        let context = Context { record, key, value };
+        let channels = if self.channel.is_several() {
+            self.channel.render_all(context, names)?;
+            if names.is_empty() {
+                return Err(Unrouted::Nowhere);
+            }
+            Channels::Several(names)
+        } else {
+            Channels::One(self.channel.render(context, channel)?)
+        };
+        let routed = Routed {
+            channels,
+            name: self.name.as_ref().map(|template| template.render(context, name)).transpose()?,
+            client_id: self.client_id.as_ref().map(|template| template.render(context, client_id)).transpose()?,
+        };
+        let wrong = routed.channels().find(|name| !is_channel_name(name)).map(Failure::of_name);
+        wrong.map_or(Ok(routed), |failure| Err(failure.into()))
+    }
+
+    /// What is asked of a record beside its channel.
+    fn check(&self, record: &Record<'_>) -> Result<(), Unrouted> {
+        if record.is_published() {
+            return Ok(());
+        }
+        if (self.key == Format::Decoded || self.value == Format::Decoded)
+            && let Some(reason) = record.header("fanout.undecodable")
+        {
+            return Err(Failure::new(Cause::Decoding, reason).into());
+        }
+        if record.value.is_none() && self.tombstone == Tombstone::Skip {
+            return Err(Unrouted::Tombstone);
+        }
+        fits(self.key, record.key).map_err(|why| Failure::new(Cause::Key, format!("its key {why}")))?;
+        fits(self.value, record.value).map_err(|why| Failure::new(Cause::Value, format!("its value {why}")))?;
+        Ok(())
+    }
+
+    /// The message in a record.
+    pub fn message(&self, record: &Record<'_>, partition: Arc<Partition>, routed: &Routed<'_>) -> Message {
+        if self.is_plain {
+            return record.message(partition);
+        }
+        let reading = Reading {
+            value: self.value,
+            is_delete: self.tombstone == Tombstone::Delete,
+            expose: self.expose,
+            name: routed.name,
+            client_id: routed.client_id,
+        };
+        record.message_as(partition, &reading)
+    }
+
+    /// Whether it reads no more, because a record failed.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// It reads no more.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is to hear of this failure: of every one, if something is done with such records, and else of
+    /// the first of each cause.
+    pub(crate) fn reports(&self, cause: Cause) -> bool {
+        let bit = 1 << cause as u8;
+        self.told.fetch_or(bit, Ordering::Relaxed) & bit == 0 || self.on_failure != OnFailure::Skip
+    }
+}
+
+impl<'r> Routed<'r> {
+    /// The channels, each once if names in a list are different.
+    pub fn channels(&self) -> impl Iterator<Item = &'r str> {
+        let (one, several) = match self.channels {
+            Channels::One(name) => (Some(name), None),
+            Channels::Several(names) => (None, Some(names)),
+        };
+        one.into_iter().chain(several.into_iter().flat_map(template::Several::iter))
     }
 }
 
@@ -60,146 +306,16 @@ pub fn is_channel_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= CHANNEL_NAME_MAX && !name.starts_with([':', '[']) && !breaks
 }
 
-#[derive(Debug)]
-enum Part {
-    Text(Box<str>),
-    Topic,
-    Key,
-    Header(Box<str>),
-    Value(usize),
-}
-
-impl Part {
-    fn text<'r>(&'r self, record: &Record<'r>, found: &'r Found) -> Option<&'r str> {
-        match self {
-            Self::Text(text) => Some(text),
-            Self::Topic => Some(record.topic),
-            Self::Key => std::str::from_utf8(record.key?).ok(),
-            Self::Header(header) => record.header(header),
-            Self::Value(number) => found.get(*number),
-        }
-    }
-}
-
-#[derive(Debug, Default)]
-struct Template {
-    parts: Vec<Part>,
-    fields: Fields,
-}
-
-impl Template {
-    fn parse(text: &str) -> Result<Self, String> {
-        let bad = |why: &str| format!("bad channel template {text:?}: {why}");
-        let mut template = Self::default();
-        let mut rest = text;
-        while let Some(at) = rest.find("#{") {
-            if at > 0 {
-                template.parts.push(Part::Text(rest[..at].into()));
-            }
-            let inner = &rest[at + 2..];
-            let end = inner.find('}').ok_or_else(|| bad("'#{' is never closed"))?;
-            let part = template.field(&inner[..end]).map_err(|why| bad(&why))?;
-            template.parts.push(part);
-            rest = &inner[end + 1..];
-        }
-        if !rest.is_empty() {
-            template.parts.push(Part::Text(rest.into()));
-        }
-        if template.parts.is_empty() {
-            return Err(bad("it is empty"));
-        }
-        Ok(template)
-    }
-
-    fn field(&mut self, name: &str) -> Result<Part, String> {
-        match name.split_once('.') {
-            None if name == "topic" => Ok(Part::Topic),
-            None if name == "key" => Ok(Part::Key),
-            Some(("header", header)) if !header.is_empty() => Ok(Part::Header(header.into())),
-            Some(("value", path)) if path.split('.').all(|step| !step.is_empty()) => {
-                self.fields.add(path).map(Part::Value)
-            }
-            _ => Err(format!("'#{{{name}}}' is none of #{{topic}}, #{{key}}, #{{header.NAME}}, #{{value.FIELD}}")),
-        }
-    }
-
-    fn render<'r>(&'r self, record: &Record<'r>, scratch: &'r mut Scratch) -> Option<&'r str> {
-        let Scratch { name, found } = scratch;
-        if !self.fields.is_empty() && !self.fields.find(record.value?, found) {
-            return None;
-        }
-        if let [part] = &self.parts[..] {
-            return part.text(record, found); // as it lies in the record: nothing is copied
-        }
-        name.clear();
-        for part in &self.parts {
-            name.push_str(part.text(record, found)?);
-        }
-        Some(name)
+/// Whether bytes are what they are said to be; if not, what is wrong. No bytes are anything.
+fn fits(format: Format, bytes: Option<&[u8]>) -> Result<(), &'static str> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    match format {
+        Format::Text if std::str::from_utf8(bytes).is_err() => Err("is not UTF-8"),
+        Format::Json if std::str::from_utf8(bytes).is_err() => Err("is not UTF-8"),
+        Format::Json if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => Err("is not JSON"),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Header;
-
-    fn route(template: &str, key: Option<&[u8]>, value: &[u8], headers: &[Header<'_>]) -> Option<String> {
-        let record =
-            Record { topic: "t", partition: 0, offset: 0, epoch: 0, timestamp: 0, key, value: Some(value), headers };
-        let rules = Rules::new([("t", template)]).unwrap();
-        rules.of("t").unwrap().channel(&record, &mut Scratch::default()).map(Into::into)
-    }
-
-    #[test]
-    fn a_template_is_filled_from_the_record() {
-        let headers = [Header { name: "room", value: Some(b"7") }];
-        assert_eq!(route("#{topic}:#{key}", Some(b"k"), b"", &[]), Some("t:k".into()));
-        assert_eq!(route("r-#{header.room}", None, b"", &headers), Some("r-7".into()));
-        assert_eq!(route("#{value.a.b}", None, br#"{"x":[1,{"a":2}],"a":{"b":"in","c":3}}"#, &[]), Some("in".into()));
-        assert_eq!(route("u:#{value.id}!", None, br#"{"id":42}"#, &[]), Some("u:42!".into()));
-        assert_eq!(route("constant", None, b"", &[]), Some("constant".into()));
-    }
-
-    #[test]
-    fn a_record_that_lacks_a_field_is_unroutable() {
-        assert_eq!(route("#{key}", None, b"", &[]), None);
-        assert_eq!(route("#{key}", Some(b"\xff"), b"", &[]), None);
-        assert_eq!(route("#{header.x}", None, b"", &[]), None);
-        for value in [&b"not json"[..], b"{}", br#"{"a":{}}"#, br#"{"a":null}"#, br#"{"a":[1]}"#, br#"{"a":"x"#] {
-            assert_eq!(route("#{value.a}", None, value, &[]), None);
-        }
-    }
-
-    #[test]
-    fn an_impossible_channel_name_is_unroutable() {
-        for key in [&b""[..], b":x", b"[meta]x", b"a\nb", &[b'x'; CHANNEL_NAME_MAX + 1]] {
-            assert_eq!(route("#{key}", Some(key), b"", &[]), None);
-        }
-    }
-
-    #[test]
-    fn the_first_rule_with_the_topic_counts_and_others_match_nothing() {
-        let rules = Rules::new([("a", "one"), ("a", "two")]).unwrap();
-        let record = Record {
-            topic: "a",
-            partition: 0,
-            offset: 0,
-            epoch: 0,
-            timestamp: 0,
-            key: None,
-            value: None,
-            headers: &[],
-        };
-        assert_eq!(rules.of("a").unwrap().channel(&record, &mut Scratch::default()), Some("one"));
-        assert!(rules.of("b").is_none());
-    }
-
-    #[test]
-    fn a_bad_template_is_named() {
-        for template in ["", "#{", "#{nothing}", "#{value.}", "#{header.}", "#{value.a..b}", "#{value.a}#{value.a.b}"] {
-            let error = Rules::new([("t", template)]).unwrap_err();
-            assert!(error.contains(&format!("{template:?}")), "{error}");
-        }
-    }
-}
+mod tests;

@@ -25,7 +25,25 @@ counters! {
     bytes_in,
     /// Records that no rule has a place for: topic without rule, or the router said none.
     records_unrouted,
-    /// Records whose rule asks for something they lack, or gives an impossible channel name.
+    /// Records that failed their rule because of their key.
+    failed_key,
+    /// Because of a header.
+    failed_header,
+    /// Because of their value.
+    failed_value,
+    /// Because of a field of their key or value.
+    failed_field,
+    /// Because they would have no channel, or too many.
+    failed_channel,
+    /// Because they could not be decoded.
+    failed_decoding,
+    /// Failures that are to be reported and were not, because too many wait for that.
+    failures_untold,
+    /// Records without a value that their rule skips.
+    tombstones_skipped,
+    /// Records of rules that have stopped.
+    records_held_back,
+    /// Records for which a program's own rule failed, or names what is no channel; and presence that is none.
     records_unroutable,
     /// Records whose headers the client library cannot read, for the name of one is not UTF-8: they go on without any.
     headers_unreadable,

@@ -7,7 +7,7 @@ use fanout_engine::channel::Start;
 use fanout_engine::filter::Filters;
 use fanout_engine::hub::{Found, HeldQuery, MembersQuery, PageQuery, Place, Settings};
 use fanout_engine::kind::{Kind, Kinds};
-use fanout_engine::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX, SHARDS_MAX};
+use fanout_engine::limits::{CHANNEL_NAME_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
 use fanout_engine::presence::parts;
 use fanout_engine::route::Rules;
@@ -24,6 +24,7 @@ use crate::core::{Core, guarded};
 use crate::cursor::Cursor;
 use crate::messages::{annotation_to_python, presence_to_python, to_python};
 use crate::replay::Replay;
+use crate::rules::PyRule;
 use crate::table::{Borrowed, CRecord};
 
 /// Topic, partition, offset.
@@ -102,18 +103,26 @@ impl Engine {
     }
 
     #[expect(clippy::needless_pass_by_value, reason = "made for this call out of Python's list")]
-    fn rules(&self, rules: Vec<(String, String)>) -> PyResult<()> {
-        let rules = Rules::new(rules.iter().map(|(topic, template)| (&**topic, &**template)));
+    fn rules(&self, rules: Vec<PyRule>) -> PyResult<()> {
+        let rules = Rules::new(rules.iter().map(PyRule::spec));
         self.core.hub.set_rules(rules.map_err(PyValueError::new_err)?);
         Ok(())
     }
 
-    fn linger(&self, linger_ms: HashMap<String, u32>) -> PyResult<()> {
-        if linger_ms.values().any(|&most| most > LINGER_MS_MAX) {
-            return Err(PyValueError::new_err("messages may be held for at most a second"));
-        }
-        self.core.hub.set_linger(linger_ms);
-        Ok(())
+    /// The records of this topic follow the rule of this number.
+    fn bind(&self, topic: &str, rule: usize) {
+        self.core.hub.bind(topic, rule);
+    }
+
+    /// Failures that were not taken yet: topic, partition and offset of the record, the rule's number, cause, reason.
+    fn failures(&self) -> Vec<(Where, usize, &'static str, String)> {
+        let failures = self.core.hub.failures().into_iter();
+        failures
+            .map(|failed| {
+                let place = (failed.topic.into(), failed.partition, failed.offset);
+                (place, failed.rule, failed.failure.cause.name(), failed.failure.reason)
+            })
+            .collect()
     }
 
     fn partition(&self, topic: &str, topic_id: [u8; 16], partition: i32, start: i64) -> PyResult<()> {

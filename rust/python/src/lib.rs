@@ -9,6 +9,7 @@ mod engine;
 mod events;
 mod messages;
 mod replay;
+mod rules;
 mod table;
 
 use pyo3::prelude::*;

@@ -17,7 +17,7 @@ use pyo3::types::PyCapsule;
 use crate::core::{Core, framed, guarded};
 
 /// Of the table and the types in it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes; a null pointer stands for none.
 #[repr(C)]
@@ -56,7 +56,7 @@ pub struct CRecord {
 #[repr(C)]
 pub struct Table {
     version: u32,
-    ingest: unsafe extern "C" fn(*const Core, *const CRecord, usize) -> usize,
+    ingest: unsafe extern "C" fn(*const Core, *const CRecord, usize, *mut bool) -> usize,
     register: unsafe extern "C" fn(*const Core, i32, u8, CSlice, bool) -> u64,
     unregister: unsafe extern "C" fn(*const Core, u64),
     send: unsafe extern "C" fn(*const Core, u64, u8, CSlice),
@@ -96,14 +96,18 @@ unsafe fn array<'a, T>(ptr: *const T, count: usize) -> &'a [T] {
 }
 
 /// # Safety
-/// `core` comes from `Engine.address` of a living engine; the records are as `CRecord` says. No GIL is needed.
-unsafe extern "C" fn ingest(core: *const Core, records: *const CRecord, count: usize) -> usize {
+/// `core` comes from `Engine.address` of a living engine; the records are as `CRecord` says; `failed` is written to: whether
+/// failures wait to be taken. No GIL is needed.
+unsafe extern "C" fn ingest(core: *const Core, records: *const CRecord, count: usize, failed: *mut bool) -> usize {
     guarded(|| {
         // SAFETY: as promised by the caller.
         let core = unsafe { &*core };
         // SAFETY: likewise.
         let borrowed = unsafe { Borrowed::new(records, count) };
-        core.hub.ingest(borrowed.iter(), monotonic_ms())
+        let refused = core.hub.ingest(borrowed.iter(), monotonic_ms());
+        // SAFETY: as promised by the caller.
+        unsafe { failed.write(core.hub.has_failures()) };
+        refused
     })
 }
 

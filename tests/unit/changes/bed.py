@@ -10,6 +10,7 @@ from fanout.lookup import Lookup
 from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
+from fanout.rules.route import Rule
 from fanout.session.limits import Limits
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink, Slice
 from fanout.targets import Targets
@@ -61,7 +62,7 @@ class Bed(NeverReadBack):
     @staticmethod
     def _engine() -> Engine:
         engine = Engine(io_threads=0, secret=b"0123456789abcdef")
-        engine.rules([(TOPIC, "#{key}")])
+        engine.rules([Rule(TOPIC, "#{key}")])
         return engine
 
     def read_on(self) -> None:

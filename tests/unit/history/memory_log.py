@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from fanout._core import Engine
 from fanout.errors import SourceError
+from fanout.rules.route import Rule
 from fanout.sources.base import LIMITS, Slice
 from fanout.types import Record
 
@@ -79,7 +80,7 @@ class LogNode:
         """Reads each partition from its place in `starts` on."""
         self.log = log
         self.engine = Engine(io_threads=0, secret=secret, history_bytes=history_bytes)
-        self.engine.rules([(TOPIC, "#{key}")])
+        self.engine.rules([Rule(TOPIC, "#{key}")])
         self.next = dict(starts)
         for number, start in starts.items():
             self.engine.partition(TOPIC, bytes(16), number, start)

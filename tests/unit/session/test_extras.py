@@ -9,6 +9,7 @@ import pytest
 
 from fanout import _core
 from fanout.errors import ClientError
+from fanout.rules.route import Rule
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import Limits
 from fanout.types import Record
@@ -67,7 +68,7 @@ def test_may_be_as_deep_as_the_limit(nested: Callable[[int], dict[str, Any]]) ->
 def test_of_the_greatest_depth_are_read_back_by_the_engine() -> None:
     engine = _core.Engine(io_threads=0, secret=bytes(16))
     try:
-        engine.rules([("t", "#{key}")])
+        engine.rules([Rule("t", "#{key}")])
         engine.partition("t", bytes(16), 0, 0)
         headers = [("fanout.id", b"x"), ("fanout.type", b"none"), ("fanout.extras", orjson.dumps(objects(DEEPEST)))]
         engine.records([Record("t", 0, 0, -1, 1_000, b"c", None, headers)])

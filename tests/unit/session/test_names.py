@@ -6,6 +6,7 @@ import pytest
 
 from fanout import _core
 from fanout.errors import ClientError
+from fanout.rules.route import Rule
 from fanout.session.limits import Limits
 from fanout.session.names import parse_name
 from fanout.types import Record
@@ -43,10 +44,10 @@ class TestAName:
     def test_is_one_exactly_where_the_engine_delivers_to_it(self, name: str) -> None:
         engine = _core.Engine(io_threads=0, secret=bytes(16))
         try:
-            engine.rules([("t", "#{key}")])
+            engine.rules([Rule("t", "#{key}")])
             engine.partition("t", bytes(16), 0, 0)
             engine.records([Record("t", 0, 0, -1, 1_000, name.encode(), b"v", None)])
-            delivers = engine.stats()["records_unroutable"] == 0
+            delivers = engine.stats()["failed_channel"] == 0
         finally:
             engine.close()
         try:

@@ -18,6 +18,7 @@ from fanout.auth.connection_key import ConnectionKeys
 from fanout.auth.revoked import Revoked
 from fanout.backlog import Backlog
 from fanout.errors import ClientError, ErrorInfo, error
+from fanout.rules.route import Rule
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import open_session, reauthenticate
 from fanout.session.resume import ConnectionTable
@@ -363,7 +364,7 @@ async def native_front_door(
 ) -> AsyncIterator[FrontDoor]:
     """With the native engine, which has one partition of an empty log."""
     engine = Engine(io_threads=io_threads, secret=b"0123456789abcdef")
-    engine.rules([("topic", "#{key}")])
+    engine.rules([Rule("topic", "#{key}")])
     engine.partition("topic", b"0" * 16, 0, 0)
     door = FrontDoor(engine, limit=limit, certificates=certificates)
     loop = asyncio.get_running_loop()

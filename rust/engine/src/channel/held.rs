@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Channel;
-use super::ring::{Ring, is_publication};
+use super::ring::Ring;
 use crate::hub::{Held, HeldQuery, Place};
 
 use crate::message::Message;
@@ -50,7 +50,7 @@ impl Held {
         query: &HeldQuery,
     ) {
         let mut bytes = 0;
-        for entry in entries.filter(|entry| is_publication(entry)) {
+        for entry in entries.filter(|entry| entry.is_publication()) {
             let Some(slot) = places.iter().position(|place| place.partition.index == entry.partition.index) else {
                 continue;
             };

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::change::CREATE;
 use crate::kind::{Kind, Kinds};
 use crate::message::{Field, Message};
 use crate::position::Position;
@@ -80,7 +79,7 @@ impl Had {
     /// Whether this entry is among it.
     pub(super) fn has(&self, message: &Message) -> bool {
         !self.kinds.has(message.kind)
-            || (self.publications && message.action != CREATE)
+            || (self.publications && !message.is_publication())
             || self.next.get(usize::from(message.partition.index)).is_some_and(|&next| message.offset < next)
     }
 }

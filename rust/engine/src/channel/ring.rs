@@ -13,7 +13,7 @@ use super::place::{Had, Located, OPEN, Outcome, Start, Withheld};
 use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
 use super::{Ask, Asked, Context, Frame, Given, Payloads};
-use crate::change::{CREATE, Change, DELETE, UPDATE};
+use crate::change::{Change, DELETE, UPDATE};
 use crate::kind::{Kind, Kinds};
 use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
 use crate::message::{Message, place_of};
@@ -80,7 +80,7 @@ impl Ring {
     pub(super) fn push(&mut self, message: Message) -> usize {
         let cost = message.cost();
         let (partition, next, last) = (message.partition.index, message.offset + 1, self.end());
-        self.others += usize::from(!is_publication(&message));
+        self.others += usize::from(!message.is_publication());
         if message.kind == Kind::Presence {
             self.presence = last + 1;
         }
@@ -135,7 +135,7 @@ impl Ring {
         let (offset, number, topic) = place_of(serial)?;
         let is_there = |entry: &Message| entry.partition.number == number && *entry.partition.topic == *topic;
         let mut there = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_there(entry));
-        let (index, entry) = there.find(|(_, entry)| entry.offset <= offset && is_publication(entry))?;
+        let (index, entry) = there.find(|(_, entry)| entry.offset <= offset && entry.is_publication())?;
         (entry.offset == offset).then(|| (self.base + index as u64, entry.clone()))
     }
 
@@ -181,7 +181,7 @@ impl Ring {
         let versions = self.versions.as_mut().map_or(0, |versions| versions.pop(self.base));
         let deltas = self.deltas.as_mut().map_or(0, |deltas| deltas.forget(self.base));
         self.base += 1;
-        self.others -= usize::from(!is_publication(&message));
+        self.others -= usize::from(!message.is_publication());
         let cost = message.cost() + versions + deltas;
         self.bytes -= cost;
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
@@ -214,13 +214,12 @@ impl Ring {
 
     /// With the earliest message that both limits admit; of what else stands behind it, nothing.
     fn rewound(&self, count: usize, since_ms: i64) -> Located {
-        let is_message = is_publication;
         let held = self.entries.len();
-        let young = self.entries.iter().position(|entry| is_message(entry) && entry.timestamp >= since_ms);
+        let young = self.entries.iter().position(|entry| entry.is_publication() && entry.timestamp >= since_ms);
         let most = count.min(REWIND_MESSAGES_MAX);
-        let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| is_message(entry)).take(most).last();
+        let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_publication()).take(most).last();
         let first = young.unwrap_or(held).max(last.map_or(held, |(index, _)| index));
-        let backlog = self.entries.range(first..).filter(|entry| is_message(entry)).count();
+        let backlog = self.entries.range(first..).filter(|entry| entry.is_publication()).count();
         let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end().into() };
         let had = (backlog < held - first).then(|| Arc::new(had));
         let (cursor, since) = (self.base + first as u64, self.end());
@@ -481,9 +480,4 @@ impl Ring {
         });
         position::print(key, name, entries)
     }
-}
-
-/// Whether an entry is a message as it was published.
-pub(super) fn is_publication(entry: &Message) -> bool {
-    entry.kind == Kind::Message && entry.action == CREATE
 }

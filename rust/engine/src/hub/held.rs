@@ -102,11 +102,11 @@ impl Hub {
         let mut scratch = Scratch::default();
         let mut firsts: HashMap<String, i64> = HashMap::new();
         let mut decode = |record: Record<'a>, routing| {
-            let is_message = record.header("fanout.action").is_none();
-            if !is_message || !concerns(&rules, name, &record, routing, &mut scratch) {
+            if record.header("fanout.action").is_some() {
                 return None;
             }
-            let message = record.message(self.partitions.find(record.topic, record.partition)?);
+            let partition = self.partitions.find(record.topic, record.partition)?;
+            let message = message_of(&rules, name, (&record, partition), routing, &mut scratch)?;
             if let Some(id) = message.field(Field::Id) {
                 match firsts.get(id) {
                     Some(first) if record.timestamp.saturating_sub(*first) <= DEDUP_WINDOW_MS => return None,
@@ -126,18 +126,23 @@ impl Hub {
     }
 }
 
-/// Whether a record is a channel's.
-pub(super) fn concerns(
+/// The message in a record, if it is the channel's of that name.
+pub(super) fn message_of(
     rules: &Rules,
     name: &str,
-    record: &Record<'_>,
+    (record, partition): (&Record<'_>, Arc<Partition>),
     routing: Routing<'_>,
     scratch: &mut Scratch,
-) -> bool {
+) -> Option<Message> {
     match routing {
-        Routing::Rules => rules.of(record.topic).and_then(|rule| rule.channel(record, scratch)) == Some(name),
+        Routing::Rules => {
+            let rule = rules.of(record.topic)?;
+            let routed = rule.apply(record, scratch).ok()?;
+            routed.channels().any(|own| own == name).then(|| rule.message(record, partition, &routed))
+        }
         Routing::Given(names) => {
-            names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name)
+            let is_its = names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
+            is_its.then(|| record.message(partition))
         }
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::held::concerns;
+use super::held::message_of;
 use super::{Hub, Place, Plan, Routing};
 use crate::channel::{Channel, Outcome, Start};
 use crate::dedup::Dedup;
@@ -77,11 +77,11 @@ impl Hub {
         for (record, routing) in records {
             let Some(partition) = self.partitions.find(record.topic, record.partition) else { continue };
             let (index, next) = (partition.index, record.offset + 1);
-            if concerns(&rules, &channel.name, &record, routing, &mut scratch) {
+            let of_record = (&record, Arc::clone(&partition));
+            if let Some(message) = message_of(&rules, &channel.name, of_record, routing, &mut scratch) {
                 if !ids_only && channel.has_read(&self.partitions, index, record.offset) {
                     continue;
                 }
-                let message = record.message(Arc::clone(&partition));
                 let place = (record.offset, record.timestamp);
                 let clock = (record.timestamp, clock_ms);
                 let is_repeat = message

@@ -1,6 +1,7 @@
 mod blocks;
 mod held;
 mod inject;
+mod rules;
 
 use super::*;
 use crate::channel::Ask;

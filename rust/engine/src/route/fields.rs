@@ -2,13 +2,19 @@
 //!
 //! What stands behind that is not read: a record that breaks off there is routed all the same (and delivered as the text
 //! that it is). Of members of the same name the first that leads to the field counts. What is passed over is not looked
-//! into either, except for where it ends.
+//! into either, except for where it ends. One field may be an array, of which every element is wanted.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use smallvec::SmallVec;
+
+use super::failure::{Cause, Failure};
+use crate::limits::CHANNELS_PER_RECORD_MAX;
+
+/// Elements of an array that are looked at: more than these are more channels than there may be.
+const ELEMENTS_MAX: usize = 2 * CHANNELS_PER_RECORD_MAX;
 
 /// A path that several may begin with: a member's name, and what is wanted of its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,14 +27,19 @@ struct Node {
 enum Wanted {
     /// The value itself, under this number.
     Value(usize),
+    /// The elements of an array, which counts as found under this number.
+    List(usize),
     Members(Vec<Node>),
 }
 
-/// The fields that a template asks for, numbered in the order in which they were added.
+/// The fields that templates ask for, numbered in the order in which they were added.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Fields {
     members: Vec<Node>,
-    count: usize,
+    /// The document itself is wanted, and nothing in it.
+    is_whole: bool,
+    /// Their paths.
+    paths: Vec<Box<str>>,
 }
 
 /// What was found. Kept and used again, so that its memory is.
@@ -36,7 +47,28 @@ pub(super) struct Fields {
 pub(super) struct Found {
     text: String,
     places: SmallVec<[Option<Range<usize>>; 4]>,
+    elements: SmallVec<[Range<usize>; 8]>,
     missing: usize,
+}
+
+/// Why not all was found.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is not JSON, as far as it was read.
+    NotJson,
+    /// The path of the first that is missing, or is not what it should be.
+    Field(Box<str>),
+}
+
+impl Missing {
+    /// As a failure to find something in this part of a record.
+    pub(super) fn told(self, cause: Cause, part: &str) -> Failure {
+        match self {
+            Self::NotJson => Failure::new(cause, format!("its {part} is not JSON")),
+            Self::Field(path) if path.is_empty() => Failure::new(cause, format!("its {part} is no text or number")),
+            Self::Field(path) => Failure::new(Cause::Field, format!("its {part} has no field {path:?} that fits")),
+        }
+    }
 }
 
 impl Found {
@@ -44,54 +76,104 @@ impl Found {
         Some(&self.text[self.places.get(number)?.clone()?])
     }
 
-    fn put(&mut self, number: usize, write: impl FnOnce(&mut String)) {
-        if self.places[number].is_none() {
-            let from = self.text.len();
-            write(&mut self.text);
-            self.places[number] = Some(from..self.text.len());
-            self.missing -= 1;
+    /// The elements of the array that was asked for.
+    pub(super) fn list(&self) -> impl Iterator<Item = &str> {
+        self.elements.iter().map(|place| &self.text[place.clone()])
+    }
+
+    fn put(&mut self, target: Target, write: impl FnOnce(&mut String)) {
+        let from = self.text.len();
+        match target {
+            Target::Element => {
+                write(&mut self.text);
+                self.elements.push(from..self.text.len());
+            }
+            Target::Field(number) if self.places[number].is_none() => {
+                write(&mut self.text);
+                self.places[number] = Some(from..self.text.len());
+                self.missing -= 1;
+            }
+            Target::Field(_) => {}
         }
     }
 }
 
 impl Fields {
-    /// The number of a path, whose steps are not empty. The error says which other path it contradicts.
-    pub(super) fn add(&mut self, path: &str) -> Result<usize, String> {
+    /// The number of a path, whose steps are not empty; `list` asks for the elements of an array there. The error says
+    /// which other path it contradicts.
+    pub(super) fn add(&mut self, path: &str, list: bool) -> Result<usize, String> {
+        let contradiction = |step: &str| format!("'{step}' cannot be both text and something else");
+        if self.is_whole {
+            return Err(contradiction("key"));
+        }
+        let next = self.paths.len();
         let mut members = &mut self.members;
         let mut steps = path.split('.').peekable();
         while let Some(step) = steps.next() {
             let last = steps.peek().is_none();
             let at = members.iter().position(|node| *node.name == *step).unwrap_or_else(|| {
-                let wanted = if last { Wanted::Value(self.count) } else { Wanted::Members(Vec::new()) };
+                let wanted = match (last, list) {
+                    (false, _) => Wanted::Members(Vec::new()),
+                    (true, false) => Wanted::Value(next),
+                    (true, true) => Wanted::List(next),
+                };
                 members.push(Node { name: step.into(), wanted });
                 members.len() - 1
             });
             match (&mut members[at].wanted, last) {
-                (Wanted::Value(number), true) => {
-                    self.count = self.count.max(*number + 1);
-                    return Ok(*number);
-                }
+                (Wanted::Value(number), true) if !list => return Ok(Self::named(&mut self.paths, *number, path)),
+                (Wanted::List(number), true) if list => return Ok(Self::named(&mut self.paths, *number, path)),
                 (Wanted::Members(inner), false) => members = inner,
-                _ => return Err(format!("'{step}' cannot be both text and an object")),
+                _ => return Err(contradiction(step)),
             }
         }
         Err("a path has at least one step".into())
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
+    /// The number of the document itself.
+    pub(super) fn add_whole(&mut self) -> Result<usize, String> {
+        if !self.members.is_empty() {
+            return Err("'key' cannot be both text and something else".into());
+        }
+        self.is_whole = true;
+        Ok(Self::named(&mut self.paths, 0, ""))
     }
 
-    /// Looks for all of them; whether each was found, and is text, a number, true or false.
-    pub(super) fn find(&self, json: &[u8], found: &mut Found) -> bool {
+    fn named(paths: &mut Vec<Box<str>>, number: usize, path: &str) -> usize {
+        if number == paths.len() {
+            paths.push(path.into());
+        }
+        number
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
+    /// Looks for all of them; each has to be found, and be text, a number, true or false.
+    pub(super) fn find(&self, json: &[u8], found: &mut Found) -> Result<(), Missing> {
         found.text.clear();
         found.places.clear();
-        found.places.resize(self.count, None);
-        found.missing = self.count;
-        let members = Members { wanted: &self.members, found };
+        found.elements.clear();
+        found.places.resize(self.paths.len(), None);
+        found.missing = self.paths.len();
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let read = if self.is_whole {
+            Leaf { target: Target::Field(0), found }.deserialize(&mut reader)
+        } else {
+            Members { wanted: &self.members, found }.deserialize(&mut reader)
+        };
         // Ends with an error where the last one was found in the middle: what counts is whether it was.
-        let _ = members.deserialize(&mut serde_json::Deserializer::from_slice(json));
-        found.missing == 0
+        if found.missing == 0 {
+            return Ok(());
+        }
+        match read {
+            Err(error) if !error.is_data() => Err(Missing::NotJson),
+            _ => {
+                let first = found.places.iter().position(Option::is_none).unwrap_or_default();
+                Err(Missing::Field(self.paths[first].clone()))
+            }
+        }
     }
 }
 
@@ -124,10 +206,14 @@ impl<'de> Visitor<'de> for Members<'_, '_> {
             match node.map(|node| &node.wanted) {
                 None => map.next_value::<IgnoredAny>().map(drop)?,
                 Some(Wanted::Members(wanted)) => map.next_value_seed(Members { wanted, found })?,
-                Some(Wanted::Value(number)) if found.places[*number].is_some() => {
+                Some(Wanted::Value(number) | Wanted::List(number)) if found.places[*number].is_some() => {
                     map.next_value::<IgnoredAny>()?;
                 }
-                Some(Wanted::Value(number)) => map.next_value_seed(Leaf { number: *number, found })?,
+                Some(Wanted::Value(number)) => map.next_value_seed(Leaf { target: Target::Field(*number), found })?,
+                Some(Wanted::List(number)) => {
+                    map.next_value_seed(Elements { found })?;
+                    found.put(Target::Field(*number), |_| ());
+                }
             }
         }
         Ok(())
@@ -157,15 +243,52 @@ impl<'n> Visitor<'_> for Name<'n> {
     }
 }
 
+/// An array of which every element is wanted.
+struct Elements<'f> {
+    found: &'f mut Found,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        while elements.next_element_seed(Leaf { target: Target::Element, found: self.found })?.is_some() {
+            if self.found.elements.len() > ELEMENTS_MAX {
+                return Err(A::Error::custom("there are too many"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where what is found goes.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Field(usize),
+    Element,
+}
+
 /// What a path may end at.
 struct Leaf<'f> {
-    number: usize,
+    target: Target,
     found: &'f mut Found,
 }
 
 impl Leaf<'_> {
     fn put(self, value: impl fmt::Display) {
-        self.found.put(self.number, |text| write!(text, "{value}").expect("memory takes what is written"));
+        self.found.put(self.target, |text| write!(text, "{value}").expect("memory takes what is written"));
     }
 }
 
@@ -185,7 +308,7 @@ impl Visitor<'_> for Leaf<'_> {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.found.put(self.number, |found| found.push_str(text));
+        self.found.put(self.target, |found| found.push_str(text));
         Ok(())
     }
 
@@ -216,10 +339,11 @@ mod tests {
 
     fn find(paths: &[&str], json: &str) -> Option<Vec<String>> {
         let mut fields = Fields::default();
-        let numbers: Vec<usize> = paths.iter().map(|path| fields.add(path).unwrap()).collect();
+        let numbers: Vec<usize> = paths.iter().map(|path| fields.add(path, false).unwrap()).collect();
         let mut found = Found::default();
         fields
             .find(json.as_bytes(), &mut found)
+            .is_ok()
             .then(|| numbers.iter().map(|&number| found.get(number).expect("all were found").to_owned()).collect())
     }
 
@@ -263,12 +387,70 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_told() {
+        let mut fields = Fields::default();
+        fields.add("a", false).unwrap();
+        fields.add("b.c", false).unwrap();
+        let why = |json: &str| fields.find(json.as_bytes(), &mut Found::default()).unwrap_err();
+        assert_eq!(why(r#"{"a":1}"#), Missing::Field("b.c".into()));
+        assert_eq!(why(r#"{"a":1,"b":{"c":[]}}"#), Missing::Field("b.c".into()));
+        assert_eq!(why(r#"{"b":{"c":1}}"#), Missing::Field("a".into()));
+        assert_eq!(why("[1]"), Missing::Field("a".into()));
+        for json in ["", "hello", r#"{"a":1"#, r#"{"a":1,"b":{"c":"#] {
+            assert_eq!(why(json), Missing::NotJson, "{json}");
+        }
+    }
+
+    #[test]
+    fn every_element_of_an_array_is_found() {
+        let list = |json: &str| {
+            let mut fields = Fields::default();
+            fields.add("a", false).unwrap();
+            fields.add("in.rooms", true).unwrap();
+            let mut found = Found::default();
+            let whole = fields.find(json.as_bytes(), &mut found).is_ok();
+            whole.then(|| found.list().map(str::to_owned).collect::<Vec<_>>())
+        };
+        assert_eq!(list(r#"{"in":{"rooms":["x",2,true]},"a":1}"#).unwrap(), ["x", "2", "true"]);
+        assert_eq!(list(r#"{"a":1,"in":{"rooms":["x"]},"in":{"rooms":["y"]}}"#).unwrap(), ["x"]);
+        assert_eq!(list(r#"{"in":{"rooms":["x"]},"in":{"rooms":["y"]},"a":1}"#).unwrap(), ["x"]);
+        assert_eq!(list(r#"{"a":1,"in":{"rooms":[]}}"#).unwrap(), [""; 0]);
+        for json in
+            [r#"{"a":1,"in":{"rooms":"x"}}"#, r#"{"a":1,"in":{"rooms":["x",[]]}}"#, r#"{"a":1,"in":{"rooms":["x""#]
+        {
+            assert_eq!(list(json), None, "{json}");
+        }
+        let endless = format!(r#"{{"a":1,"in":{{"rooms":[{}"#, "1,".repeat(100_000));
+        assert_eq!(list(&endless), None);
+    }
+
+    #[test]
+    fn the_document_itself_can_be_asked_for() {
+        let whole = |json: &str| {
+            let mut fields = Fields::default();
+            let number = fields.add_whole().unwrap();
+            let mut found = Found::default();
+            fields.find(json.as_bytes(), &mut found).map(|()| found.get(number).unwrap().to_owned())
+        };
+        assert_eq!(whole(r#""te\"xt""#).unwrap(), "te\"xt");
+        assert_eq!(whole("17").unwrap(), "17");
+        assert_eq!(whole("{}").unwrap_err(), Missing::Field("".into()));
+        assert_eq!(whole("te").unwrap_err(), Missing::NotJson);
+    }
+
+    #[test]
     fn paths_that_contradict_each_other_are_refused() {
         let mut fields = Fields::default();
-        fields.add("a.b").unwrap();
-        assert!(fields.add("a").is_err());
-        assert!(fields.add("a.b.c").is_err());
-        assert_eq!(fields.add("a.b"), Ok(0));
-        assert_eq!(fields.add("c"), Ok(1));
+        fields.add("a.b", false).unwrap();
+        assert!(fields.add("a", false).is_err());
+        assert!(fields.add("a.b.c", false).is_err());
+        assert!(fields.add("a.b", true).is_err());
+        assert!(fields.add_whole().is_err());
+        assert_eq!(fields.add("a.b", false), Ok(0));
+        assert_eq!(fields.add("c", false), Ok(1));
+        assert_eq!(fields.add("d", true), Ok(2));
+        let mut whole = Fields::default();
+        whole.add_whole().unwrap();
+        assert!(whole.add("a", false).is_err());
     }
 }

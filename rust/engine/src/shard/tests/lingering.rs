@@ -4,12 +4,17 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::limits::LINGER_MS_MAX;
+use crate::route::Spec;
+
+fn held(topic: &str, linger_ms: u32) -> Spec<'_> {
+    Spec { topic, channel: "#{key}", linger_ms, ..Spec::default() }
+}
 
 impl World {
     /// One whose topic's messages are held for so long.
     fn lingering(linger_ms: u32) -> Self {
         let world = Self::new();
-        world.hub.set_linger(HashMap::from([("t".to_owned(), linger_ms)]));
+        world.hub.set_rules(Rules::new([held("t", linger_ms), held("urgent", 0)]).unwrap());
         world
     }
 
@@ -48,7 +53,7 @@ fn what_comes_while_the_first_is_held_leaves_with_it_and_not_a_moment_later() {
 #[test]
 fn other_topics_and_replies_are_not_held() {
     let mut world = World::lingering(LINGER_MS_MAX);
-    world.hub.set_linger(HashMap::from([("another".to_owned(), LINGER_MS_MAX)]));
+    world.hub.set_rules(Rules::new([held("another", LINGER_MS_MAX), held("t", 0)]).unwrap());
     let reader = world.connect(0);
     world.attach(reader, 1, "c");
     world.publish("c", "a");
@@ -59,7 +64,6 @@ fn other_topics_and_replies_are_not_held() {
 #[test]
 fn a_message_of_a_topic_that_is_not_held_takes_along_what_is() {
     let mut world = World::lingering(50);
-    world.hub.set_rules(Rules::new([("t", "#{key}"), ("urgent", "#{key}")]).unwrap());
     world.hub.assign("urgent", [2; 16], 0, 0).unwrap();
     let reader = world.connect(0);
     world.attach(reader, 1, "c");

@@ -1,0 +1,176 @@
+"""Records that their rules cannot be followed for: told, written to dead-letter topics, or why a node is unready.
+
+Rules:
+
+- A failing record goes to the dead-letter topic of its rule as it is: key, value and headers, and beside them where it
+  lay and why it failed (`fanout.failed.*`).
+- Every node reads the same records and meets the same failures; so a node reads dead letters too, and writes only those
+  that nobody has written. It waits a moment first, on each node another. Two that write in the same instant both do: a
+  dead letter is written once or, rarely, more than once, and never not at all.
+- What waits to be written is bounded; past that dead letters are lost, counted, and told.
+- A rule that stops is told by `/ready` until the node is started anew, with another rule or without that record.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final
+
+from fanout.callbacks import outcome
+from fanout.errors import SourceError
+from fanout.routing import as_record
+from fanout.rules.route import Rule
+from fanout.sources.base import LIMITS, Appended, NewRecord, Source
+from fanout.types import Record
+
+__all__ = ["Failures"]
+
+WAIT_S: Final = (0.2, 2.0)
+"""A dead letter waits so long, at least and at most, for another node's: writing and reading back take some ms."""
+WRITE_EVERY_S: Final = 0.1
+WAITING_MAX: Final = 10_000
+WAITING_BYTES: Final = 32 << 20
+WRITTEN_MAX: Final = 100_000
+"""Dead letters remembered as written, some 20 MB: more than fail between a record and its dead letter."""
+
+Place = tuple[str, str, str, str]
+"""Topic, partition, offset and timestamp, as text: a topic made anew has the same offsets at other times."""
+
+log = logging.getLogger(__name__)
+
+
+class Failures:
+    """What becomes of a node's failing records. Belongs to the event loop but for `taken` and `read`."""
+
+    def __init__(self, rules: Sequence[Rule], source: Source, wait_s: tuple[float, float] = WAIT_S) -> None:
+        self.counts = {"dead_letters": 0, "dead_letters_lost": 0}
+        self.stopped = ""
+        """Why a rule has stopped; empty while none has."""
+        self._rules = rules
+        self._source = source
+        self._wait_s = wait_s
+        self._loop = asyncio.get_running_loop()
+        self._waiting: OrderedDict[Place, tuple[float, NewRecord]] = OrderedDict()
+        self._waiting_bytes = 0
+        self._written: OrderedDict[Place, None] = OrderedDict()
+
+    def taken(self, batch: Sequence[Any], failed: Sequence[tuple[tuple[str, int, int], int, str, str]]) -> None:
+        """Takes failures of a batch on the source's thread: place, the rule's number, cause and reason of each."""
+        wanted = {place for place, number, _, _ in failed if self._rules[number].dead_letter is not None}
+        records = {}
+        if wanted:
+            of_batch = map(as_record, batch)
+            records = {place: record for record in of_batch if (place := _coordinates(record)) in wanted}
+        self._loop.call_soon_threadsafe(self._failed, failed, records)
+
+    def read(self, batch: Sequence[Any]) -> None:
+        """Takes dead letters as they are in the log, on the source's thread."""
+        places = [place for record in map(as_record, batch) if (place := _place_told(record)) is not None]
+        self._loop.call_soon_threadsafe(self._have_been_written, places)
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Writes dead letters once the node has caught up, and so has read those that there are, until cancelled."""
+        await ready.wait()
+        while True:
+            await asyncio.sleep(WRITE_EVERY_S)
+            if due := self._due():
+                await self._write(due)
+
+    # -- on the loop --
+
+    def _failed(
+        self,
+        failed: Sequence[tuple[tuple[str, int, int], int, str, str]],
+        records: dict[tuple[str, int, int], Record],
+    ) -> None:
+        for place, number, cause, reason in failed:
+            rule = self._rules[number]
+            where = f"offset {place[2]} of partition {place[1]} of {place[0]!r}"
+            if rule.on_failure == "stop":
+                self.stopped = f"the rule for {rule.topic!r} has stopped at {where}: {reason}"
+                log.error("%s", self.stopped)
+            elif rule.dead_letter is None:
+                log.warning("%s fails its rule: %s; such records (%s) are skipped and counted", where, reason, cause)
+            elif record := records.get(place):
+                self._add(_place(record), _letter(rule.dead_letter, record, cause, reason))
+
+    def _add(self, place: Place, letter: NewRecord) -> None:
+        if place in self._written or place in self._waiting:
+            return
+        size = _size(letter)
+        if len(self._waiting) == WAITING_MAX or self._waiting_bytes + size > WAITING_BYTES:
+            if not self.counts["dead_letters_lost"]:
+                log.error("more records fail than %r takes: the rest is counted and lost", letter.topic)
+            self.counts["dead_letters_lost"] += 1
+            return
+        self._waiting[place] = (self._loop.time() + random.uniform(*self._wait_s), letter)
+        self._waiting_bytes += size
+
+    def _have_been_written(self, places: Sequence[Place]) -> None:
+        for place in places:
+            self._written[place] = None
+            self._remove(place)
+        while len(self._written) > WRITTEN_MAX:
+            self._written.popitem(last=False)
+
+    def _remove(self, place: Place) -> None:
+        if (waiting := self._waiting.pop(place, None)) is not None:
+            self._waiting_bytes -= _size(waiting[1])
+
+    def _due(self) -> dict[Place, NewRecord]:
+        """Those whose time has come, as many as are written at once."""
+        now = self._loop.time()
+        due: dict[Place, NewRecord] = {}
+        for place, (at, letter) in self._waiting.items():
+            if at <= now:
+                due[place] = letter
+                if len(due) == LIMITS.read_batch:
+                    break
+        return due
+
+    async def _write(self, due: dict[Place, NewRecord]) -> None:
+        """Writes them; those that the log refuses wait on."""
+        with contextlib.suppress(SourceError):
+            written: asyncio.Future[list[Appended] | SourceError] = outcome(
+                partial(self._source.append, list(due.values()))
+            )
+            if isinstance(await written, SourceError):
+                return
+            self.counts["dead_letters"] += len(due)
+            self._have_been_written(list(due))
+
+
+def _letter(topic: str, record: Record, cause: str, reason: str) -> NewRecord:
+    own = [(name, value) for name, value in record.headers or () if not name.startswith(_OURS)]
+    names = ("topic", "partition", "offset", "timestamp", "cause", "reason")
+    told = zip(names, (*_place(record), cause, reason), strict=True)
+    headers = [*own, *((f"fanout.failed.{name}", text.encode()) for name, text in told)]
+    return NewRecord(topic, record.key, record.value, headers)
+
+
+_OURS: Final = ("fanout.failed.", "fanout.undecodable")
+
+
+def _coordinates(record: Record) -> tuple[str, int, int]:
+    return record.topic, record.partition, record.offset
+
+
+def _place(record: Record) -> Place:
+    return record.topic, str(record.partition), str(record.offset), str(record.timestamp)
+
+
+def _place_told(letter: Record) -> Place | None:
+    """The place of the record that a dead letter is of; None for what is no dead letter."""
+    headers = {name: value or b"" for name, value in letter.headers or ()}
+    names = ("topic", "partition", "offset", "timestamp")
+    told = [headers.get(f"fanout.failed.{name}", b"").decode(errors="replace") for name in names]
+    return (told[0], told[1], told[2], told[3]) if all(told) else None
+
+
+def _size(letter: NewRecord) -> int:
+    headers = sum(len(name) + len(value or b"") for name, value in letter.headers)
+    return len(letter.key or b"") + len(letter.value or b"") + headers
