@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
 from fanout.errors import ClientError, SourceBusy, SourceError, SourceTimeout, error
+from fanout.shares import Shares
 from fanout.sources.base import Source
 from fanout.types import Annotation, Message, Record
 
@@ -26,9 +27,11 @@ SCAN_RECORDS: Final = 100_000
 """Records that one look-up in the log goes through: some seconds."""
 
 SCANS: Final = 2
-"""Look-ups in the log at a time, and as many as `SCANS_WAITING` that wait for them: 42910 beyond."""
+"""Look-ups in the log at a time."""
 
 SCANS_WAITING: Final = 64
+"""Those under way and those that wait for them, shared by who asks: 42910 beyond."""
+
 AHEAD_S: Final = 5.0
 """How long a message is waited for whose record this node has yet to read."""
 
@@ -73,7 +76,7 @@ class Lookup:
         self._topics = topics
         self._replayer = replayer
         self._scans = asyncio.Semaphore(SCANS)
-        self._waiting = 0
+        self._shares = Shares(SCANS_WAITING, error(42910, "too many old messages are being looked for"))
 
     def held(self, channel: str, serial: str) -> Known | None:
         """The message, if memory holds it with all its annotations."""
@@ -82,31 +85,31 @@ class Lookup:
             return None
         return Known(message, whole_ms, summary, summary_ms)
 
-    async def find(self, channel: str, serial: str) -> Known:
-        """The message. Raises ClientError: 40400 if there is none of this serial, or too much lies behind it; 42910,
-        50000 or 50003 if the log cannot be asked.
+    async def find(self, channel: str, serial: str, who: str) -> Known:
+        """The message, for `who` asks for it. Raises ClientError: 40400 if there is none of this serial, or too much
+        lies behind it; 42910, 50000 or 50003 if the log cannot be asked.
         """
         if known := await self._in_memory(channel, serial):
             return known
-        return await self._in_log(channel, serial, lambda engine: _known(engine, channel, serial))
+        return await self._in_log(channel, serial, who, lambda engine: _known(engine, channel, serial))
 
-    async def versions(self, channel: str, serial: str) -> list[Message]:
+    async def versions(self, channel: str, serial: str, who: str) -> list[Message]:
         """The message as it was published, and each update and delete; oldest first. Raises as `find`."""
         await self._in_memory(channel, serial)
         versions = self._engine.versions(channel, serial)
         if versions and versions[0].action == _CREATE:
             return versions
-        return await self._in_log(channel, serial, lambda engine: engine.versions(channel, serial))
+        return await self._in_log(channel, serial, who, lambda engine: engine.versions(channel, serial))
 
-    async def annotations(self, channel: str, serial: str) -> list[Annotation]:
+    async def annotations(self, channel: str, serial: str, who: str) -> list[Annotation]:
         """What was said about the message, oldest first. Raises as `find`."""
         await self._in_memory(channel, serial)
         versions = self._engine.versions(channel, serial)
         if versions and versions[0].action == _CREATE:
             return self._engine.annotations(channel, serial)
-        return await self._in_log(channel, serial, lambda engine: engine.annotations(channel, serial))
+        return await self._in_log(channel, serial, who, lambda engine: engine.annotations(channel, serial))
 
-    async def newest(self, channel: str, messages: Sequence[Message]) -> list[Message]:
+    async def newest(self, channel: str, messages: Sequence[Message], who: str) -> list[Message]:
         """Messages that the log has, each as it is now; or as it was so many records later, of the `SCAN_RECORDS` that
         their partitions share. Raises as `find`.
         """
@@ -115,7 +118,7 @@ class Lookup:
             wanted[self._place(message.serial)[:2]].append(message.serial)
         found: dict[str, Message | None] = {}
         for serials in wanted.values():
-            async with self._scan() as engine:
+            async with self._scan(who) as engine:
                 await self._replay(engine, serials, SCAN_RECORDS // len(wanted))
                 found |= {serial: engine.message(channel, serial)[1] for serial in serials}
         return [found[message.serial] or message for message in messages]
@@ -140,9 +143,9 @@ class Lookup:
             await asyncio.sleep(AHEAD_RETRY_S)  # the engine has no event for what one look-up waits for
         return True
 
-    async def _in_log(self, channel: str, serial: str, answer: Callable[[Engine], _Answer]) -> _Answer:
+    async def _in_log(self, channel: str, serial: str, who: str, answer: Callable[[Engine], _Answer]) -> _Answer:
         topic, partition, offset = self._place(serial)
-        async with self._scan() as engine:
+        async with self._scan(who) as engine:
             start, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
             if not start <= offset < stop:
                 raise ClientError(error(40400, "no message has this serial"))
@@ -153,17 +156,12 @@ class Lookup:
             return answer(engine)
 
     @contextlib.asynccontextmanager
-    async def _scan(self) -> AsyncIterator[Engine]:
-        """An engine to be given what the log has, when its turn comes. Raises ClientError."""
-        if self._waiting >= SCANS_WAITING:
-            raise ClientError(error(42910, "too many old messages are being looked for"))
-        self._waiting += 1
-        try:
+    async def _scan(self, who: str) -> AsyncIterator[Engine]:
+        """An engine to be given what the log has, when the turn of `who` comes. Raises ClientError."""
+        with self._shares.place(who):
             async with self._scans:
                 with _numbered(), contextlib.closing(self._replayer()) as engine:
                     yield engine
-        finally:
-            self._waiting -= 1
 
     def _place(self, serial: str) -> tuple[str, int, int]:
         """Topic, partition and offset of a message (`fanout._core.message_serial`). Raises ClientError 40400."""

@@ -24,12 +24,13 @@ from fanout.namespaces import Namespaces
 from fanout.session.extras import extras_bytes
 from fanout.session.limits import Limits
 from fanout.session.messages import byte_size
+from fanout.shares import Shares
 from fanout.types import Message, OutAnnotation, OutChange, OutMessage
 
 __all__ = ["Mutator"]
 
 WAITING: Final = 1_000
-"""Changes that wait for a message to be found: 42910 beyond."""
+"""Changes that wait for a message to be found, shared by who asks for them: 42910 beyond."""
 
 Done = Callable[[list[str] | ErrorInfo], None]
 Asked = Sequence[OutChange | OutAnnotation]
@@ -64,9 +65,10 @@ class Mutator:
         self._limits = limits
         self._last: dict[_Key, asyncio.Task[None]] = {}  # the newest change of each message that waits
         self._waiting: set[asyncio.Task[None]] = set()
+        self._shares = Shares(WAITING, error(42910, "too many changes wait for old messages"))
 
-    def change(self, channel: str, changes: Asked, done: Done) -> None:
-        """Writes the changes next to each other.
+    def change(self, channel: str, changes: Asked, who: str, done: Done) -> None:
+        """Writes the changes that `who` asks for next to each other.
 
         `done` is called once, on the loop, perhaps before this returns: with the serial of each new version or
         annotation when the log has them durably; or with 93002 for a channel whose messages cannot be changed, 40400
@@ -84,25 +86,31 @@ class Mutator:
             if len(known) == len(keys):
                 self._write(channel, changes, known, done)
                 return
-        if len(self._waiting) >= WAITING:
-            done(error(42910, "too many changes wait for old messages"))
+        try:
+            self._shares.take(who)
+        except ClientError as refused:
+            done(refused.info)
             return
-        task = asyncio.get_running_loop().create_task(self._find_and_write(channel, changes, before, done))
+        task = asyncio.get_running_loop().create_task(self._find_and_write(channel, changes, who, before, done))
         self._waiting.add(task)
         self._last.update(dict.fromkeys(keys, task))
-        task.add_done_callback(lambda task: self._found(keys, task))
+        task.add_done_callback(lambda task: self._found(keys, who, task))
 
-    async def _find_and_write(self, channel: str, changes: Asked, before: set[asyncio.Task[None]], done: Done) -> None:
+    async def _find_and_write(
+        self, channel: str, changes: Asked, who: str, before: set[asyncio.Task[None]], done: Done
+    ) -> None:
         if before:
             await asyncio.wait(before)
         try:
-            known = {serial: await self._lookup.find(channel, serial) for serial in {one.serial for one in changes}}
+            serials = {one.serial for one in changes}
+            known = {serial: await self._lookup.find(channel, serial, who) for serial in serials}
         except ClientError as refused:
             done(refused.info)
         else:
             self._write(channel, changes, known, done)
 
-    def _found(self, keys: set[_Key], task: asyncio.Task[None]) -> None:
+    def _found(self, keys: set[_Key], who: str, task: asyncio.Task[None]) -> None:
+        self._shares.give(who)
         self._waiting.discard(task)
         for key in keys:
             if self._last.get(key) is task:

@@ -322,9 +322,9 @@ class Node:
 
         return replayer
 
-    async def _newest(self, channel: str, messages: list[Message]) -> list[Message]:
+    async def _newest(self, channel: str, messages: list[Message], who: str) -> list[Message]:
         """Messages of the log in their newest versions: only where some may be changed is that looked for."""
-        return await self.lookup.newest(channel, messages) if self.namespaces.mutable(channel) else messages
+        return await self.lookup.newest(channel, messages, who) if self.namespaces.mutable(channel) else messages
 
     def _provisioning(self, api: Api) -> Sequence[router.Route]:
         """The routes by which test suites make apps; none unless asked for."""

@@ -207,6 +207,11 @@ class Identity:
     issued: int | None = None
     revocation_key: str | None = None
 
+    @property
+    def who(self) -> str:
+        """By whom requests without a connection are counted: a client, or all that a key has without a client id."""
+        return f"{self.key_name} {self.client_id or ''}"
+
 
 class Record(NamedTuple):
     """One record as read. `timestamp` is in ms; `leader_epoch` is -1 where the log has none.

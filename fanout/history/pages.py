@@ -27,6 +27,7 @@ from typing import Final, Protocol
 from fanout.errors import ClientError, SourceBusy, SourceError, error
 from fanout.history.reading import has_read
 from fanout.history.streams import Budget, Decoder, Stream, merge
+from fanout.shares import Shares
 from fanout.sources.base import Source
 from fanout.types import END_OF_TIME, HistoryPage, HistoryQuery, Message
 
@@ -36,12 +37,14 @@ log = logging.getLogger(__name__)
 
 PAGE_RECORDS: Final = 20_000  # some 0.1 s of reading
 PAGE_BYTES: Final = 1 << 20  # encoded in some ms; what a client that does not read its answer keeps here
-ASKING_MAX: Final = 64  # pages under way at the same time, each with as much of the log as it has read last
+ASKING_MAX: Final = 64  # pages under way, shared by who asks, each with as much of the log as it has read last
 BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one where the client was
 BEHIND_LOOKS: Final = 100
 
 Where = tuple[str, int]
-Newest = Callable[[str, list[Message]], Awaitable[list[Message]]]
+_TOO_MANY: Final = error(42910, "too many look back at once; try again")
+
+Newest = Callable[[str, list[Message], str], Awaitable[list[Message]]]
 Place = tuple[str, int, int]
 
 
@@ -86,10 +89,10 @@ class History:
         self._may_make = may_make
         self._newest = newest
         self._written = written
-        self._asked = 0
+        self._shares = Shares(ASKING_MAX, _TOO_MANY)
 
-    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
-        """A page of the channel's messages.
+    async def page(self, channel: str, query: HistoryQuery, who: str) -> HistoryPage:
+        """A page of the channel's messages, for `who` asks for it.
 
         Raises ClientError: 40011 for a cursor that is not of this channel and log, 90008 for such a place of attaching,
         or one that the log no longer reaches back to; 42910 when too much is read at once, 50003 when the log, or the
@@ -101,8 +104,8 @@ class History:
         else:
             await self._caught_up(channel, self._written)
             places = self._begin(channel, query)
-        with self._asking():
-            return await self._page(channel, query, places)
+        with self._shares.place(who), _numbered():
+            return await self._page(channel, query, places, who)
 
     # -- where to begin --
 
@@ -124,25 +127,9 @@ class History:
             await asyncio.sleep(BEHIND_EVERY_S)
         raise ClientError(error(50003, "this node has not read as far yet; try again"))
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        """Counts who asks the log, and gives what it refuses its number."""
-        if self._asked >= ASKING_MAX:
-            raise ClientError(error(42910, "too many look back at once; try again"))
-        self._asked += 1
-        try:
-            yield
-        except SourceBusy:
-            raise ClientError(error(42910, "too many look back at once; try again")) from None
-        except SourceError as problem:
-            log.warning("the log cannot be read back: %s", problem)
-            raise ClientError(error(50003, "the log cannot be read now; try again")) from None
-        finally:
-            self._asked -= 1
-
     # -- memory and log --
 
-    async def _page(self, channel: str, query: HistoryQuery, places: dict[Where, int]) -> HistoryPage:
+    async def _page(self, channel: str, query: HistoryQuery, places: dict[Where, int], who: str) -> HistoryPage:
         attached = dict(places) if query.until and not query.cursor else {}
         budget = Budget.of(PAGE_RECORDS, len(places), PAGE_BYTES)
         found: list[Message] = []
@@ -159,7 +146,7 @@ class History:
             if attached and not found and all(attached[stream.where] < stream.earliest for stream in streams):
                 raise ClientError(error(90008))
             messages, more = await merge(streams, query.limit - len(found), budget)
-            found += await self._newest(channel, messages)
+            found += await self._newest(channel, messages, who)
             places |= {stream.where: stream.place for stream in streams}
             if more:
                 return HistoryPage(found, self._cursor(channel, places))
@@ -209,6 +196,18 @@ class History:
 
     def _cursor(self, channel: str, places: dict[Where, int]) -> str:
         return self._memory.position_at(channel, _listed(places))
+
+
+@contextmanager
+def _numbered() -> Iterator[None]:
+    """Gives what the log refuses its number."""
+    try:
+        yield
+    except SourceBusy:
+        raise ClientError(_TOO_MANY) from None
+    except SourceError as problem:
+        log.warning("the log cannot be read back: %s", problem)
+        raise ClientError(error(50003, "the log cannot be read now; try again")) from None
 
 
 def _listed(places: dict[Where, int]) -> list[Place]:

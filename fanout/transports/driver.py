@@ -92,9 +92,13 @@ class Mutator(Protocol):
         self,
         channel: str,
         changes: Sequence[OutChange | OutAnnotation],
+        who: str,
         done: Callable[[list[str] | ErrorInfo], None],
     ) -> None:
-        """Writes the changes next to each other. `done` is called once, on the loop, perhaps before this returns."""
+        """Writes the changes that `who` asks for next to each other.
+
+        `done` is called once, on the loop, perhaps before this returns.
+        """
 
 
 class Backlog(Protocol):
@@ -379,7 +383,10 @@ class Driver:
             case Change():
                 weight = self._begin(len(effect.changes), effect.size)
                 self._node.mutator.change(
-                    effect.channel, effect.changes, partial(self._answered, effect.msg_serial, weight)
+                    effect.channel,
+                    effect.changes,
+                    self._connection_id(),
+                    partial(self._answered, effect.msg_serial, weight),
                 )
             case Watch():
                 self._node.watch(effect.channel)

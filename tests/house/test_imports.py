@@ -14,7 +14,7 @@ LAYERS = [
     {"rules"},
     {"_engine"},
     {"_core", "wire"},
-    {"auth", "routing", "namespaces", "stats"},
+    {"auth", "routing", "namespaces", "shares", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
     {"control", "decoding", "failures", "fetching", "targets"},

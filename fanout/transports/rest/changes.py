@@ -46,15 +46,15 @@ class Known(Protocol):
 
 
 class Lookup(Protocol):
-    """Finds messages; `fanout.lookup.Lookup` answers this. All raise ClientError, 40400 among others."""
+    """Finds messages for `who` asks; `fanout.lookup.Lookup` answers this. All raise ClientError, 40400 among others."""
 
-    async def find(self, channel: str, serial: str) -> Known:
+    async def find(self, channel: str, serial: str, who: str) -> Known:
         """The message as it is now."""
 
-    async def versions(self, channel: str, serial: str) -> list[Message]:
+    async def versions(self, channel: str, serial: str, who: str) -> list[Message]:
         """The message as it was published, and each update and delete; oldest first."""
 
-    async def annotations(self, channel: str, serial: str) -> list[Annotation]:
+    async def annotations(self, channel: str, serial: str, who: str) -> list[Annotation]:
         """What was said about the message, oldest first."""
 
 
@@ -80,28 +80,28 @@ class _Changes:
 
     async def message(self, request: Request) -> Response:
         """The message as it is now."""
-        channel, _ = self._api.authorized(request, "history")
-        known = await self._lookup.find(channel, self._serial(request))
+        channel, identity = self._api.authorized(request, "history")
+        known = await self._lookup.find(channel, self._serial(request), identity.who)
         return reply(request, message_to_wire(known.message, accepted_wire(request)))
 
     async def versions(self, request: Request) -> Response:
         """A page of the versions, oldest first."""
-        channel, _ = self._api.authorized(request, "history")
-        versions = await self._lookup.versions(channel, self._serial(request))
+        channel, identity = self._api.authorized(request, "history")
+        versions = await self._lookup.versions(channel, self._serial(request), identity.who)
         wire = accepted_wire(request)
         return _page(request, "versions", [message_to_wire(version, wire) for version in versions])
 
     async def annotations(self, request: Request) -> Response:
         """A page of what was said, oldest first."""
-        channel, _ = self._api.authorized(request, "annotation-subscribe")
-        annotations = await self._lookup.annotations(channel, self._serial(request))
+        channel, identity = self._api.authorized(request, "annotation-subscribe")
+        annotations = await self._lookup.annotations(channel, self._serial(request), identity.who)
         wire = accepted_wire(request)
         return _page(request, "annotations", [_annotation_to_wire(annotation, wire) for annotation in annotations])
 
     async def summary(self, request: Request) -> Response:
         """What the annotations come to, and whether one client is among those who made them."""
-        channel, _ = self._api.authorized(request, "history")
-        known = await self._lookup.find(channel, self._serial(request))
+        channel, identity = self._api.authorized(request, "history")
+        known = await self._lookup.find(channel, self._serial(request), identity.who)
         if known.summary is None:
             raise ClientError(error(40400, "not all annotations of the message are known"))
         shown = summary_shown(known.summary, request.query.get("forClientId"))
@@ -121,7 +121,7 @@ class _Changes:
             id_base=secrets.token_urlsafe(12),
             limits=self._api.limits,
         )
-        (version,) = await written(partial(self._mutator.change, channel, [checked.change]))
+        (version,) = await written(partial(self._mutator.change, channel, [checked.change], identity.who))
         return reply(request, {"versionSerial": version})
 
     async def annotate(self, request: Request) -> Response:
@@ -140,7 +140,7 @@ class _Changes:
             id_base=secrets.token_urlsafe(12),
             limits=self._api.limits,
         )
-        serials = await written(partial(self._mutator.change, channel, checked.annotations))
+        serials = await written(partial(self._mutator.change, channel, checked.annotations, identity.who))
         return reply(request, {"channel": bare(channel), "messageSerial": serial, "serials": serials}, 201)
 
     def _serial(self, request: Request) -> str:

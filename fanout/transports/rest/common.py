@@ -42,7 +42,7 @@ __all__ = [
 class Past(Protocol):
     """A node's channels as they were; `fanout.history.History` answers this."""
 
-    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
+    async def page(self, channel: str, query: HistoryQuery, who: str) -> HistoryPage:
         """A page of a channel's messages. Raises ClientError."""
 
 

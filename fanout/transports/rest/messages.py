@@ -25,14 +25,15 @@ class _Messages:
 
     async def history(self, request: Request) -> Response:
         """A page of the channel's messages."""
-        channel, _ = self._api.authorized(request, "history")
+        channel, identity = self._api.authorized(request, "history")
         query = request.query
         until = query.get("from_serial") or query.get("fromSerial")
         forwards = is_forwards(query)
         if until and forwards:
             raise ClientError(error(40003, "direction is backwards or forwards, and backwards from a serial"))
         limit, (start, end), cursor = page_limit(query), time_range(query), query.get("cursor")
-        found = await self._api.history.page(channel, HistoryQuery(start, end, forwards, limit, cursor, until))
+        asked_for = HistoryQuery(start, end, forwards, limit, cursor, until)
+        found = await self._api.history.page(channel, asked_for, identity.who)
         wire = accepted_wire(request)
         asked = {"start": start, "end": end, "direction": "forwards" if forwards else "backwards", "limit": limit}
         links = page_links("messages", asked | ({"fromSerial": until} if until else {}), cursor, found.cursor)

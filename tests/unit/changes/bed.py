@@ -17,10 +17,11 @@ from fanout.targets import Targets
 from fanout.types import Message, OutAnnotation, OutChange, OutMessage, Record
 from tests.support.sources import NeverReadBack
 
-__all__ = ["CHANNEL", "Bed", "refusal", "serial_at"]
+__all__ = ["CHANNEL", "ME", "Bed", "refusal", "serial_at"]
 
 TOPIC = "t"
 CHANNEL = "chat:lobby"
+ME = "who asks"
 HISTORY_MS = 10_000
 
 
@@ -125,15 +126,15 @@ class Bed(NeverReadBack):
         """The annotation's serial, or what it was refused with."""
         return await self.ask(OutAnnotation(serial, kind, self._id(), **fields))
 
-    async def ask(self, one: OutChange | OutAnnotation, channel: str = CHANNEL) -> Any:
+    async def ask(self, one: OutChange | OutAnnotation, channel: str = CHANNEL, who: str = ME) -> Any:
         told: asyncio.Future[list[str] | ErrorInfo] = asyncio.get_running_loop().create_future()
-        self.mutator.change(channel, [one], told.set_result)
+        self.mutator.change(channel, [one], who, told.set_result)
         result = await told
         return result if isinstance(result, ErrorInfo) else result[0]
 
     async def now(self, serial: str) -> Message:
         """The message as anybody is told."""
-        return (await self.lookup.find(CHANNEL, serial)).message
+        return (await self.lookup.find(CHANNEL, serial, ME)).message
 
     def headers(self) -> dict[str, bytes | None]:
         """Of the newest record."""

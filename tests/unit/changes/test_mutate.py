@@ -9,7 +9,7 @@ import pytest
 
 from fanout import lookup, mutate
 from fanout.types import OutChange
-from tests.unit.changes.bed import CHANNEL, HISTORY_MS, Bed, refusal, serial_at
+from tests.unit.changes.bed import CHANNEL, HISTORY_MS, ME, Bed, refusal, serial_at
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def test_annotations_come_to_a_summary(bed: Bed) -> None:
     serial = bed.create()
     for _ in range(2):
         await bed.annotate(serial)
-    known = await bed.lookup.find(CHANNEL, serial)
+    known = await bed.lookup.find(CHANNEL, serial, ME)
     assert known.summary is not None
     assert orjson.loads(known.summary) == {"likes:total.v1": {"": {"u": 2}}}
 
@@ -119,17 +119,19 @@ async def test_changes_of_a_message_that_is_looked_for_keep_their_order(bed: Bed
     assert (await bed.now(serial)).data == "one+a+b"
 
 
-async def test_no_more_wait_than_may(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mutate, "WAITING", 3)
+async def test_no_more_wait_than_may_and_nobody_takes_all_places(bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mutate, "WAITING", 6)
     serial = bed.create("one")
     bed.forget()
     bed.reads_back.clear()
     waiting = [asyncio.create_task(bed.change("append", serial, str(number))) for number in range(3)]
     await asyncio.sleep(0)
     assert refusal(await bed.change("append", serial, "too many")) == 42910
+    other = asyncio.create_task(bed.ask(OutChange("append", serial, "other:0:0", "4"), who="other"))
+    await asyncio.sleep(0)
     bed.reads_back.set()
-    assert await asyncio.gather(*waiting) == [serial_at(1), serial_at(2), serial_at(3)]
-    assert await bed.change("append", serial, "3") == serial_at(4)
+    assert await asyncio.gather(*waiting, other) == [serial_at(number) for number in (1, 2, 3, 4)]
+    assert await bed.change("append", serial, "5") == serial_at(5)
 
 
 # -- refusals --

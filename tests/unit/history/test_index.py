@@ -31,7 +31,7 @@ def node() -> Iterator[LogNode]:
     node.engine.close()
 
 
-async def as_published(channel: str, messages: list[Message]) -> list[Message]:
+async def as_published(channel: str, messages: list[Message], who: str) -> list[Message]:
     return messages
 
 
@@ -44,7 +44,7 @@ async def all_of(memory: Any, log: Any, channel: str, *, forwards: bool, limit: 
     cursor = None
     for _ in range(1_000):
         query = HistoryQuery(0, END_OF_TIME, forwards, limit, cursor)
-        page = await past(memory, log).page(channel, query)
+        page = await past(memory, log).page(channel, query, "me")
         found += [message.data for message in page.messages]
         cursor = page.cursor
         if cursor is None:
@@ -64,7 +64,7 @@ async def test_a_rare_channel_is_found_without_reading_what_lies_between(forward
 async def test_looking_has_a_price_so_that_a_page_ends(node: LogNode, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "LOOK", 10)
     node.log.offsets_read = 0
-    page = await past(node.engine, node.log).page("rare", HistoryQuery(0, END_OF_TIME, False, RARE))
+    page = await past(node.engine, node.log).page("rare", HistoryQuery(0, END_OF_TIME, False, RARE), "me")
     assert len(page.messages) < RARE
     assert page.cursor is not None
     assert node.log.offsets_read <= 1_024

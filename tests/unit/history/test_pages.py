@@ -23,7 +23,7 @@ def history(
     return History(node.engine, source, lambda topic, _: topic in topics, as_published, written or {})
 
 
-async def as_published(channel: str, messages: list[Message]) -> list[Message]:
+async def as_published(channel: str, messages: list[Message], who: str) -> list[Message]:
     return messages
 
 
@@ -37,7 +37,7 @@ async def all_pages(nodes: list[LogNode], channel: str = "c", **given: Any) -> l
     cursor = None
     while len(found) < 1_000:
         node = nodes[len(found) % len(nodes)]
-        found.append(await history(node).page(channel, query(**given | {"cursor": cursor})))
+        found.append(await history(node).page(channel, query(**given | {"cursor": cursor}), "me"))
         cursor = found[-1].cursor
         if cursor is None:
             return found
@@ -208,7 +208,7 @@ async def test_a_place_that_is_none_is_refused(nodes: Nodes) -> None:
         ({"until": foreign}, 90008),
     ]:
         with pytest.raises(ClientError) as refused:
-            await history(node).page("c", query(**asked))
+            await history(node).page("c", query(**asked), "me")
         assert code(refused) == expected
 
 
@@ -220,16 +220,16 @@ async def test_a_place_of_attaching_that_the_log_has_lost_is_told(nodes: Nodes) 
     log.expire(0, 10)
     late = nodes(log, starts={0: log.ends[0]})
     with pytest.raises(ClientError) as refused:
-        await history(late).page("c", query(until=attached))
+        await history(late).page("c", query(until=attached), "me")
     assert code(refused) == 90008
 
 
 async def test_what_retention_takes_between_two_pages_is_gone_without_more(nodes: Nodes) -> None:
     log = filled(30, others=0)
     node = nodes(log, starts={0: 30})
-    first = await history(node).page("c", query(limit=5))
+    first = await history(node).page("c", query(limit=5), "me")
     log.expire(0, 20)
-    rest = await history(node).page("c", query(limit=20, cursor=first.cursor))
+    rest = await history(node).page("c", query(limit=20, cursor=first.cursor), "me")
     assert texts([rest]) == [str(n) for n in range(24, 19, -1)]
     assert rest.cursor is None
 
@@ -240,17 +240,17 @@ async def test_a_node_that_is_behind_is_waited_for(nodes: Nodes, monkeypatch: py
     ahead, behind = nodes(log, starts={0: 0}), nodes(log, starts={0: 0})
     ahead.read_on()
     attached = ahead.engine.position("c")
-    asked = asyncio.create_task(history(behind).page("c", query(until=attached)))
+    asked = asyncio.create_task(history(behind).page("c", query(until=attached), "me"))
     await asyncio.sleep(0)
     behind.read_on()
     assert len((await asked).messages) == 5
     written = history(nodes(log, starts={0: 0}), written={(TOPIC, 0): 10})
     with pytest.raises(ClientError) as refused:
-        await written.page("c", query())
+        await written.page("c", query(), "me")
     assert code(refused) == 50003
     stuck = nodes(log, starts={0: 0})
     with pytest.raises(ClientError) as refused:
-        await history(stuck).page("c", query(until=attached))
+        await history(stuck).page("c", query(until=attached), "me")
     assert code(refused) == 50003
 
 
@@ -260,7 +260,7 @@ async def test_a_log_that_does_not_answer_is_told(nodes: Nodes, failure: SourceE
     node = nodes(log, starts={0: 10})
     log.failure = failure
     with pytest.raises(ClientError) as refused:
-        await history(node).page("c", query())
+        await history(node).page("c", query(), "me")
     assert code(refused) == expected
 
 
@@ -276,20 +276,21 @@ async def test_who_looks_back_at_once_is_bounded(nodes: Nodes, monkeypatch: pyte
 
     monkeypatch.setattr(log, "bounds", slow)
     past = history(node)
-    asked = [asyncio.create_task(past.page("c", query())) for _ in range(pages.ASKING_MAX)]
+    asked = [asyncio.create_task(past.page("c", query(), "me")) for _ in range(pages.ASKING_MAX // 2)]
     await asyncio.sleep(0)
     with pytest.raises(ClientError) as refused:
-        await past.page("c", query())
+        await past.page("c", query(), "me")
     assert code(refused) == 42910
+    other = asyncio.create_task(past.page("c", query(), "other"))
     gate.set()
-    assert all(len(page.messages) == 5 for page in await asyncio.gather(*asked))
-    assert len((await past.page("c", query())).messages) == 5
+    assert all(len(page.messages) == 5 for page in await asyncio.gather(*asked, other))
+    assert len((await past.page("c", query(), "me")).messages) == 5
 
 
 async def test_topics_without_the_channel_are_not_read(nodes: Nodes) -> None:
     log = filled(5)
     node = nodes(log, starts={0: 10})
-    page = await history(node, topics=()).page("c", query())
+    page = await history(node, topics=()).page("c", query(), "me")
     assert page == HistoryPage([], None)
     assert log.reads == 0
 
@@ -326,5 +327,5 @@ async def test_large_records_are_read_few_at_a_time(nodes: Nodes) -> None:
     for _ in range(2_000):
         log.put("c", "x" * 20_000)
     node = nodes(log, starts={0: log.ends[0]})
-    await history(node).page("c", query(limit=10))
+    await history(node).page("c", query(limit=10), "me")
     assert log.offsets_read <= 3 * SLICE_LEAST + SLICE_BYTES // 20_000

@@ -124,7 +124,7 @@ class FakeEngine:
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int) -> Plan:
         return self.plans.pop(0) if self.plans else Plan()
 
-    async def page(self, channel: str, query: HistoryQuery) -> HistoryPage:
+    async def page(self, channel: str, query: HistoryQuery, who: str) -> HistoryPage:
         if "foreign" in (query.cursor, query.until):
             raise ClientError(error(40011 if query.cursor else 90008))
         held = [m for m in self.pages.get(channel, []) if query.start_ms <= m.timestamp <= query.end_ms]
@@ -232,6 +232,7 @@ class FakeMutator:
         self,
         channel: str,
         changes: Sequence[OutChange | OutAnnotation],
+        who: str,
         done: Callable[[list[str] | ErrorInfo], None],
     ) -> None:
         self.changed.append((channel, changes))
