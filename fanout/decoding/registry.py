@@ -4,9 +4,11 @@ A schema never changes under its id, so what was fetched once is kept. Everythin
 most, and belongs to a thread that may wait.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, TypeVar
+from urllib.parse import unquote
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
@@ -17,6 +19,7 @@ __all__ = ["Registry", "RegistryAway", "SchemaUnknown"]
 CLIENT: Final = {"timeout": 5, "max.retries": 0}  # who waits for a schema asks again by itself
 SCHEMAS_MAX: Final = 10_000  # kept by one node
 REFERENCES_MAX: Final = 1_000  # schemas that one may refer to, directly and through others
+USER: Final = re.compile(r"//([^/@,]*)@")
 _ASK_AGAIN: Final = {401, 403, 408, 429}  # refusals that an operator or time can mend
 
 T = TypeVar("T")
@@ -35,8 +38,10 @@ class Registry:
 
     def __init__(self, url: str, settings: Mapping[str, str]) -> None:
         """`settings` are of confluent-kafka's client, like `basic.auth.user.info`. Raises ConfigError."""
+        user = USER.search(url)  # not left in the URL: HTTP clients log it
+        own = {"basic.auth.user.info": unquote(user[1])} if user is not None else {}
         try:
-            self.client = SchemaRegistryClient({**CLIENT, **settings, "url": url})
+            self.client = SchemaRegistryClient({**CLIENT, **own, **settings, "url": USER.sub("//", url)})
         except (ValueError, TypeError, OSError) as problem:
             raise ConfigError(f"schema-registry-setting: the registry's client refuses it: {problem}") from problem
         self._ids: set[int] = set()

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import logging
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -9,6 +10,8 @@ from uuid import UUID
 
 import pytest
 from confluent_kafka.schema_registry import Schema
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fanout.decoding import registry as registry_module
 from fanout.decoding.decoders import Decoders, Undecodable
@@ -155,6 +158,30 @@ def test_bytes_of_another_shape_are_refused(registry: SchemaRegistry) -> None:
     decoders.close()
 
 
+def test_whatever_stands_behind_the_id_is_json_or_refused(registry: SchemaRegistry) -> None:
+    order, _ = protobuf_classes()
+    serializers = Serializers(registry)
+    frames = {
+        "avro": serializers.avro(ORDER, {"id": "a", "count": 1})[:5],
+        "protobuf": serializers.protobuf(order(id="a"))[:5],
+        "json-schema": serializers.json('{"title":"T","type":"object"}', {})[:5],
+    }
+    decoders = Decoders(Registry(registry.url, {}))
+    for form, frame in frames.items():
+        decoders.prepare(decoders.wanted(form, frame + b"x"))
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.sampled_from(sorted(frames)), st.binary(min_size=1, max_size=60))
+    def either(form: str, data: bytes) -> None:
+        try:
+            json.loads(decoders.decode(form, frames[form] + data))
+        except Undecodable as problem:
+            assert str(problem).startswith(f"it is no {form} of its schema: ")
+
+    either()
+    decoders.close()
+
+
 def test_what_the_registry_does_not_know_is_told_from_a_registry_that_is_away(registry: SchemaRegistry) -> None:
     decoders = Decoders(Registry(registry.url, {}))
     wanted = decoders.wanted("avro", b"\0\0\0\0\x63x")
@@ -170,18 +197,23 @@ def test_what_the_registry_does_not_know_is_told_from_a_registry_that_is_away(re
     decoders.close()
 
 
-def test_the_registry_may_want_credentials() -> None:
+def test_the_registry_may_want_credentials_which_are_never_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     with schema_registry("ann:open sesame") as registry:
         data = Serializers(registry, "ann:open sesame").avro(ORDER, {"id": "a", "count": 1})
-        for settings, outcome in (({}, RegistryAway), ({"basic.auth.user.info": "ann:open sesame"}, None)):
-            decoders = Decoders(Registry(registry.url, settings))
-            wanted = decoders.wanted("avro", data)
-            if outcome is None:
-                decoders.prepare(wanted)
-            else:
-                with pytest.raises(outcome, match="401"):
-                    decoders.prepare(wanted)
+        with_user = registry.url.replace("//", "//ann:open%20sesame@")
+        for url, given_settings in ((registry.url, {"basic.auth.user.info": "ann:open sesame"}), (with_user, {})):
+            decoders = Decoders(Registry(url, given_settings))
+            decoders.prepare(decoders.wanted("avro", data))
             decoders.close()
+        for url in (registry.url, registry.url.replace("//", "//ann:sesame@")):
+            decoders = Decoders(Registry(url, {}))
+            with pytest.raises(RegistryAway, match="401") as caught:
+                decoders.prepare(decoders.wanted("avro", data))
+            assert "sesame" not in str(caught.value)
+            decoders.close()
+    assert "/schemas/ids/1" in caplog.text
+    assert "sesame" not in caplog.text
 
 
 def test_settings_that_the_client_does_not_know_are_refused() -> None:
