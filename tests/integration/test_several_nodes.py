@@ -9,15 +9,20 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fanout import Config, Server
+from fanout.presence.leases import LEASE_S, SPREAD_S
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.node import KEY, NodeProcess, node_process
+from tests.support.presence_client import ENTER, LEAVE, PresenceClient
 from tests.support.wsclient import RESUMED, RawClient
 
 pytestmark = pytest.mark.kafka
 
 AUTH = httpx.BasicAuth(*KEY.split(":"))
 CHANNELS = 6
+SECRET = "one secret for all nodes"
+GONE_S = LEASE_S + SPREAD_S + 20  # the lease, and a machine that is busy
 
 
 class Roamer:
@@ -57,13 +62,43 @@ class Roamer:
 
 @pytest.fixture
 async def nodes(kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path) -> AsyncIterator[list[NodeProcess]]:
-    options = ("--kafka", kafka.bootstrap, "--publish-topic", kafka_topic(4), "--secret", "one secret for all nodes")
+    options = ("--kafka", kafka.bootstrap, "--publish-topic", kafka_topic(4), "--secret", SECRET)
     async with AsyncExitStack() as stack:
         started = []
         for name in "abc":
             (tmp_path / name).mkdir()
             started.append(await stack.enter_async_context(node_process(tmp_path / name, *options)))
         yield started
+
+
+@pytest.mark.timeout(180)
+async def test_nobody_leaves_while_each_node_is_restarted_in_turn(
+    nodes: list[NodeProcess], kafka: Kafka, tmp_path: Path
+) -> None:
+    room = uuid.uuid4().hex
+    config = Config(port=0, data=tmp_path / "d", key=(KEY,), kafka=kafka.bootstrap, secret=SECRET)
+    async with Server(config) as steady:
+        watcher = PresenceClient(steady.port, KEY)
+        await watcher.connect()
+        await watcher.attach(room)
+        members = []
+        for number in range(12):
+            member = PresenceClient(nodes[0].port, KEY)
+            member.urls = [node.url for node in (*nodes[number % 3 :], *nodes[: number % 3])]
+            await member.connect()
+            await member.stay(room, f"{number:02}")
+            members.append(member)
+        for node in nodes:
+            assert await node.stop() == 0
+            await node.start()
+        assert all(member.connections > 1 and member.refusals == 0 for member in members)
+        await members[0].close()
+        await watcher.told(13, GONE_S)  # by then the leases of the nodes that were are over as well
+        await asyncio.sleep(LEASE_S)
+        assert watcher.events == [(ENTER, f"{number:02}") for number in range(12)] + [(LEAVE, "00")]
+        assert watcher.names() == [f"{number:02}" for number in range(1, 12)]
+        for client in (*members[1:], watcher):
+            await client.close()
 
 
 async def history(node: NodeProcess, channel: str) -> list[str]:

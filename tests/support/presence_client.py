@@ -19,6 +19,7 @@ class PresenceClient(RawClient):
         self.members: dict[tuple[str, str], dict[str, Any]] = {}
         self.synced = False
         self._said = 0
+        self._stays: list[tuple[str, str, str]] = []  # channel, client id and id of those that enter again
 
     async def say(self, channel: str, *events: dict[str, Any]) -> None:
         """Returns when the log has the events. Raises Refused for a NACK."""
@@ -34,6 +35,19 @@ class PresenceClient(RawClient):
     async def enter(self, channel: str, *names: str, **fields: Any) -> None:
         """These clients enter, with one frame."""
         await self.say(channel, *({"action": ENTER, "clientId": name, **fields} for name in names))
+
+    async def stay(self, channel: str, name: str) -> None:
+        """Enters, and does so again under the same id whenever it is connected anew, as SDKs do."""
+        serial = self._said
+        await self.enter(channel, name)
+        self._stays.append((channel, name, f"{self.connection_id}:{serial}:0"))
+
+    def _is_connected(self, frame: dict[str, Any]) -> None:
+        super()._is_connected(frame)
+        for channel, name, event_id in self._stays:
+            again = {"action": ENTER, "clientId": name, "id": event_id}
+            self.send({"action": Action.PRESENCE, "channel": channel, "msgSerial": self._said, "presence": [again]})
+            self._said += 1
 
     async def told(self, count: int, timeout: float = ANSWER_S) -> None:  # noqa: ASYNC109
         """Returns once it was told so many events. Raises TimeoutError."""
