@@ -94,9 +94,9 @@ FAMILIES: Final = (
     ),
     Family(
         "messages_released",
-        "Messages that left memory, by cause: older than the history window, or memory was full.",
+        "Messages that left memory, by cause: age, memory was full, or the log was not as before.",
         "cause",
-        {"age": "messages_expired", "memory": "messages_squeezed"},
+        {"age": "messages_expired", "memory": "messages_squeezed", "log": "messages_interrupted"},
     ),
     Family(
         "resumes",

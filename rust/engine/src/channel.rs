@@ -332,6 +332,14 @@ impl Channel {
         dropped
     }
 
+    /// Messages were lost, or may have been: whoever is attached is to be told. Drops all that is held.
+    pub fn interrupt(&self) -> Dropped {
+        let ring = &mut *self.ring.lock();
+        let dropped = ring.interrupt();
+        self.end.store(ring.end(), Ordering::Release);
+        dropped
+    }
+
     /// How long a shard may hold news of this channel, so that more gather, in ms.
     pub fn linger_ms(&self) -> u32 {
         self.linger_ms.load(Ordering::Relaxed)

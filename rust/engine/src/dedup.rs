@@ -1,8 +1,8 @@
 //! Which ids a channel has had lately, so that a publish that was sent twice is delivered once.
 //!
 //! The second record with an id is a repeat if its timestamp lies within the window after the first one's. That rests
-//! on the log alone, so every node decides alike. Ids are kept hashed, for one window by the node's clock, and at most
-//! [`DEDUP_IDS_MAX`] of them.
+//! on the log alone, so every node decides alike; a first one that was cut off, or whose topic was made anew, is none.
+//! Ids are kept hashed, for one window by the node's clock, and at most [`DEDUP_IDS_MAX`] of them.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
@@ -25,7 +25,7 @@ pub struct First {
 
 impl First {
     fn is_repeated_at(&self, timestamp: i64) -> bool {
-        timestamp.saturating_sub(self.timestamp) <= DEDUP_WINDOW_MS
+        self.partition.has(self.offset) && timestamp.saturating_sub(self.timestamp) <= DEDUP_WINDOW_MS
     }
 }
 

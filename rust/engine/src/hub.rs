@@ -12,6 +12,7 @@ mod forgetting;
 mod held;
 mod history;
 mod inject;
+mod interrupt;
 mod presence;
 mod replay;
 
@@ -242,7 +243,12 @@ impl Hub {
 
     /// Reading of a partition begins.
     pub fn assign(&self, topic: &str, id: [u8; 16], number: i32, start: i64) -> Result<(), TooManyPartitions> {
-        self.partitions.assign(topic, id, number, start).map(drop)
+        let before = self.partitions.find(topic, number);
+        let partition = self.partitions.assign(topic, id, number, start)?;
+        if before.is_some_and(|before| before.index != partition.index) {
+            self.interrupt(&partition);
+        }
+        Ok(())
     }
 
     /// A partition was read up to here, though no record may be left to show it.
@@ -273,10 +279,17 @@ impl Hub {
                 work.linger_ms = if let Way::Messages(Some(rule)) = way { rule.linger_ms } else { 0 };
                 Some((partition, way))
             });
-            let Some((partition, way)) = found else {
+            let Some((mut partition, way)) = found else {
                 refused += 1;
                 continue;
             };
+            if partition.is_cut_by(record.offset, record.epoch) {
+                let Ok(cut) = self.cut(&partition, record.offset) else {
+                    refused += 1;
+                    continue;
+                };
+                partition = cut;
+            }
             count += 1;
             bytes += record.value.map_or(0, <[u8]>::len) as u64;
             if record.offset < partition.next() {
@@ -435,21 +448,25 @@ impl Hub {
 
     /// Tells the shards, once per batch: each inbox is locked once, however many channels have news.
     fn announce(&self, work: &mut Work, now_ms: i64) {
-        let mut woken = 0;
         for (channel, told) in &mut work.dirty {
             channel.touch(now_ms);
             *told = channel.announce();
-            woken |= *told;
         }
-        let inboxes = self.inboxes.read();
-        for inbox in inboxes.iter().filter(|inbox| inbox.bit & woken != 0) {
-            let told = work.dirty.iter().filter(|(_, told)| inbox.bit & told != 0);
-            inbox.dirty.lock().extend(told.map(|(channel, _)| Arc::clone(channel)));
-            (inbox.wake)();
-        }
+        self.tell(&work.dirty);
         self.memory.fetch_add(work.dirty.len() * BATCH_OVERHEAD, Ordering::Relaxed);
         let batches = work.dirty.drain(..).map(|(channel, _)| Batch { to: channel.end(), channel, arrived_ms: now_ms });
         work.age.extend(batches);
+    }
+
+    /// Tells those of these channels' news whose bits they come with.
+    fn tell(&self, channels: &[(Arc<Channel>, u64)]) {
+        let woken = channels.iter().fold(0, |woken, (_, told)| woken | told);
+        let inboxes = self.inboxes.read();
+        for inbox in inboxes.iter().filter(|inbox| inbox.bit & woken != 0) {
+            let told = channels.iter().filter(|(_, told)| inbox.bit & told != 0);
+            inbox.dirty.lock().extend(told.map(|(channel, _)| Arc::clone(channel)));
+            (inbox.wake)();
+        }
     }
 
     /// The channel of that name, made if need be.

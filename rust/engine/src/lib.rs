@@ -5,7 +5,8 @@
 //!
 //! 1. [`record`]: what a source delivers, and the message in it; [`kind`]: what else an entry of a ring may be
 //! 2. [`route`]: topic to channel name
-//! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`]
+//! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`] with its
+//!    [`epochs`]
 //! 4. [`channel`]: one channel's ring, and the frames made of it, by [`filter`] and as [`delta`] for who asks so;
 //!    [`position`] says where it stands
 //! 5. [`wire`]: the bytes of messages and frames
@@ -18,6 +19,7 @@ pub mod channel;
 pub mod dedup;
 pub mod delta;
 pub mod envelope;
+pub mod epochs;
 pub mod filter;
 pub mod hub;
 pub mod kind;

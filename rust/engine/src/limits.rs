@@ -12,6 +12,9 @@ pub const FAILURES_MAX: usize = 4_096;
 /// Partitions one node reads; indices fit 16 bits, and every position lists them all.
 pub const PARTITIONS_MAX: usize = 4096;
 
+/// Leader epochs remembered of a partition: as many changes of its leader. A place from before is doubtful.
+pub const EPOCHS_KEPT: usize = 64;
+
 /// A frame is closed before its encoded messages exceed this, unless it holds but one: well under the 512 KiB that
 /// clients are told to expect, since SDKs handle a frame in one piece, and large enough that a write's cost vanishes.
 pub const FRAME_BYTES: usize = 128 << 10;

@@ -16,6 +16,7 @@ use siphasher::sip128::{Hasher128, SipHasher24};
 use smallvec::SmallVec;
 use std::hash::Hasher;
 
+use crate::epochs::Judged;
 use crate::limits::{PARTITIONS_MAX, POSITION_TEXT_MAX};
 use crate::partition::{Partition, TopicTag};
 
@@ -56,6 +57,17 @@ impl Position {
     /// The entry of a partition.
     pub fn entry(&self, partition: &Partition) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.partition == partition.number && entry.tag == partition.tag)
+    }
+
+    /// The next offset to read of a partition, and whether nothing is missing before it: where the log was cut below, it
+    /// goes on there. A partition that the position does not know was added later: all of it is news.
+    pub fn place_in(&self, partition: &Partition) -> (i64, bool) {
+        let Some(entry) = self.entry(partition) else { return (0, true) };
+        match partition.judge(entry) {
+            Judged::Sound => (entry.offset, true),
+            Judged::Doubtful => (entry.offset, false),
+            Judged::Cut(offset) => (offset, false),
+        }
     }
 }
 

@@ -83,6 +83,8 @@ counters! {
     short_writes,
     /// Bytes written.
     bytes_out,
+    /// Messages dropped where reading went on elsewhere.
+    messages_interrupted,
     /// Attachments that lost continuity because the ring passed them.
     continuity_lost,
     /// Positions presented and continued from exactly, out of memory.

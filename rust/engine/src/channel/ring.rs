@@ -12,7 +12,7 @@ use super::deltas::{Deltas, Steps};
 use super::place::{Had, Located, OPEN, Outcome, Start, Withheld};
 use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
-use super::{Ask, Asked, Context, Frame, Given, Payloads};
+use super::{Ask, Asked, Context, Dropped, Frame, Given, Payloads};
 use crate::change::{Change, DELETE, UPDATE};
 use crate::kind::{Kind, Kinds};
 use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
@@ -198,6 +198,17 @@ impl Ring {
         Some(freed)
     }
 
+    /// Nothing leads on from here: whoever stands at any place so far is lost. Drops all that is held.
+    pub(super) fn interrupt(&mut self) -> Dropped {
+        let mut dropped = Dropped::default();
+        while let Some(bytes) = self.pop() {
+            dropped.messages += 1;
+            dropped.bytes += bytes;
+        }
+        self.base += 1;
+        dropped
+    }
+
     pub(super) fn end(&self) -> u64 {
         self.base + self.entries.len() as u64
     }
@@ -252,9 +263,11 @@ impl Ring {
         let mut until = self.end();
         let told = list.iter().enumerate().filter(|(_, partition)| partition.is_current() && partition.has_position);
         for (index, partition) in told {
-            // A partition that the position does not know was added later: all of it is news.
-            let offset = position.entry(partition).map_or(0, |entry| entry.offset);
+            let (offset, is_sound) = position.place_in(partition);
             next[index] = offset;
+            if !is_sound {
+                outcome = Outcome::Gap;
+            }
             if offset > reached[index] {
                 if self.reading.is_none() {
                     return self.live(Outcome::Ahead);

@@ -79,7 +79,7 @@ pub(super) struct Block {
 impl Block {
     /// Whether the channel of this hash is in it. Without an early end, so that many are compared at a time.
     fn may_hold(&self, hash: u32) -> bool {
-        self.hashes.iter().fold(false, |found, &other| found | (other == hash))
+        self.hashes.iter().filter(|&&other| other == hash).count() > 0
     }
 
     fn cost(&self) -> usize {

@@ -54,7 +54,7 @@ pub struct Held {
 
 impl Hub {
     /// The places of a position, one for each partition of messages; without one, how far the node has read. None for
-    /// what is no position of this channel in this log. A partition that it does not know was added later: 0.
+    /// what is no position of this channel in this log. Where the log was cut since, it goes on there.
     pub fn places(&self, name: &str, text: Option<&str>) -> Option<Vec<Place>> {
         let list = self.partitions.list();
         let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
@@ -63,10 +63,11 @@ impl Hub {
         };
         let position = position::parse(self.key(), name, text).ok()?;
         let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
-        position.entries.iter().all(known).then(|| {
-            let offset = |partition: &Partition| position.entry(partition).map_or(0, |entry| entry.offset);
-            told.map(|p| Place { partition: Arc::clone(p), offset: offset(p) }).collect()
-        })
+        position
+            .entries
+            .iter()
+            .all(known)
+            .then(|| told.map(|p| Place { partition: Arc::clone(p), offset: position.place_in(p).0 }).collect())
     }
 
     /// The position of places.

@@ -103,7 +103,7 @@ impl Hub {
         }
         self.replay_bytes.fetch_add(appended as usize, Ordering::Relaxed);
         if appended != 0 {
-            self.tell(channel);
+            self.tell_of(channel);
         }
     }
 
@@ -114,7 +114,7 @@ impl Hub {
     }
 
     /// What is to be read before all who are on a replay can go on live, and `margin` offsets more where there are as
-    /// many, since memory forgets meanwhile. None if a topic that it has read of was made anew: it cannot go on.
+    /// many, since memory forgets meanwhile. None if what it has read is in the log no more: it cannot go on.
     pub fn wanted(&self, replay: &Replay, margin: i64) -> Option<Vec<Wanted>> {
         let live = replay.channel.live()?;
         let list = self.partitions.list();
@@ -125,7 +125,8 @@ impl Hub {
         for (index, partition) in list.iter().enumerate().filter(|(_, partition)| partition.has_position) {
             if !partition.is_current() {
                 let same = |other: usize| told(other) && list[other].tag == partition.tag;
-                if reached[index] > 0 && !(0..list.len()).any(same) {
+                let is_there = partition.has(reached[index] - 1) && (0..list.len()).any(same);
+                if reached[index] > 0 && !is_there {
                     return None;
                 }
             } else if reached[index] < floors[index] {
@@ -140,7 +141,7 @@ impl Hub {
     /// Asks all who stand at a replay's end to say so; with `hands_over` to go on live.
     pub fn ask_replay(&self, replay: &Replay, hands_over: bool) {
         replay.channel.ask(hands_over);
-        self.tell(&replay.channel);
+        self.tell_of(&replay.channel);
     }
 
     /// Drops the oldest of what a replay holds, until it takes no more than so many bytes.
@@ -159,15 +160,11 @@ impl Hub {
         replay.channel.ask_no_more();
         let freed = replay.channel.end_replay();
         self.replay_bytes.fetch_sub(freed, Ordering::Relaxed);
-        self.tell(&replay.channel);
+        self.tell_of(&replay.channel);
     }
 
     /// Tells the shards that have attachments on a replay to look at them.
-    fn tell(&self, channel: &Arc<Channel>) {
-        let told = channel.announce();
-        for inbox in self.inboxes.read().iter().filter(|inbox| inbox.bit & told != 0) {
-            inbox.dirty.lock().push(Arc::clone(channel));
-            (inbox.wake)();
-        }
+    fn tell_of(&self, channel: &Arc<Channel>) {
+        self.tell(&[(Arc::clone(channel), channel.announce())]);
     }
 }

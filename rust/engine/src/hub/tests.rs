@@ -1,10 +1,11 @@
 mod blocks;
+mod epochs;
 mod held;
 mod inject;
 mod rules;
 
 use super::*;
-use crate::channel::Ask;
+use crate::channel::{Ask, Given};
 use crate::kind::{Kind, Kinds};
 use crate::limits::{CHANNEL_IDLE_MS, CHANNELS_REVIEWED};
 use crate::record::Header;
