@@ -17,7 +17,7 @@ __all__ = ["check"]
 
 MASK = "********"
 PRIVATE = re.compile(
-    r"password|secret|key|token|credential|jaas|user\.info", re.IGNORECASE
+    r"password|secret|key|token|credential|jaas|user\.info|oauthbearer\.config", re.IGNORECASE
 )  # names of the Kafka and the registry client's settings
 
 

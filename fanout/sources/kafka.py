@@ -22,7 +22,7 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
-from fanout.sources.kafka_append import Appender
+from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import READER, find_bounds, find_since, read_range
@@ -55,6 +55,7 @@ FIXED: Final = {
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
 }
+OURS: Final = {*FIXED, *WRITTEN, "auto.commit.enable", "enable.partition.eof", "request.required.acks"}
 
 log = logging.getLogger("fanout.source.kafka")
 
@@ -91,7 +92,9 @@ class KafkaSource:
         self._reads: Reads[Consumer] = Reads("fanout-kafka-back", self._reader)
 
     async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
-        """See `Source.start`. Raises ConfigError for settings that the client library refuses."""
+        """See `Source.start`. Raises ConfigError for settings that the client library refuses, or that are not free."""
+        if taken := sorted(OURS & self._settings.keys()):
+            raise ConfigError(f"kafka-setting: {taken[0]} cannot be set: what fanout promises rests on it")
         pending = Pending(asyncio.get_running_loop())
         try:
             making = Making(self._kept, self._partitions, self._replication)

@@ -27,6 +27,7 @@ AWAY: Final = "away"  # the kind of trouble when no broker answers
 
 # What the client library calls it when no broker answers.
 _AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE"}
+_REFUSED: Final = {"_AUTHENTICATION", "_SSL"}
 _PASSING: Final = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 
 log = logging.getLogger("fanout.source.kafka")
@@ -120,5 +121,6 @@ class Admin:
     def _trouble_of(self, error: KafkaError, what: str) -> Trouble:
         if error.name() in _AWAY:
             error = self.hint or error
-            return Trouble(AWAY, f"Kafka at {self.bootstrap} does not answer: {error.str()}")
+            does = "refuses this node" if error.name() in _REFUSED else "does not answer"
+            return Trouble(AWAY, f"Kafka at {self.bootstrap} {does}: {error.str()}")
         return Trouble((what, error.code()), f"{what}: {error.str()}", error.code() in _PASSING)

@@ -24,17 +24,20 @@ from fanout.errors import SourceError, SourceTimeout, SourceTooLarge
 from fanout.sources.base import Appended, Done, NewRecord
 from fanout.sources.pending import Pending, Ticket
 
-__all__ = ["Appender"]
+__all__ = ["WRITTEN", "Appender"]
 
 TIMEOUT_MS: Final = 10_000  # from `append` to the last confirmation that is waited for
 POLL_S: Final = 0.1
 
 PRODUCER: Final = {
+    "linger.ms": 0,
+    "message.timeout.ms": TIMEOUT_MS,
+}
+# What the promises of `append` rest on: not for the settings to change.
+WRITTEN: Final = {
     "acks": "all",
     "enable.idempotence": True,
-    "linger.ms": 0,
     "partitioner": "murmur2_random",
-    "message.timeout.ms": TIMEOUT_MS,
 }
 
 log = logging.getLogger("fanout.source.kafka")
@@ -62,7 +65,7 @@ class Appender:
 
     def __init__(self, settings: Mapping[str, Any], pending: Pending, on_error: Callable[[KafkaError], None]) -> None:
         """Hands `on_error` what the producer meets, on the thread of `run`. Raises KafkaException for bad settings."""
-        self._settings = {**PRODUCER, **settings, "error_cb": self._on_error}
+        self._settings = {**PRODUCER, **settings, **WRITTEN, "error_cb": self._on_error}
         self._pending = pending
         self._report_error = on_error
         self._producer = Producer(self._settings)

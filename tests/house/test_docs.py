@@ -11,7 +11,7 @@ import pytest
 from fanout import backlog, sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
-from fanout.sources import base
+from fanout.sources import base, kafka, kafka_append
 from fanout.transports import driver
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,15 @@ def test_error_table_is_the_one_that_the_server_reads() -> None:
     table = orjson.loads((ROOT / "fanout/errors.json").read_bytes())
     rows = re.findall(r"^\| (\d{5}) \| (\d{3}) \| (.*) \|$", PROTOCOL, re.MULTILINE)
     assert rows == [(str(entry["code"]), str(entry["status"]), entry["message"]) for entry in table]
+
+
+def test_settings_of_kafka_are_listed() -> None:
+    text = (ROOT / "docs/kafka.md").read_text()
+    section = text[text.index("## Settings") : text.index("## Security")]
+    fixed = section[section.index("is refused:") : section.index("\n\n", section.index("is refused:"))]
+    assert set(re.findall(r"`([a-z.]+)`", fixed)) == kafka.OURS - {"auto.commit.enable", "request.required.acks"}
+    for name in (kafka.CLIENT | kafka.CONSUMER | kafka_append.PRODUCER).keys() - {"log_level"}:
+        assert f"`{name}`" in section
 
 
 def test_readme_lists_every_option_with_its_default() -> None:

@@ -325,6 +325,15 @@ async def test_a_setting_that_is_none_is_a_config_error() -> None:
         await source.start(RecordingSink(), ["t"], HOUR_MS)
 
 
+@pytest.mark.parametrize(
+    "setting", ["group.id", "acks", "request.required.acks", "partitioner", "enable.partition.eof"]
+)
+async def test_a_setting_that_promises_rest_on_is_a_config_error(setting: str) -> None:
+    source = KafkaSource({"bootstrap.servers": "127.0.0.1:1", setting: "1"})
+    with pytest.raises(ConfigError, match=setting):
+        await source.start(RecordingSink(), ["t"], HOUR_MS)
+
+
 async def test_the_leader_epoch_reaches_the_sink(kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start) -> None:
     topic = kafka_topic()
     write(kafka, topic, "x")

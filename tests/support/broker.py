@@ -2,9 +2,9 @@
 
     python -m tests.support.broker run --nodes 3
 
-prints one line of JSON (`bootstrap`, `dir`) and then obeys lines on standard input: `kill N`, `pause N`, `resume N`,
-`restart N ...` (of several nodes at once; which also starts dead ones), each answered by one line of JSON. When
-standard input ends, all is killed and deleted.
+prints one line of JSON (`bootstrap`, `dir`, `listeners`) and then obeys lines on standard input: `kill N`, `pause N`,
+`resume N`, `restart N ...` (of several nodes at once; which also starts dead ones), each answered by one line of JSON.
+When standard input ends, all is killed and deleted.
 
 Rules:
 
@@ -29,7 +29,7 @@ import tempfile
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +71,8 @@ class Kafka:
 
     bootstrap: str
     keeper: "subprocess.Popen[str]" = field(repr=False)
+    listeners: Mapping[str, str] = field(default_factory=dict)
+    """Bootstrap servers of the listeners that `running` was asked for, by their names."""
 
     @property
     def client(self) -> dict[str, Any]:
@@ -112,12 +114,20 @@ def _answer(keeper: "subprocess.Popen[str]") -> dict[str, Any]:
 
 
 @contextmanager
-def running(nodes: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[Kafka]:
+def running(
+    nodes: int = 1,
+    settings: Mapping[str, str] | None = None,
+    listeners: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> Iterator[Kafka]:
     """A fresh cluster for as long as the context lasts; `settings` are the broker's, over the ones above.
 
-    Raises BrokerError.
+    `listeners` are more of them for clients: names, and the protocol spoken there (SSL, SASL_SSL, SASL_PLAINTEXT).
+    `options` are the JVMs'. Raises BrokerError.
     """
     chosen = [f"--set={key}={value}" for key, value in (settings or {}).items()]
+    chosen += [f"--listener={name}={protocol}" for name, protocol in (listeners or {}).items()]
+    chosen += [f"--java={option}" for option in options]
     keeper = subprocess.Popen(
         [sys.executable, "-m", "tests.support.broker", "run", f"--nodes={nodes}", *chosen],
         cwd=Path(__file__).parents[2],
@@ -127,7 +137,8 @@ def running(nodes: int = 1, settings: Mapping[str, str] | None = None) -> Iterat
         start_new_session=True,  # Ctrl-C is for the tests; the keeper ends after them
     )
     with keeper:
-        yield Kafka(_answer(keeper)["bootstrap"], keeper)
+        started = _answer(keeper)
+        yield Kafka(started["bootstrap"], keeper, started["listeners"])
         assert keeper.stdin
         keeper.stdin.close()
 
@@ -189,6 +200,8 @@ class Node:
     number: int
     directory: Path
     ports: tuple[int, int, int]  # clients, other nodes, controllers
+    listeners: Mapping[str, tuple[str, int]]  # more for clients: name -> protocol, port
+    options: Sequence[str]
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -201,15 +214,17 @@ class Node:
 
     def configure(self, cluster: "list[Node]", settings: Mapping[str, str]) -> None:
         copies, in_sync = str(min(3, len(cluster))), str(min(2, len(cluster)))
-        listeners = zip(("CLIENTS", "NODES", "CONTROLLERS"), self.ports, strict=True)
+        ports = dict(zip(("CLIENTS", "NODES", "CONTROLLERS"), self.ports, strict=True))
+        protocols = dict.fromkeys(ports, "PLAINTEXT") | {name: spoken for name, (spoken, _) in self.listeners.items()}
+        ports |= {name: port for name, (_, port) in self.listeners.items()}
         properties = {
             "process.roles": "broker,controller",
             "node.id": str(self.number),
             "controller.quorum.voters": ",".join(node.controller for node in cluster),
             "controller.listener.names": "CONTROLLERS",
             "inter.broker.listener.name": "NODES",
-            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in listeners),
-            "listener.security.protocol.map": "CLIENTS:PLAINTEXT,NODES:PLAINTEXT,CONTROLLERS:PLAINTEXT",
+            "listeners": ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items()),
+            "listener.security.protocol.map": ",".join(f"{name}:{spoken}" for name, spoken in protocols.items()),
             "log.dirs": str(self.directory / "data"),
             "default.replication.factor": copies,
             "min.insync.replicas": in_sync,
@@ -224,7 +239,13 @@ class Node:
         (self.directory / "properties").write_text("".join(lines))
 
     def java(self, classes: Path, *arguments: str) -> list[str]:
-        options = (f"-Djava.io.tmpdir={self.directory}", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-Xmx512m")
+        options = (
+            f"-Djava.io.tmpdir={self.directory}",
+            "-XX:-UsePerfData",
+            "-XX:TieredStopAtLevel=1",
+            "-Xmx512m",
+            *self.options,
+        )
         return ["java", "-cp", f"{classes}/*", *options, *arguments, str(self.directory / "properties")]
 
     def start(self, classes: Path) -> None:
@@ -250,11 +271,22 @@ class Node:
                 self.process.wait()
 
 
-def _run(count: int, settings: Mapping[str, str], directory: Path) -> None:
+def _run(
+    count: int, settings: Mapping[str, str], listeners: Mapping[str, str], options: Sequence[str], directory: Path
+) -> None:
     """Starts a cluster in `directory`, obeys standard input until it ends, and kills the cluster."""
     classes = jars()
-    ports = iter(free_ports(3 * count))
-    nodes = [Node(i + 1, directory / str(i + 1), (next(ports), next(ports), next(ports))) for i in range(count)]
+    ports = iter(free_ports((3 + len(listeners)) * count))
+    nodes = [
+        Node(
+            number,
+            directory / str(number),
+            (next(ports), next(ports), next(ports)),
+            {name: (protocol, next(ports)) for name, protocol in listeners.items()},
+            options,
+        )
+        for number in range(1, count + 1)
+    ]
     identity = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     try:
         for node in nodes:
@@ -263,7 +295,8 @@ def _run(count: int, settings: Mapping[str, str], directory: Path) -> None:
             node.start(classes)
         for node in nodes:
             node.wait()
-        _say(bootstrap=",".join(node.address for node in nodes), dir=str(directory))
+        also = {name: ",".join(f"{HOST}:{node.listeners[name][1]}" for node in nodes) for name in listeners}
+        _say(bootstrap=",".join(node.address for node in nodes), dir=str(directory), listeners=also)
         for line in sys.stdin:
             try:
                 _obey(line, nodes, classes)
@@ -290,7 +323,7 @@ def _obey(line: str, nodes: list[Node], classes: Path) -> None:
             node.wait()
 
 
-def _say(**answer: str) -> None:
+def _say(**answer: str | Mapping[str, str]) -> None:
     print(json.dumps(answer), flush=True)  # noqa: T201  the keeper's protocol
 
 
@@ -299,11 +332,16 @@ def _main() -> None:
     parser.add_argument("verb", choices=["run"], help="start a cluster and hold it until standard input ends")
     parser.add_argument("--nodes", type=int, default=1, metavar="N", help="how many nodes (1)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the broker")
+    parser.add_argument("--listener", action="append", default=[], metavar="NAME=PROTOCOL", help="one more for clients")
+    parser.add_argument("--java", action="append", default=[], metavar="OPTION", help="an option of the JVM")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both ways to end it run the clean-up
     with tempfile.TemporaryDirectory(prefix="fanout-kafka-") as directory:
         try:
-            _run(arguments.nodes, dict(setting.split("=", 1) for setting in arguments.set), Path(directory))
+            settings, listeners = (
+                dict(pair.split("=", 1) for pair in pairs) for pairs in (arguments.set, arguments.listener)
+            )
+            _run(arguments.nodes, settings, listeners, arguments.java, Path(directory))
         except BrokerError as error:
             _say(error=str(error))
             sys.exit(1)

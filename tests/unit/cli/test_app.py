@@ -112,6 +112,24 @@ class TestCheck:
         assert found["key"] == ["a.b:********", 'a.c:********={"*":["subscribe"]}']
         assert found["kafka_setting"] == ["sasl.password=********", "client.id=me"]
 
+    @pytest.mark.parametrize(
+        "setting",
+        [
+            "sasl.password",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "ssl.keystore.password",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.config",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+        ],
+    )
+    def test_masks_every_secret_of_kafka(self, capsys: pytest.CaptureFixture[str], setting: str) -> None:
+        assert run(["check", "--kafka=k:1", f"--kafka-setting={setting}=a=hunter2\nhunter2"]) == 0
+        printed = capsys.readouterr()
+        assert "hunter2" not in printed.out + printed.err
+        assert f"{setting}=********" in printed.out
+
     def test_says_where_records_go(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(["check", "--route", "orders=o:#{key}", "--linger=orders=20ms"]) == 0
         printed = capsys.readouterr().out
