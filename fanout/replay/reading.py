@@ -4,6 +4,7 @@
   attachments to go on live, which they do where they stand; for those who cannot any more it reads on.
 - It holds `RING_BYTES` at most. Then it waits until all have been given that, and drops the older half of it; who has
   not read as much within `WAIT_S` is left behind, and comes back to a replay that begins where it is.
+- What cannot hold the channel, as far as the node knows, is passed over unread.
 - Which of the first records are repeats is only known from those of one de-duplication window before them.
 - Where retention has taken what comes next, it ends: its clients come back, and are told so.
 - A log that cannot be read now is tried again, as long as somebody waits.
@@ -33,11 +34,15 @@ RETRY_S: Final = 1.0
 PIECE: Final = 200  # records: a fifth of a millisecond of the loop
 PAUSE_S: Final = 0.001
 MARGIN: Final = 10_000  # offsets read beyond what memory holds from: some seconds of a busy partition
+LOOK: Final = 1_000_000  # offsets that are looked up at once
 AHEAD_MAX: Final = 50_000  # offsets: who is further ahead of a replay than that does not wait for it
 
 
 class Feeder(Protocol):
     """What fills a replay; `fanout._core.Engine` answers this."""
+
+    def blocks(self, channel: str, topic: str, partition: int, start: int, stop: int) -> list[tuple[int, int]]:
+        """The ranges of offsets from `start` to `stop` that may hold the channel, in order."""
 
     def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None:
         """Gives the replay records."""
@@ -48,6 +53,7 @@ class Reading:
 
     def __init__(
         self,
+        channel: str,
         replay: Replay,
         feeder: Feeder,
         source: Source,
@@ -56,6 +62,7 @@ class Reading:
     ) -> None:
         """`concerns` says of a topic whether its records may be the channel's; `places` is shared by all readings."""
         self.replay = replay
+        self._channel = channel
         self._feeder = feeder
         self._source = source
         self._concerns = concerns
@@ -161,9 +168,16 @@ class Reading:
     # -- reading --
 
     async def _read(self, goals: Sequence[Goal]) -> bool:
-        """Reads a slice of one partition; whether the replay can go on. Raises SourceError."""
+        """Reads a slice of one partition, or passes over what cannot matter; whether the replay can go on. Raises
+        SourceError.
+        """
         goal = self._order.next(goals)
-        part = await self._source.read(*goal.where, goal.place, goal.goal)
+        stop = min(goal.goal, goal.place + LOOK)
+        first, stop = next(iter(self._feeder.blocks(self._channel, *goal.where, goal.place, stop)), (stop, stop))
+        if first > goal.place:
+            self.replay.advance(goal.topic, goal.partition, first)
+            return True
+        part = await self._source.read(*goal.where, goal.place, stop)
         if await self._is_cut(goal, part):
             return False
         clock_ms = self._order.clock_ms(goals)
@@ -185,11 +199,12 @@ class Reading:
         """Reads what a partition has since then, below the place."""
         at = (await self._source.since(goal.topic, since_ms)).get(goal.partition, goal.place)
         while at < goal.place:
-            part = await self._source.read(*goal.where, at, goal.place)
-            await self._feed(part.records, clock_ms, ids_only=True)
-            if part.next <= at:
-                return
-            at = part.next
+            stop = min(goal.place, at + LOOK)
+            at, stop = next(iter(self._feeder.blocks(self._channel, *goal.where, at, stop)), (stop, stop))
+            if at < stop:
+                part = await self._source.read(*goal.where, at, stop)
+                await self._feed(part.records, clock_ms, ids_only=True)
+                at = max(part.next, at + 1)
 
     async def _feed(self, records: Sequence[Any], clock_ms: int, *, ids_only: bool) -> None:
         for start in range(0, len(records), PIECE):

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from fanout._core import FOREIGN, Plan, Replay
 from fanout.errors import ErrorInfo, SourceError, error
 from fanout.replay.order import Where
-from fanout.replay.reading import AHEAD_MAX, Reading
+from fanout.replay.reading import AHEAD_MAX, Feeder, Reading
 from fanout.sources.base import Source
 
 __all__ = ["Answer", "Replays"]
@@ -36,14 +36,12 @@ Answer = Callable[[Plan | ErrorInfo | None], None]
 Place = tuple[str, int, int]
 
 
-class _Memory(Protocol):
+class _Memory(Feeder, Protocol):
     """What the node holds of its channels; `fanout._core.Engine` answers this."""
 
     def places(self, channel: str, position: str | None) -> list[Place]: ...
 
     def replay(self, channel: str, places: Sequence[Place]) -> Replay: ...
-
-    def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None: ...
 
 
 class _Waiting(NamedTuple):
@@ -128,6 +126,7 @@ class Replays:
             starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}
             replay = self._memory.replay(channel, [(*where, start) for where, start in starts.items()])
             reading = Reading(
+                channel,
                 replay,
                 self._memory,
                 self._source,

@@ -348,6 +348,7 @@ impl Shard {
         let (handle, filtered_ns) = (connection.handle, context.filtered_ns.get());
         for number in std::mem::take(&mut self.tally.arrived) {
             self.arrive(handle, number);
+            self.connections[at].behind = true; // what is live comes after what is about to be written
         }
         if filtered_ns > 0 {
             self.schedule.spend(lane, filtered_ns);

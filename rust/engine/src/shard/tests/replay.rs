@@ -163,6 +163,27 @@ fn who_was_away_is_given_what_was_forgotten_and_then_what_is_live() {
 }
 
 #[test]
+fn who_goes_on_live_while_being_written_is_given_what_is_there_at_once() {
+    let mut node = Node::new();
+    let serial = node.world.hub.position("c", 0);
+    node.put(0, "c", "0 held", None);
+    let replay = node.replay(&serial);
+    node.world.hub.ask_replay(&replay, true);
+    let handle = node.world.connect(0);
+    node.attach(handle, &replay, &serial);
+    while node.world.shard.has_more() {
+        // As a driver does: all of a pass are named before the first is answered for.
+        node.world.shard.begin_pass();
+        let named: Vec<Handle> = std::iter::from_fn(|| node.world.shard.next_ready()).collect();
+        for handle in named {
+            let offered: Vec<u8> = node.world.shard.outbox(handle).unwrap().slices(64).flatten().copied().collect();
+            node.world.take(handle, &offered);
+        }
+    }
+    assert_eq!(node.world.values(handle), ["0 held"]);
+}
+
+#[test]
 fn those_on_one_replay_share_its_frames() {
     let mut node = Node::new();
     let serial = node.world.hub.position("c", 0);
