@@ -42,6 +42,8 @@ cdef class Engine:
     cdef object _facts_topic
     cdef object _take_facts
     cdef object _take_failures
+    cdef object _take_dead_letters
+    cdef frozenset _dead_letter_topics
     cdef tuple _rules
     cdef const void *_address
 

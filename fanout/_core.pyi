@@ -169,6 +169,10 @@ class Engine:
         """Keys and values of that topic's records go to `take`, on the source's thread, and no further; it must not
         raise. To be called before the first record.
         """
+    def dead_letters(self, topics: Sequence[str], take: Callable[[Sequence[Any]], None]) -> None:
+        """Records of those topics go to `take`, on the source's thread, and no further; it must not raise. To be called
+        before the first `partition`.
+        """
     def presence_topic(self, topic: str) -> None:
         """The records of that topic make the presence sets, and positions do not speak of it. Those written more than a
         history window ago change the sets, and are no news to anybody. To be called before its first `partition`.

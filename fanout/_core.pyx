@@ -74,13 +74,16 @@ cdef class _Batch:
     cdef size_t record_room, header_room, channel_room
     cdef size_t count, header_count, channel_count, headers_unreadable
     cdef list alive
-    cdef object facts_topic
-    cdef list facts
+    cdef object facts_topic, dead_letter_topics, last_topic
+    cdef bint is_for_engine
+    cdef list facts, dead_letters
 
-    def __cinit__(self, object facts_topic):
+    def __cinit__(self, object facts_topic, object dead_letter_topics):
         self.alive = []
         self.facts_topic = facts_topic
+        self.dead_letter_topics = dead_letter_topics
         self.facts = []
+        self.dead_letters = []
 
     def __dealloc__(self):
         free(self.records)
@@ -118,7 +121,9 @@ cdef class _Batch:
         return 0
 
     cdef bint add(self, object item) except -1:
-        """Borrows one record: a `Record`, or a confluent-kafka `Message` through its methods. False: it is a fact."""
+        """Borrows one record: a `Record`, or a confluent-kafka `Message` through its methods. False: it is a fact or a
+        dead letter.
+        """
         cdef object topic, key, value, headers
         cdef CRecord *record = self.record()
         if type(item) is Record:
@@ -137,9 +142,15 @@ cdef class _Batch:
                 key = key.encode()
             if isinstance(value, str):
                 value = value.encode()
-        if topic == self.facts_topic:
+        if topic != self.last_topic:
+            self.last_topic = topic
+            self.is_for_engine = topic != self.facts_topic and topic not in self.dead_letter_topics
+        if not self.is_for_engine:
             self.count -= 1
-            self.facts.append((key, value))
+            if topic == self.facts_topic:
+                self.facts.append((key, value))
+            else:
+                self.dead_letters.append(item)
             return False
         self.alive.append((topic, key, value, headers))
         record.topic = _text(topic)
@@ -179,7 +190,7 @@ cdef class _Batch:
 
 cdef _Batch _read_back(object records, object router):
     """The view of records that were read back."""
-    cdef _Batch view = _Batch(None)
+    cdef _Batch view = _Batch(None, ())
     for item in records:
         view.add(item)
         if router is not None:
@@ -207,6 +218,7 @@ cdef class Engine:
             raise ValueError(f"the secret must have at least {_SECRET_BYTES_MIN} bytes")
         key = hashlib.blake2b(secret, digest_size=16, person=b"fanout-position").digest()
         self._rules = ()
+        self._dead_letter_topics = frozenset()
         self._native = _engine.Engine(io_threads, history_ms, key, max_idle_ms, history_bytes)
         self._address = <const void *> <size_t> self._native.address()
 
@@ -223,8 +235,11 @@ cdef class Engine:
     def facts(self, topic, take):
         self._facts_topic, self._take_facts = topic, take
 
+    def dead_letters(self, topics, take):
+        self._dead_letter_topics, self._take_dead_letters = frozenset(topics), take
+
     def partition(self, topic, topic_id, partition, start, /):
-        if topic != self._facts_topic:
+        if topic != self._facts_topic and topic not in self._dead_letter_topics:
             for number, rule in enumerate(self._rules):
                 if rule.is_for(topic):
                     self._native.bind(topic, number)
@@ -232,11 +247,11 @@ cdef class Engine:
             self._native.partition(topic, topic_id, partition, start)
 
     def progress(self, topic, partition, next_offset, /):
-        if topic != self._facts_topic:
+        if topic != self._facts_topic and topic not in self._dead_letter_topics:
             self._native.progress(topic, partition, next_offset)
 
     def records(self, list batch, /):
-        cdef _Batch view = _Batch(self._facts_topic)
+        cdef _Batch view = _Batch(self._facts_topic, self._dead_letter_topics)
         cdef size_t refused
         cdef uint8_t failed = False
         router = self._router
@@ -248,6 +263,8 @@ cdef class Engine:
             refused = _table.ingest(self._address, view.records, view.count, &failed)
         if view.facts:
             self._take_facts(view.facts)
+        if view.dead_letters:
+            self._take_dead_letters(view.dead_letters)
         if failed:
             failures = self._native.failures()
             if self._take_failures is not None:

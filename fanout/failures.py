@@ -112,6 +112,7 @@ class Failures:
 
     def _have_been_written(self, places: Sequence[Place]) -> None:
         for place in places:
+            self._written.pop(place, None)  # the newest stand last
             self._written[place] = None
             self._remove(place)
         while len(self._written) > WRITTEN_MAX:

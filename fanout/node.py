@@ -95,7 +95,7 @@ class Node:
         self.draining = False
         self.port = config.port
         self.namespaces = Namespaces(config.mutable)
-        self._topics = routing.topics
+        self._topics = (*routing.topics, *routing.dead_letters)
         self.engine = _engine(stack, config, routing, access, settings)
         self.engine.router(guarded(route) if route else None)
         self.subscriptions = Subscriptions(self.engine)
@@ -103,6 +103,7 @@ class Node:
         self.source = decoded_source(source or _source(config, routing), routing)
         self.failures = Failures(routing.rules, self.source)
         self.engine.failures(self.failures.taken)
+        self.engine.dead_letters(routing.dead_letters, self.failures.read)
         self.control = Control(self.source, CONTROL_TOPIC)
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)

@@ -63,8 +63,15 @@ class Routing(NamedTuple):
     publish: tuple[PublishRule, ...] = ()
     registry: RegistryAddress | None = None
 
+    @property
+    def dead_letters(self) -> tuple[str, ...]:
+        """The topics that failing records are written to. A node reads them too, though not as messages."""
+        return tuple(dict.fromkeys(rule.dead_letter for rule in self.rules if rule.dead_letter is not None))
+
     def rule_of(self, topic: str) -> Rule | None:
         """The rule for records of that topic."""
+        if topic in self.dead_letters:
+            return None
         return next((rule for rule in self.rules if rule.is_for(topic)), None)
 
     def may_make(self, topic: str, channel: str) -> bool:
@@ -77,10 +84,9 @@ class Routing(NamedTuple):
         """The topics of messages to read, as `fanout.sources.base.Source.start` takes them: names, and regular
         expressions; beside them a node reads `STATE_TOPICS`.
         """
-        dead_letters = [rule.dead_letter for rule in self.rules if rule.dead_letter is not None]
         return tuple(
             dict.fromkeys(
-                pattern_of(rule.topic, dead_letters) if rule.is_pattern else rule.topic for rule in self.rules
+                pattern_of(rule.topic, self.dead_letters) if rule.is_pattern else rule.topic for rule in self.rules
             )
         )
 
@@ -146,6 +152,9 @@ def routing(
                 "name another topic, or give a [[route]]"
             )
         rules.append(Rule(target, "#{key}"))
+    messages = {target, *(rule.topic for rule in rules)}
+    if failing := next((rule for rule in rules if rule.dead_letter in messages), None):
+        raise ConfigError(f"rules: dead_letter: '{failing.dead_letter}' is read for messages; name another topic")
     return Routing(tuple(_held(rules, linger)), target, file.publish)
 
 

@@ -84,7 +84,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def is_for(self, topic: str) -> bool:
         """Whether the rule is for records of that topic."""
-        return topic != self.dead_letter and matches(self.topic, topic)
+        return matches(self.topic, topic)
 
     def may_make(self, topic: str, channel: str) -> bool:
         """Whether there may be a record of the topic that this rule makes the channel of."""

@@ -117,6 +117,13 @@ def test_patterns_are_read_without_what_holds_no_messages() -> None:
     assert [topic for topic in (*matched, *others) if routes.rule_of(topic)] == matched
 
 
+@pytest.mark.parametrize("topic", ["news", "fanout.messages"])
+def test_dead_letters_are_no_messages(topic: str) -> None:
+    failing = Rule("orders", "#{key}", on_failure="dead-letter", dead_letter=topic)
+    with pytest.raises(ConfigError, match=f"dead_letter: '{topic}' is read for messages; name another topic"):
+        routing([], None, file=RulesFile((failing, Rule("news", "news"))))
+
+
 def test_a_file_that_routes_the_default_topic_replaces_the_default() -> None:
     for topic in ("fanout.messages", "fanout.*", r"^fanout\."):
         assert routing([], None, file=RulesFile((Rule(topic, "x"),))).rules == (Rule(topic, "x"),)

@@ -44,9 +44,3 @@ def test_what_cannot_be_right_is_refused(fields: dict[str, Any], words: str) -> 
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
         Rule("t", "c", **fields)
     assert words in str(refused.value)
-
-
-def test_a_pattern_is_not_for_its_own_dead_letters() -> None:
-    rule = Rule("orders*", "c", on_failure="dead-letter", dead_letter="orders-failed")
-    assert rule.is_for("orders")
-    assert not rule.is_for("orders-failed")

@@ -1,0 +1,170 @@
+"""Failing records: which are written to dead-letter topics, by whom, and what else is told of them."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from fanout import failures as failures_module
+from fanout.errors import SourceError
+from fanout.failures import Failures
+from fanout.rules.route import Rule
+from fanout.sources.base import Appended, Done, NewRecord
+from fanout.types import Record
+
+SKIPS = Rule("orders", "#{key}")
+LETTERS = Rule("orders", "#{key}", on_failure="dead-letter", dead_letter="failed")
+STOPS = Rule("orders", "#{key}", on_failure="stop")
+
+
+class Log:
+    """A log that every node reads at once; `refuses` are the errors of the next appends."""
+
+    def __init__(self, *refuses: SourceError) -> None:
+        self.refuses = list(refuses)
+        self.letters: list[NewRecord] = []
+        self.readers: list[Failures] = []
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        """As of `fanout.sources.base.Source`."""
+        if self.refuses:
+            return done(self.refuses.pop())
+        first = len(self.letters)
+        self.letters += records
+        places = [Appended(record.topic, 0, first + index, 5) for index, record in enumerate(records)]
+        for reader in self.readers:
+            reader.read([read_back(record, place.offset) for record, place in zip(records, places, strict=True)])
+        return done(places)
+
+    def node(self, rule: Rule, wait_s: tuple[float, float] = (0.0, 0.0)) -> Failures:
+        """A node of this log."""
+        source: Any = self  # no more is asked of one
+        failures = Failures([rule], source, wait_s)
+        self.readers.append(failures)
+        return failures
+
+
+def read_back(letter: NewRecord, offset: int) -> Record:
+    return Record(letter.topic, 0, offset, 0, 5, letter.key, letter.value, letter.headers)
+
+
+def record(offset: int) -> Record:
+    headers = [("h", b"x"), ("fanout.undecodable", b"")]
+    return Record("orders", 1, offset, 0, 1000 + offset, b"k", b"v%d" % offset, headers)
+
+
+def fail(failures: Failures, *offsets: int) -> None:
+    batch = [record(offset) for offset in (*offsets, 99)]
+    failures.taken(batch, [(("orders", 1, offset), 0, "field", "its value has no field") for offset in offsets])
+
+
+async def ran(*nodes: Failures, seconds: float = 0.35) -> None:
+    ready = asyncio.Event()
+    ready.set()
+    tasks = [asyncio.ensure_future(node.run(ready)) for node in nodes]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+
+
+async def test_a_dead_letter_is_the_record_and_why_it_failed() -> None:
+    log = Log()
+    node = log.node(LETTERS)
+    fail(node, 7)
+    await ran(node)
+    assert log.letters == [
+        NewRecord(
+            "failed",
+            b"k",
+            b"v7",
+            [
+                ("h", b"x"),
+                ("fanout.failed.topic", b"orders"),
+                ("fanout.failed.partition", b"1"),
+                ("fanout.failed.offset", b"7"),
+                ("fanout.failed.timestamp", b"1007"),
+                ("fanout.failed.cause", b"field"),
+                ("fanout.failed.reason", b"its value has no field"),
+            ],
+        )
+    ]
+    assert node.counts == {"dead_letters": 1, "dead_letters_lost": 0}
+
+
+async def test_of_several_nodes_one_writes() -> None:
+    log = Log()
+    first, second = log.node(LETTERS), log.node(LETTERS, wait_s=(0.2, 0.2))
+    fail(first, 1, 2)
+    fail(second, 1, 2, 3)
+    await ran(first, second, seconds=0.6)
+    assert [letter.value for letter in log.letters] == [b"v1", b"v2", b"v3"]
+    assert (first.counts["dead_letters"], second.counts["dead_letters"]) == (2, 1)
+
+
+async def test_what_was_written_before_a_node_began_is_not_written_again() -> None:
+    log = Log()
+    before = log.node(LETTERS)
+    fail(before, 1)
+    await ran(before)
+    after = log.node(LETTERS)
+    after.read([read_back(log.letters[0], 0), record(5)])
+    fail(after, 1)
+    await ran(after)
+    assert len(log.letters) == 1
+
+
+async def test_what_the_log_refuses_is_written_later() -> None:
+    log = Log(SourceError("away"))
+    node = log.node(LETTERS)
+    fail(node, 1)
+    await ran(node, seconds=0.5)
+    assert [letter.value for letter in log.letters] == [b"v1"]
+
+
+async def test_nothing_is_written_before_the_node_has_caught_up() -> None:
+    log = Log()
+    node = log.node(LETTERS)
+    fail(node, 1)
+    waiting = asyncio.ensure_future(node.run(asyncio.Event()))
+    await asyncio.sleep(0.3)
+    waiting.cancel()
+    assert log.letters == []
+
+
+@pytest.mark.parametrize("bound", ["WAITING_MAX", "WAITING_BYTES"])
+async def test_what_waits_is_bounded_and_the_rest_counted(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Log()
+    node = log.node(LETTERS)
+    monkeypatch.setattr(failures_module, bound, {"WAITING_MAX": 2, "WAITING_BYTES": 400}[bound])
+    fail(node, 1, 2, 3, 4)
+    await ran(node)
+    assert (len(log.letters), node.counts["dead_letters_lost"]) == (2, 2)
+
+
+async def test_what_is_remembered_as_written_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failures_module, "WRITTEN_MAX", 2)
+    log = Log()
+    node = log.node(LETTERS)
+    fail(node, 1, 2, 3)
+    await ran(node)
+    fail(node, 1, 3)
+    await ran(node)
+    assert [letter.value for letter in log.letters] == [b"v1", b"v2", b"v3", b"v1"]
+
+
+async def test_a_rule_that_stops_says_why() -> None:
+    node = Log().node(STOPS)
+    fail(node, 7)
+    await asyncio.sleep(0)
+    where = "offset 7 of partition 1 of 'orders'"
+    assert node.stopped == f"the rule for 'orders' has stopped at {where}: its value has no field"
+
+
+async def test_failures_that_are_skipped_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    node = Log().node(SKIPS)
+    with caplog.at_level(logging.WARNING):
+        fail(node, 7)
+        await asyncio.sleep(0)
+    assert "offset 7 of partition 1 of 'orders' fails its rule: its value has no field" in caplog.text
