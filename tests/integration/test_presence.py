@@ -168,6 +168,8 @@ class TestTwoNodes:
         watchers = [await watching(node, room) for node in nodes]
         alice, bob = await connected(a), await connected(a)
         await alice.enter(room, "alice")
+        for watcher in watchers:
+            await watcher.told(1)  # the two members lie in partitions of their own: there is no order between them
         await bob.enter(room, "bob")
         for watcher in watchers:
             await watcher.told(2)
@@ -199,6 +201,7 @@ class TestTwoNodes:
         watcher = await watching(b, room)
         alice, eve = await connected(a, remainPresentFor="500"), await connected(a)
         await alice.enter(room, "alice")
+        await watcher.told(1)
         await eve.enter(room, "eve")
         await watcher.told(2)
         a.send_signal(signal.SIGSTOP)

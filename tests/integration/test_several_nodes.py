@@ -87,6 +87,7 @@ async def test_nobody_leaves_while_each_node_is_restarted_in_turn(
             member.urls = [node.url for node in (*nodes[number % 3 :], *nodes[: number % 3])]
             await member.connect()
             await member.stay(room, f"{number:02}")
+            await watcher.told(number + 1)  # there is no order between members but this
             members.append(member)
         for node in nodes:
             assert await node.stop() == 0
