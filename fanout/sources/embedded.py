@@ -24,6 +24,7 @@ from fanout.config import RETENTION_MS
 from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.embedded_store import BadRecord, Reader, Writer
+from fanout.sources.embedded_upkeep import EXPIRE_BYTES
 from fanout.sources.pending import Pending, Ticket
 from fanout.sources.reads import Reads
 
@@ -185,7 +186,7 @@ class EmbeddedSource:
                 if self._write_error and not group:
                     writer.probe()
                     self._write_state("")
-                if self._retention_bytes is not None and writer.upkeep.shrink(self._retention_bytes):
+                if self._shrink(writer, sum(ticket.size for ticket in group)):
                     expire_at = time.monotonic()  # after what waits to be written
                 elif time.monotonic() >= expire_at:
                     now = time.time_ns() // 1_000_000
@@ -198,6 +199,14 @@ class EmbeddedSource:
         for ticket in self._waiting:  # the disk has not taken them in all the time that `stop` gave it
             pending.settle(ticket, SourceError("the log was closed before it was written"))
         pending.wake()
+
+    def _shrink(self, writer: Writer, written: int) -> bool:
+        """Deletes, of a log that is too large, a slice, and as much as was written; whether it is too large still."""
+        if self._retention_bytes is None:
+            return False
+        while (more := writer.upkeep.shrink(self._retention_bytes)) and written > EXPIRE_BYTES:
+            written -= EXPIRE_BYTES
+        return more
 
     def _take(self) -> list[Ticket]:
         group: list[Ticket] = []

@@ -12,8 +12,8 @@ from fanout.sources.embedded_file import Topic, Transaction, first_offset, offse
 
 __all__ = ["Upkeep"]
 
-EXPIRE_SLICE: Final = 5_000  # records deleted in one transaction: appends wait for it some 10 ms
-EXPIRE_BYTES: Final = 16 << 20  # deleted in one transaction, the record which reaches it included
+EXPIRE_SLICE: Final = 5_000  # records deleted in one transaction: appends wait for it some 20 ms
+EXPIRE_BYTES: Final = 2 << 20  # the same, for records of 1 KiB and more; the record which reaches it included
 SPARE_SHARE: Final = 16  # of its size, that a log which is too large is made smaller than it may be
 COMPACT_SLICE: Final = 1_000  # records of a topic of state looked at in one transaction: each may delete another
 
