@@ -24,11 +24,24 @@ class Subscriber:
     """A client that is attached to some channels, and its view of each."""
 
     def __init__(
-        self, urls: Sequence[str], key: str, wire: str, catalogues: Mapping[str, Catalogue], **options: Any
+        self,
+        urls: Sequence[str],
+        key: str,
+        wire: str,
+        catalogues: Mapping[str, Catalogue],
+        receive_buffer: int | None = None,
     ) -> None:
-        """`catalogues` has its channels; `options` are of `Client`."""
+        """`catalogues` has its channels; `receive_buffer` is its socket's, in bytes."""
         self.views = {channel: View(catalogue) for channel, catalogue in catalogues.items()}
-        self.client = Client(urls, key, wire, query=QUERY, on_message=self._on_message, on_gap=self._on_gap, **options)
+        self.client = Client(
+            urls,
+            key,
+            wire,
+            query=QUERY,
+            receive_buffer=receive_buffer,
+            on_message=self._on_message,
+            on_gap=self._on_gap,
+        )
 
     async def join(self) -> None:
         """Connects and attaches. Raises as `Client.connect` and `Client.attach`."""

@@ -4,6 +4,7 @@ Everything belongs to the event loop; the log is read by a thread.
 """
 
 import asyncio
+import itertools
 import secrets
 import time
 from collections.abc import Iterator
@@ -42,6 +43,8 @@ class Plan:
     """Messages a second of all publishers together."""
     size: int = 100
     """Bytes of a payload."""
+    receive_buffer: int | None = None
+    """Bytes of each subscriber's socket; a small one shows soon that its client does not read."""
 
 
 class Audit:
@@ -57,16 +60,7 @@ class Audit:
         names = list(self.catalogues)
         self.subscribers = [
             Subscriber(
-                _turned(plan.urls, number),
-                plan.key,
-                WIRES[number % 2],
-                {
-                    name: self.catalogues[name]
-                    for name in (
-                        names[(number * plan.attachments + step) % len(names)]
-                        for step in range(min(plan.attachments, len(names)))
-                    )
-                },
+                _turned(plan.urls, number), plan.key, WIRES[number % 2], self._chosen(number), plan.receive_buffer
             )
             for number in range(plan.subscribers)
         ]
@@ -82,6 +76,12 @@ class Audit:
             for number in range(plan.publishers)
         ]
         self._tending: asyncio.Task[None] | None = None
+
+    def _chosen(self, number: int) -> dict[str, Catalogue]:
+        """The channels of a subscriber, so that each channel has as many subscribers as every other."""
+        each = min(self._plan.attachments, self._plan.channels)
+        chosen = itertools.islice(itertools.cycle(self.catalogues.items()), number * each % self._plan.channels, None)
+        return dict(itertools.islice(chosen, each))
 
     @property
     def clients(self) -> Iterator[Client]:

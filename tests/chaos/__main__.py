@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--subscribers", type=int, default=2_000)
     parser.add_argument("--channels", type=int, default=200)
     parser.add_argument("--attachments", type=int, default=10, help="channels of each subscriber (10)")
-    parser.add_argument("--rate", type=float, default=200, help="messages a second (200)")
+    parser.add_argument("--rate", type=float, default=240, help="messages a second (240)")
     parser.add_argument("--history", default="2m", help="history window of the nodes (2m)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="of the dice")
     given = parser.parse_args()

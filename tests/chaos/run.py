@@ -29,6 +29,7 @@ CLIENT_FAULT_EVERY_S = 5.0
 CALM_S = 3.0  # between two faults of the site
 PATIENCE_S = 120.0
 TELL_S = 10.0
+RECEIVE_BUFFER = 4_096  # bytes: who does not read is noticed before the fault is over
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class Scale:
     channels: int = 200
     attachments: int = 10
     publishers: int = 20
-    rate: float = 200.0
+    rate: float = 240.0
+    size: int = 300
     members: int = 20
     history: str = "2m"
 
@@ -81,6 +83,8 @@ async def chaos(scale: Scale, seed: int, say: Callable[[str], None]) -> Outcome:
                 attachments=scale.attachments,
                 publishers=scale.publishers,
                 rate=scale.rate,
+                size=scale.size,
+                receive_buffer=RECEIVE_BUFFER,
             )
             log = await asyncio.to_thread(lambda: KafkaLog(place.kafka.client, [TOPIC]))
             try:
