@@ -16,7 +16,7 @@ import contextlib
 import logging
 import random
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -46,12 +46,20 @@ log = logging.getLogger(__name__)
 class Failures:
     """What becomes of a node's failing records. Belongs to the event loop but for `taken` and `read`."""
 
-    def __init__(self, rules: Sequence[Rule], source: Source, wait_s: tuple[float, float] = WAIT_S) -> None:
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        source: Source,
+        as_written: Callable[[Record], Record] = lambda record: record,
+        wait_s: tuple[float, float] = WAIT_S,
+    ) -> None:
+        """`as_written` gives the record that lies in the log of one that was changed before it was delivered."""
         self.counts = {"dead_letters": 0, "dead_letters_lost": 0}
         self.stopped = ""
         """Why a rule has stopped; empty while none has."""
         self._rules = rules
         self._source = source
+        self._as_written = as_written
         self._wait_s = wait_s
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[Place, tuple[float, NewRecord]] = OrderedDict()
@@ -64,7 +72,8 @@ class Failures:
         records = {}
         if wanted:
             of_batch = map(as_record, batch)
-            records = {place: record for record in of_batch if (place := _coordinates(record)) in wanted}
+            failing = {place: record for record in of_batch if (place := _coordinates(record)) in wanted}
+            records = {place: self._as_written(record) for place, record in failing.items()}
         self._loop.call_soon_threadsafe(self._failed, failed, records)
 
     def read(self, batch: Sequence[Any]) -> None:

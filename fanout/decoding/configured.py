@@ -1,5 +1,6 @@
 """Decoding as the rules ask for it: none, without the packages for it, where no rule does."""
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from fanout.errors import ConfigError
 from fanout.routing import Routing
 from fanout.rules.route import WITH_SCHEMA
 from fanout.sources.base import Source
+from fanout.types import Record
 
 if TYPE_CHECKING:
     from fanout.decoding.schemas import Schemas
@@ -15,11 +17,15 @@ if TYPE_CHECKING:
 __all__ = ["configured_schemas", "decoded_source"]
 
 
-def decoded_source(source: Source, routing: Routing) -> Source:
-    """The source, decoding what the rules say is to be decoded. Raises ConfigError."""
+AsWritten = Callable[[Record], Record]
+"""Gives of a record that the sink is just given the one that lies in the log. For the thread that delivers."""
+
+
+def decoded_source(source: Source, routing: Routing) -> tuple[Source, AsWritten]:
+    """The source, decoding what the rules say is to be decoded; and what undoes that. Raises ConfigError."""
     schemas = configured_schemas(routing)
     if schemas is None:
-        return source
+        return source, lambda record: record
     from fanout.decoding.sink import Formats
     from fanout.decoding.source import DecodedSource
 
@@ -30,7 +36,8 @@ def decoded_source(source: Source, routing: Routing) -> Source:
             return None
         return Formats(*(form if form in WITH_SCHEMA else None for form in (rule.key, rule.value)))
 
-    return DecodedSource(source, formats_of, schemas)
+    made = DecodedSource(source, formats_of, schemas)
+    return made, made.as_written
 
 
 def configured_schemas(routing: Routing) -> "Schemas | None":

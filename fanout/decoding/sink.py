@@ -93,6 +93,7 @@ class DecodingSink:
         self._lock = threading.Condition()
         self._lines: dict[tuple[str, int], _Line] = {}
         self._records = self._bytes = 0  # in the lines
+        self._written: dict[tuple[str, int, int], Record] = {}  # of what is being delivered, as it lies in the log
         self._ready_waits = False
         self._stopped = False
 
@@ -110,6 +111,7 @@ class DecodingSink:
         """See `Sink.records`."""
         with self._lock:
             through: list[Any] = []
+            self._written.clear()
             for item in batch:
                 topic = item.topic if isinstance(item, Record) else item.topic()
                 formats = self._formats_of(topic)
@@ -143,6 +145,10 @@ class DecodingSink:
             self._stopped = True
             self._lock.notify_all()
 
+    def as_written(self, record: Record) -> Record:
+        """A record that the sink is just given, as it lies in the log. For the thread that delivers."""
+        return self._written.get((record.topic, record.partition, record.offset), record)
+
     @property
     def waiting(self) -> dict[tuple[str, int], float]:
         """The partitions that wait for a schema, and since when by `time.monotonic`. For any thread."""
@@ -157,13 +163,19 @@ class DecodingSink:
         key = (record.topic, record.partition)
         line = self._lines.get(key)
         if line is None:
-            if (done := decoded(record, formats, self._schemas, may_give_up=True)) is not None:
+            if (done := self._decoded(record, formats)) is not None:
                 return done
             line = self._lines[key] = _Line(time.monotonic())
         line.entries.append(record)
         self._records += 1
         self._bytes += _size(record)
         return None
+
+    def _decoded(self, record: Record, formats: Formats) -> Record | None:
+        done = decoded(record, formats, self._schemas, may_give_up=True)
+        if done is not None:
+            self._written[record.topic, record.partition, record.offset] = record
+        return done
 
     def _after(self, topic: str, partition: int, call: partial[None]) -> None:
         """Calls now, or when what came before it has left the line."""
@@ -183,11 +195,12 @@ class DecodingSink:
         calls: list[partial[None]] = []
         formats = self._formats_of(key[0])
         entries = line.entries
+        self._written.clear()
         while entries and len(through) < LIMITS.read_batch and not self._stopped:
             entry = entries[0]
             if isinstance(entry, Record):
                 assert formats is not None  # a topic's rule does not change while a node runs
-                if calls or (done := decoded(entry, formats, self._schemas, may_give_up=True)) is None:
+                if calls or (done := self._decoded(entry, formats)) is None:
                     break
                 through.append(done)
                 self._records -= 1

@@ -70,6 +70,10 @@ class DecodedSource:
             done.append(record)
         return done
 
+    def as_written(self, record: Record) -> Record:
+        """A record that the sink is just given, as it lies in the log. For the thread that delivers."""
+        return record if self._sink is None else self._sink.as_written(record)
+
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `Source.bounds`."""
         return await self._source.bounds(topic)

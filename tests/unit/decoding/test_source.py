@@ -105,6 +105,26 @@ async def test_keys_and_values_become_json_and_all_else_stays(registry: SchemaRe
     assert rig.sink.delivered == [given._replace(key=b'"k1"', value=b'{"id":"a","count":1,"note":null}')]
 
 
+async def test_what_is_just_delivered_is_known_as_it_was_written(registry: SchemaRegistry) -> None:
+    value = Serializers(registry).avro(ORDER, {"id": "a", "count": 1})
+    given = [record(value, 0), record(b"no frame", 1), record(b"x", 2, topic="other")]
+    written: list[Record] = []
+    async with Rig(registry, 30) as rig:
+        take = rig.sink.records
+
+        def records(batch: Sequence[Any]) -> None:
+            written.extend(map(rig.source.as_written, batch))
+            take(batch)
+
+        rig.sink.records = records  # type: ignore[method-assign]
+        await rig.deliver(*given)
+        await eventually(lambda: len(written) == 3)
+        await rig.deliver(*given)
+        await eventually(lambda: len(written) == 6)
+    assert sorted(written[:3]) == sorted(given)  # two of them waited for the schema
+    assert written[3:] == given
+
+
 async def test_null_values_other_topics_and_what_fanout_wrote_stay_as_they_are(registry: SchemaRegistry) -> None:
     given = [
         record(None, 0),
