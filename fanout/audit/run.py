@@ -7,24 +7,28 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self
 
-from fanout.audit.client import Client
+from picows import WSError
+
+from fanout.audit.client import Client, Refused
 from fanout.audit.crowd import Publisher, Subscriber
 from fanout.audit.expected import Expected, by_channel, expect
 from fanout.audit.log import Log
 from fanout.audit.report import Clients, Report, judge
 from fanout.audit.views import Catalogue, View
+from fanout.errors import SourceError
 
-__all__ = ["Audit", "Plan"]
+__all__ = ["Audit", "Plan", "run", "tell"]
 
 WIRES: Final = ("json", "msgpack")
 JOINING_MAX: Final = 50  # subscribers that join at once
 TEND_S: Final = 1.0
 LOOK_S: Final = 0.25
+TELL_S: Final = 10.0
 AGAIN_S: Final = 2.0  # between two judgements while something is still missing
 
 
@@ -193,6 +197,45 @@ class Audit:
 
     async def _close(self) -> None:
         await asyncio.gather(*(client.close() for client in self.clients))
+
+
+async def run(
+    plan: Plan,
+    opened: Callable[[], Log],
+    topics: tuple[str, ...],
+    seconds: float,
+    patience_s: float,
+    say: Callable[[str], object],
+) -> Report:
+    """A whole audit: publishes for so many `seconds`, and says now and then how far it is.
+
+    `opened` opens the log, and may block. Raises SourceError when that cannot be read, or a client cannot join.
+    """
+    log = await asyncio.to_thread(opened)
+    try:
+        async with Audit(plan, log, topics) as audit:
+            stop = asyncio.Event()
+            asyncio.get_running_loop().call_later(seconds, stop.set)
+            telling = asyncio.create_task(tell(audit, say))
+            await audit.publish(stop)
+            report = await audit.finish(patience_s)
+            telling.cancel()
+            return report
+    except* (Refused, OSError, WSError) as problems:
+        raise SourceError(f"a client could not join: {problems.exceptions[0]}") from problems
+    finally:
+        log.close()
+
+
+async def tell(audit: Audit, say: Callable[[str], object]) -> None:
+    """Says now and then how far it is, until it is cancelled."""
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(TELL_S)
+        published = sum(len(publisher.publishes) for publisher in audit.publishers)
+        away = sum(not client.is_connected for client in audit.clients)
+        took = time.monotonic() - began
+        say(f"{took:6.1f} s  {published:,} published, {audit.delivered:,} delivered, {away:,} away")
 
 
 def _turned(urls: tuple[str, ...], number: int) -> tuple[str, ...]:

@@ -1,22 +1,16 @@
 """`fanout audit`: proves on running nodes that nothing is lost, doubled or out of order."""
 
-import asyncio
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from fanout.errors import ConfigError, SourceError
+from fanout.errors import ConfigError
 
 if TYPE_CHECKING:
     from fanout.audit.log import Log
-    from fanout.audit.report import Report
-    from fanout.audit.run import Audit, Plan
 
 __all__ = ["audit"]
-
-TELL_S: Final = 10.0
 
 
 def audit(
@@ -74,7 +68,7 @@ def audit(
     """
     import uvloop
 
-    from fanout.audit.run import Plan
+    from fanout.audit.run import Plan, run
 
     for name, value in {"channels": channels, "subscribers": subscribers, "publishers": publishers}.items():
         if value < 1:
@@ -94,7 +88,8 @@ def audit(
         rate=rate,
         size=size,
     )
-    report = uvloop.run(_run(plan, lambda: _log(kafka, kafka_setting, data, topic), topic, seconds, patience))
+    opened = partial(_log, kafka, kafka_setting, data, topic)
+    report = uvloop.run(run(plan, opened, topic, seconds, patience, lambda line: sys.stderr.write(f"{line}\n")))
     sys.stdout.write(f"{report}\n")
     return 0 if report.exact else 1
 
@@ -109,40 +104,3 @@ def _log(kafka: str | None, settings: tuple[str, ...], data: Path | None, topics
     if len(topics) != 1:
         raise ConfigError("topic: of an embedded log one can be read; give it once")
     return EmbeddedLog(data, topics[0])
-
-
-async def _run(
-    plan: "Plan", opened: "Callable[[], Log]", topics: tuple[str, ...], seconds: float, patience: float
-) -> "Report":
-    from picows import WSError
-
-    from fanout.audit.client import Refused
-    from fanout.audit.run import Audit
-
-    log = await asyncio.to_thread(opened)
-    try:
-        async with Audit(plan, log, topics) as running:
-            stop = asyncio.Event()
-            asyncio.get_running_loop().call_later(seconds, stop.set)
-            telling = asyncio.create_task(_tell(running))
-            await running.publish(stop)
-            report = await running.finish(patience)
-            telling.cancel()
-            return report
-    except* (Refused, OSError, WSError) as problems:
-        raise SourceError(f"a client could not join: {problems.exceptions[0]}") from problems
-    finally:
-        log.close()
-
-
-async def _tell(running: "Audit") -> None:
-    """Says on stderr now and then how far it is."""
-    began = time.monotonic()
-    while True:
-        await asyncio.sleep(TELL_S)
-        published = sum(len(publisher.publishes) for publisher in running.publishers)
-        away = sum(not client.is_connected for client in running.clients)
-        line = (
-            f"{time.monotonic() - began:.0f} s: {published:,} published, {running.delivered:,} delivered, {away:,} away"
-        )
-        sys.stderr.write(f"{line}\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fanout.audit.log import KafkaLog
 from fanout.audit.report import Report
-from fanout.audit.run import Audit, Plan
+from fanout.audit.run import Audit, Plan, tell
 from tests.chaos.faults import CLIENT_FAULTS, SITE_FAULTS, TOPIC, Fault, Scene, brokers_down, rolling_drain
 from tests.chaos.members import Members
 from tests.chaos.site import site
@@ -28,7 +28,6 @@ __all__ = ["Outcome", "Scale", "chaos"]
 CLIENT_FAULT_EVERY_S = 5.0
 CALM_S = 3.0  # between two faults of the site
 PATIENCE_S = 120.0
-TELL_S = 10.0
 RECEIVE_BUFFER = 4_096  # bytes: who does not read is noticed before the fault is over
 
 
@@ -105,7 +104,8 @@ async def _run(scale: Scale, scene: Scene, say: Callable[[str], None]) -> Outcom
 
     stop = asyncio.Event()
     beside = [
-        asyncio.create_task(one) for one in (_clients_suffer(scene, suffer), _tend(scene.members), _tell(scene, say))
+        asyncio.create_task(one)
+        for one in (_clients_suffer(scene, suffer), _tend(scene.members), tell(scene.audit, say))
     ]
     publishing = asyncio.create_task(scene.audit.publish(stop))
     try:
@@ -160,11 +160,3 @@ async def _tend(members: Members) -> None:
         await asyncio.sleep(1)
         for client in members.clients:
             client.tend()
-
-
-async def _tell(scene: Scene, say: Callable[[str], None]) -> None:
-    while True:
-        await asyncio.sleep(TELL_S)
-        published = sum(len(publisher.publishes) for publisher in scene.audit.publishers)
-        away = sum(not client.is_connected for client in scene.audit.clients)
-        say(f"          {published:,} published, {scene.audit.delivered:,} delivered, {away:,} away")
