@@ -1,12 +1,14 @@
 """Coming back after longer than memory reaches: from the log, exactly, on any node; or a gap that is told."""
 
 import asyncio
+import base64
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from fanout import Config, Server
@@ -56,7 +58,12 @@ async def fill(node: Server, count: int, start: int = 0, channel: str = "c") -> 
 
 async def forgotten(node: Server) -> None:
     """Waits until memory holds nothing of what was published."""
-    await eventually(lambda: node.stats()["messages"] == node.stats()["messages_expired"])
+
+    def is_forgotten() -> bool:
+        stats = node.stats()
+        return stats["messages"] + stats["presence_events"] == stats["messages_expired"]
+
+    await eventually(is_forgotten)
 
 
 async def came_back(node: Server, position: str, channel: str = "c", wire: str = "json") -> RawClient:
@@ -90,3 +97,118 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(log: Log) 
     assert texts(client) == expected
     await client.close()
     assert node.stats()["replays_handed_over"] == 1
+
+
+async def test_on_a_node_that_never_saw_the_client(log: Log, request: pytest.FixtureRequest) -> None:
+    first = await log.node(history="1h")
+    clients = [await RawClient(first.port, KEY, wire).connect() for wire in ("json", "msgpack")]
+    for client in clients:
+        await client.attach("c")
+    expected = await fill(first, 60)
+    for client in clients:
+        await client.until(lambda seen=client: len(texts(seen)) == 60)
+        client.cut()
+        await client.close()
+    expected += await fill(first, 200, 60)
+    if "kafka" not in request.node.name:  # the embedded log belongs to one node at a time
+        await first.__aexit__(None, None, None)
+    second = await log.node()
+    await forgotten(second)
+    expected += await fill(second, 10, 260)
+    for client in clients:
+        client.move(second.port)
+        await client.connect()
+        await client.until(lambda seen=client: len(texts(seen)) >= len(expected))
+        assert told(client) == (True, None)
+        assert texts(client) == expected
+        await client.close()
+    assert second.stats()["resumed_from_log"] == 2
+
+
+async def test_many_who_come_at_once_share_one_reading(log: Log) -> None:
+    node = await log.node()
+    position = node.position("c")
+    expected = await fill(node, 1_500)
+    await forgotten(node)
+    reads = 0
+    read = node._node.source.read
+
+    async def counted(*asked: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await read(*asked)
+
+    node._node.source.read = counted
+    clients = await asyncio.gather(*(came_back(node, position, wire=("json", "msgpack")[n % 2]) for n in range(200)))
+    for client in clients:
+        await client.until(lambda seen=client: len(texts(seen)) >= len(expected))
+        assert texts(client) == expected
+        assert told(client) == (True, None)
+    assert reads <= 10, "three or four thousand records, by the thousand, and what was before them"
+    await asyncio.gather(*(client.close() for client in clients))
+
+
+async def test_deltas_filters_echo_and_other_spellings_are_those_of_live(log: Log) -> None:
+    node = await log.node()
+    position = node.position("c")
+    for number in range(40):
+        await node.publish("c", f"{number:050}", name="even" if number % 2 == 0 else "odd")
+    await forgotten(node)
+    filtered = "[filter=" + base64.b64encode(b"name == 'odd'").decode() + "]c"
+    client = await RawClient(node.port, KEY).connect()
+    frames: dict[str, list[dict[str, Any]]] = {"c": [], filtered: [], "[?delta=vcdiff]c": []}
+    client._on_message = lambda channel, message: frames[channel].append(message)
+    for channel in frames:
+        await client.attach(channel, channelSerial=position)
+    for number in range(40, 50):
+        await node.publish("c", f"{number:050}", name="even" if number % 2 == 0 else "odd")
+    await client.until(lambda: [len(seen) for seen in frames.values()] == [50, 25, 50])
+    numbers = [f"{number:050}" for number in range(50)]
+    assert [message["data"] for message in frames["c"]] == numbers
+    assert [message["data"] for message in frames[filtered]] == numbers[1::2]
+    deltas = [message.get("encoding") for message in frames["[?delta=vcdiff]c"]]
+    assert deltas[0] is None
+    assert deltas.count("utf-8/vcdiff/base64") >= 45, "one is whole where each of the two rings begins"
+    await client.close()
+
+
+async def test_changes_and_summaries_come_as_to_those_who_were_there(log: Log) -> None:
+    node = await log.node()
+    there: list[dict[str, Any]] = []
+    present = await RawClient(node.port, KEY, on_message=lambda _, message: there.append(message)).connect()
+    await present.attach("notes:a")
+    position = node.position("notes:a")
+    serial = await node.publish("notes:a", "one")
+    async with httpx.AsyncClient(base_url=node.url, params={"key": KEY}) as http:
+        for action, data in ((1, "ONE"), (5, "+"), (2, None)):
+            asked = {"action": action} | ({"data": data} if data else {})
+            (await http.patch(f"/channels/notes:a/messages/{serial}", json=asked)).raise_for_status()
+    await node.publish("notes:a", "last")
+    await present.until(lambda: len(there) == 5)
+    await forgotten(node)
+    back: list[dict[str, Any]] = []
+    client = await RawClient(node.port, KEY, on_message=lambda _, message: back.append(message)).connect()
+    await client.attach("notes:a", channelSerial=position)
+    await client.until(lambda: len(back) == 5)
+    assert back == there
+    await client.close()
+    await present.close()
+
+
+async def test_who_is_present_is_given_once_live(log: Log) -> None:
+    node = await log.node()
+    member = await RawClient(node.port, KEY, query={"clientId": "ann"}).connect()
+    await member.attach("c")
+    member.send({"action": 14, "channel": "c", "msgSerial": 0, "presence": [{"action": 2, "data": "here"}]})
+    position = node.position("c")
+    expected = await fill(node, 100)
+    await forgotten(node)
+    client = await came_back(node, position)
+    assert client.attached("c")[-1]["flags"] & 1, "HAS_PRESENCE"
+    await client.until(lambda: len(texts(client)) >= len(expected))
+    await client.until(lambda: any(frame["action"] == 16 for frame in client.frames))
+    (sync,) = [frame for frame in client.frames if frame["action"] == 16]
+    assert [one["clientId"] for one in sync["presence"]] == ["ann"]
+    assert sync["channelSerial"].endswith(":")
+    await client.close()
+    await member.close()

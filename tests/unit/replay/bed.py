@@ -83,18 +83,23 @@ class Bed:
             elif kind == "left":
                 for client in self.clients:
                     client.is_left |= client.handle == number
-        return any([client.take() for client in self.clients])
+        given = [client.take() for client in self.clients]
+        return any(given)
 
     async def until(self, holds: Callable[[], object], seconds: float = 20) -> None:
         """Goes on until that holds, and everything that there is for clients then has been given."""
         async with asyncio.timeout(seconds):
-            while self.turn() or not holds():
+            while True:
+                if not self.turn() and holds():
+                    return
                 await asyncio.sleep(0.001)
 
     async def begun(self, client: Client) -> None:
         """Goes on until the client has been given something."""
         async with asyncio.timeout(20):
-            while not client.values:
+            while True:
+                if client.values:
+                    return
                 self.turn()
                 await asyncio.sleep(0.001)
 
