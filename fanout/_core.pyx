@@ -339,6 +339,12 @@ cdef class Engine:
     def places(self, channel, position):
         return self._native.places(channel, position)
 
+    def doubts(self, channel, position):
+        return self._native.doubts(channel, position)
+
+    def saw(self, topic, partition, epoch, first, until):
+        self._native.saw(topic, partition, epoch, first, until)
+
     def position_at(self, channel, places):
         return self._native.position_at(channel, places)
 

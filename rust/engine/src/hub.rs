@@ -46,7 +46,7 @@ use crate::partition::{Partition, Partitions, TooManyPartitions};
 use crate::position::{self, Key};
 use crate::presence::gone::Gone;
 use crate::record::Record;
-use crate::route::{OnFailure, Rule, Rules, Scratch, Unrouted, is_channel_name};
+use crate::route::{OnFailure, Rule, Rules, Scratch, Shape, Unrouted, is_channel_name};
 use crate::stats::Stats;
 
 /// How a node is set up.
@@ -162,6 +162,8 @@ enum Way<'a> {
 struct Work {
     /// The number of this call, by which a channel knows that it is among the dirty already.
     batch: u64,
+    /// Somebody else than the rules says to which channels records go.
+    is_given: bool,
     /// That of the topic which is being delivered.
     linger_ms: u32,
     dirty: Vec<(Arc<Channel>, u64)>,
@@ -178,6 +180,11 @@ struct Batch {
     /// Its messages have lower numbers.
     to: u64,
     arrived_ms: i64,
+}
+
+/// What channels a topic's records go to, as far as its rule tells; None: any.
+fn shape(rule: Option<&Rule>, topic: &str, is_given: bool) -> Option<Shape> {
+    rule.filter(|_| !is_given).map(|rule| rule.shape(topic))
 }
 
 /// The bit of subscribers inside this process.
@@ -246,7 +253,8 @@ impl Hub {
         let before = self.partitions.find(topic, number);
         let partition = self.partitions.assign(topic, id, number, start)?;
         if before.is_some_and(|before| before.index != partition.index) {
-            self.interrupt(&partition);
+            let Intake { rules, work, .. } = &*self.intake.lock();
+            self.interrupt(&partition, shape(rules.of(topic), topic, work.is_given).as_ref());
         }
         Ok(())
     }
@@ -284,7 +292,8 @@ impl Hub {
                 continue;
             };
             if partition.is_cut_by(record.offset, record.epoch) {
-                let Ok(cut) = self.cut(&partition, record.offset) else {
+                let shape = shape(rules.of(record.topic), record.topic, work.is_given);
+                let Ok(cut) = self.cut(&partition, record.offset, shape.as_ref()) else {
                     refused += 1;
                     continue;
                 };
@@ -304,6 +313,7 @@ impl Hub {
                         self.deliver(work, rule, scratch, &record, &partition, now_ms)
                     }
                     (Way::Messages(_), Routing::Given(names)) => {
+                        work.is_given = true;
                         self.deliver_to(work, names, &record, &partition, now_ms);
                         true
                     }

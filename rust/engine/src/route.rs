@@ -6,6 +6,7 @@
 
 mod failure;
 mod fields;
+mod shape;
 mod template;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use parking_lot::RwLock;
 use serde::de::IgnoredAny;
 
 pub use failure::{Cause, Failure, OnFailure, Unrouted};
+pub use shape::Shape;
 use template::{Context, Template};
 
 use crate::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX};
@@ -267,6 +269,11 @@ impl Rule {
             client_id: routed.client_id,
         };
         record.message_as(partition, &reading)
+    }
+
+    /// What the channels of this topic's records look like.
+    pub fn shape(&self, topic: &str) -> Shape {
+        self.channel.shape(topic)
     }
 
     /// Whether it reads no more, because a record failed.

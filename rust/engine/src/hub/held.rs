@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{Hub, Routing};
+use crate::epochs::Judged;
 use crate::limits::{CHANNELS_PER_RECORD_MAX, DEDUP_WINDOW_MS};
 use crate::message::{Field, Message};
 use crate::partition::Partition;
@@ -68,6 +69,19 @@ impl Hub {
             .iter()
             .all(known)
             .then(|| told.map(|p| Place { partition: Arc::clone(p), offset: position.place_in(p).0 }).collect())
+    }
+
+    /// Of the places of a position those of which it is not known whether what lay below still does: partition, offset, and
+    /// the newest epoch there was below. See [`Judged::Doubtful`].
+    pub fn doubts(&self, name: &str, text: &str) -> Vec<(Arc<Partition>, i64, i32)> {
+        let position = position::parse(self.key(), name, text).unwrap_or_default();
+        let list = self.partitions.list();
+        let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
+        let entries = told.filter_map(|partition| Some((partition, position.entry(partition)?)));
+        entries
+            .filter(|(partition, entry)| partition.judge(entry) == Judged::Doubtful)
+            .map(|(partition, entry)| (Arc::clone(partition), entry.offset, entry.epoch))
+            .collect()
     }
 
     /// The position of places.

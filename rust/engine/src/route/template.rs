@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 
 use super::failure::{Cause, Failure};
 use super::fields::{Fields, Found};
+use super::shape::Shape;
 use crate::limits::CHANNELS_PER_RECORD_MAX;
 use crate::record::Record;
 
@@ -125,6 +126,19 @@ impl Template {
             return Err("two of its fields have several values".into());
         }
         Ok(Part::Each)
+    }
+
+    /// What it comes to for the records of a topic, as far as that is known of all of them.
+    pub(super) fn shape(&self, topic: &str) -> Shape {
+        let mut shape = Shape::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => shape.push_text(text),
+                Part::Topic => shape.push_text(topic),
+                _ => shape.push_field(),
+            }
+        }
+        shape
     }
 
     /// Whether it has several outcomes, or none.

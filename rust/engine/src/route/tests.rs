@@ -229,3 +229,19 @@ fn a_bad_template_is_named() {
     let several = Spec { topic: "t", channel: "c", name: Some("#{value.a[]}"), ..Spec::default() };
     assert!(Rules::new([several]).unwrap_err().contains("#{value.a[]}"));
 }
+
+#[test]
+fn which_channels_a_rule_may_make_is_known_without_a_record() {
+    let may_be =
+        |template: &str, name: &str| Rules::new([("t", template)]).unwrap().of("t").unwrap().shape("t").may_be(name);
+    for (template, names, others) in [
+        ("constant", &["constant"][..], &["constant:", ""][..]),
+        ("#{key}", &["any", ""], &[]),
+        ("#{topic}:#{key}", &["t:x", "t:"], &["u:x", "t"]),
+        ("a-#{key}-b-#{value.x}-c", &["a-1-b-2-c", "a--b--c", "a-b-b-b-c"], &["a-b-c", "a-1-b-c", "x-1-b-2-c"]),
+        ("aa#{key}aa", &["aaaa", "aaxaa"], &["aaa"]),
+    ] {
+        names.iter().for_each(|name| assert!(may_be(template, name), "{template} {name}"));
+        others.iter().for_each(|name| assert!(!may_be(template, name), "{template} {name}"));
+    }
+}

@@ -69,6 +69,8 @@ fn what_was_cut_below_the_nodes_reading_is_not_taken_for_whole() {
     assert_eq!(resumed(&late, &serial).0, Outcome::Resumed, "nothing was read that says otherwise");
     read(&late, &[(3, 2)]);
     assert_eq!(resumed(&late, &serial).0, Outcome::Gap, "2 may be of the first epoch, or of the second");
+    let doubts = |node: &Hub| node.doubts("c", &serial).iter().map(|doubt| (doubt.1, doubt.2)).collect::<Vec<_>>();
+    assert_eq!((doubts(&late), doubts(&hub)), (vec![(3, 1)], vec![]));
     late.partitions.find("t", 0).unwrap().see(1, 2, 3);
     assert_eq!(resumed(&late, &serial), (Outcome::Resumed, vec![3]));
 }
@@ -152,6 +154,67 @@ fn who_is_attached_is_lost_where_reading_goes_on_elsewhere() {
         assert_eq!(resumed(&hub, &plan.serial), (Outcome::Resumed, vec![next]), "{what}");
         assert_eq!(counter(&hub, "messages_interrupted"), 2, "{what}");
     }
+}
+
+#[test]
+fn who_is_on_channels_of_other_topics_hears_nothing() {
+    let lost = |routing: Routing<'_>| {
+        let hub = node(0, 1 << 20);
+        hub.set_rules(Rules::new([("t", "t:#{key}"), ("u", "u:#{key}")]).unwrap());
+        hub.assign("t", [1; 16], 0, 0).unwrap();
+        let inbox = hub.connect(Box::new(|| ()));
+        for name in ["t:1", "u:1"] {
+            hub.channel(name, 0).watch(inbox.bit());
+        }
+        hub.ingest([(record(0, 0, "2", "v", &[]), routing)].into_iter(), 0);
+        hub.assign("t", [2; 16], 0, 0).unwrap();
+        inbox.take().iter().map(|channel| channel.name.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(lost(Routing::Rules), ["t:1"]);
+    assert_eq!(lost(Routing::Given(&["x"])).len(), 2, "a program's own rule may send its records anywhere");
+}
+
+/// A rule over a field of the records: any of many partitions may feed the channel, also one that never has.
+#[test]
+fn of_many_partitions_one_that_feeds_a_channel_for_the_first_time_while_its_client_is_away_is_not_missed() {
+    const PARTITIONS: i32 = 64;
+    let rules = || Rules::new([("t", "room:#{value.room}")]).unwrap();
+    let (node, other) = (node(PARTITIONS, 1 << 20), node(PARTITIONS, 1 << 20));
+    [&node, &other].iter().for_each(|hub| hub.set_rules(rules()));
+    let put = |hub: &Hub, number: i32, offset: i64, room: &str| {
+        let value = format!(r#"{{"room":"{room}"}}"#);
+        hub.ingest([(record(number, offset, "k", &value, &[]), Routing::Rules)].into_iter(), 0);
+    };
+    for hub in [&node, &other] {
+        (0..PARTITIONS).for_each(|number| put(hub, number, 0, "busy"));
+        put(hub, 3, 1, "quiet");
+    }
+    let serial = node.position("room:quiet", 0);
+    assert!(serial.len() < 1024, "{}", serial.len());
+    for (number, offset) in [(41, 1), (3, 2), (63, 1)] {
+        put(&other, number, offset, "quiet");
+    }
+    let plan = other.locate("room:quiet", Some(&serial), Start::Live, 0);
+    let had = plan.located.had.as_deref();
+    let taken = plan.channel.take(plan.located.cursor, 100, had, other.key(), &other.partitions).unwrap().0;
+    let found: Vec<_> = taken.iter().map(|taken| (taken.message.partition.number, taken.message.offset)).collect();
+    assert_eq!((plan.located.outcome, found), (Outcome::Resumed, vec![(41, 1), (3, 2), (63, 1)]));
+}
+
+#[test]
+fn partitions_that_were_added_while_a_client_is_away_are_news_from_their_beginning() {
+    let hub = node(2, 1 << 20);
+    read(&hub, &[(0, 1), (1, 1)]);
+    let serial = hub.position("c", 0);
+    hub.assign("t", [1; 16], 2, 0).unwrap();
+    let feed = |offset| hub.ingest([(record(2, offset, "c", "v", &[]), Routing::Rules)].into_iter(), 0);
+    (0..2).for_each(|offset| assert_eq!(feed(offset), 0));
+    assert_eq!(resumed(&hub, &serial), (Outcome::Resumed, vec![0, 1]));
+    let late = Hub::new(hub.settings);
+    late.set_rules(Rules::new([("t", "#{key}")]).unwrap());
+    (0..2).for_each(|number| late.assign("t", [1; 16], number, if number == 0 { 2 } else { 0 }).unwrap());
+    late.assign("t", [1; 16], 2, 1).unwrap();
+    assert_eq!(resumed(&late, &serial).0, Outcome::Gap, "the log has its beginning");
 }
 
 #[test]
