@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fanout._core import FOREIGN, Plan, Replay
 from fanout.errors import ErrorInfo, SourceError, error
+from fanout.replay.doubts import Epochs, settle
 from fanout.replay.order import Where
 from fanout.replay.reading import AHEAD_MAX, Feeder, Reading
 from fanout.sources.base import Source
@@ -36,7 +37,7 @@ Answer = Callable[[Plan | ErrorInfo | None], None]
 Place = tuple[str, int, int]
 
 
-class _Memory(Feeder, Protocol):
+class _Memory(Epochs, Feeder, Protocol):
     """What the node holds of its channels; `fanout._core.Engine` answers this."""
 
     def places(self, channel: str, position: str | None) -> list[Place]: ...
@@ -78,7 +79,7 @@ class Replays:
         none of this channel in this log; or with an error, and then the client is to come back.
         """
         try:
-            places = {(topic, number): offset for topic, number, offset in self._memory.places(channel, serial)}
+            places = self._located(channel, serial)
         except ValueError:
             answer(None)
             return
@@ -116,12 +117,15 @@ class Replays:
         try:
             async with asyncio.timeout(BOUNDS_S):
                 earliest = await self._earliest(channel)
+                for one in self._gathered[channel]:  # with those who come meanwhile
+                    await settle(self._memory, self._source, channel, one.serial)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
             refused = error(50003, "the log cannot be read now")
             await self._answer((waiting, refused) for waiting in self._take(channel))
             return
-        for together in _groups(self._take(channel), earliest.keys()):
+        gathered = [one._replace(places=self._located(channel, one.serial)) for one in self._take(channel)]
+        for together in _groups(gathered, earliest.keys()):
             starts = {where: min(one.places[where] for one in together) for where in together[0].places}
             starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}
             replay = self._memory.replay(channel, [(*where, start) for where, start in starts.items()])
@@ -149,6 +153,10 @@ class Replays:
             readings.remove(reading)
             if not readings:
                 del self._by_channel[channel]
+
+    def _located(self, channel: str, serial: str) -> dict[Where, int]:
+        """The places of a position. Raises ValueError."""
+        return {(topic, number): offset for topic, number, offset in self._memory.places(channel, serial)}
 
     def _take(self, channel: str) -> list[_Waiting]:
         return self._gathered.pop(channel)

@@ -31,12 +31,13 @@ class MemoryLog:
         timestamp: int | None = None,
         message_id: str | None = None,
         gap: int = 0,
+        epoch: int = -1,
     ) -> Record:
-        """Appends a record, after `gap` offsets without one."""
+        """Appends a record, after `gap` offsets without one, in that leader epoch."""
         offset = self.ends.get(partition, 0) + gap
         headers = [("fanout.id", message_id.encode()), ("fanout.type", b"text")] if message_id else None
         at = timestamp if timestamp is not None else 1_000_000 + offset
-        record = Record(TOPIC, partition, offset, -1, at, key.encode(), value.encode(), headers)
+        record = Record(TOPIC, partition, offset, epoch, at, key.encode(), value.encode(), headers)
         self.partitions.setdefault(partition, []).append(record)
         self.ends[partition] = offset + 1
         return record

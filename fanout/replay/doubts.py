@@ -1,0 +1,89 @@
+"""Places of which the records that a node has read do not tell whether the log was cut there since: the log is asked.
+
+A place was made when some leader epoch was the newest below it. If the newest record that the log has below it is of
+that epoch or an older one, nothing was cut off. Else what lay below is gone from where the first newer epoch begins,
+which is looked for. What is found is remembered, and so tells of others' places too. Where the log has no record below,
+or none within `BACK` offsets, the doubt stays.
+"""
+
+from typing import Any, Final, Protocol
+
+from fanout.sources.base import Source
+from fanout.types import Record
+
+__all__ = ["Epochs", "settle"]
+
+BACK: Final = 1_000  # transaction markers and what compaction took are rarely more in a row; at most one slice
+
+
+class Epochs(Protocol):
+    """What knows the epochs; `fanout._core.Engine` answers this."""
+
+    def doubts(self, channel: str, position: str) -> list[tuple[str, int, int, int]]:
+        """Topic, partition, offset and epoch of each doubtful place."""
+
+    def saw(self, topic: str, partition: int, epoch: int, first: int, until: int) -> None:
+        """A record of that epoch lies at `first`, none of a newer one below `until`."""
+
+
+async def settle(epochs: Epochs, source: Source, channel: str, position: str) -> None:
+    """Settles the doubts about a position, as far as the log can. Raises SourceError. May be cancelled."""
+    for topic, partition, offset, epoch in epochs.doubts(channel, position):
+        earliest, _ = (await source.bounds(topic)).get(partition, (offset, offset))
+        last = await _last(source, topic, partition, max(earliest, offset - BACK), offset)
+        if last is None:
+            continue
+        if _epoch(last) > epoch:
+            last = await _first_newer(source, topic, partition, epoch, (earliest, last))
+            offset = _offset(last) + 1
+        epochs.saw(topic, partition, _epoch(last), _offset(last), offset)
+
+
+async def _last(source: Source, topic: str, partition: int, start: int, stop: int) -> Any | None:
+    """The last record of a range."""
+    found = None
+    while start < stop:
+        part = await source.read(topic, partition, start, stop)
+        found = part.records[-1] if part.records else found
+        if part.next <= start:
+            break
+        start = part.next
+    return found
+
+
+async def _first(source: Source, topic: str, partition: int, start: int, stop: int) -> Any | None:
+    """The first record of a range."""
+    while start < stop:
+        part = await source.read(topic, partition, start, stop)
+        if part.records:
+            return part.records[0]
+        if part.next <= start:
+            break
+        start = part.next
+    return None
+
+
+async def _first_newer(source: Source, topic: str, partition: int, epoch: int, bounds: tuple[int, Any]) -> Any:
+    """The first record of a newer epoch from an offset on; one is known. Epochs rise with the offsets."""
+    low, newer = bounds
+    high = _offset(newer)
+    while low < high:
+        middle = (low + high) // 2
+        record = await _first(source, topic, partition, middle, high)
+        if record is not None and _epoch(record) <= epoch:
+            low = _offset(record) + 1
+        else:
+            newer = newer if record is None else record  # a message without a value is false
+            high = middle
+    return newer
+
+
+def _epoch(record: Any) -> int:
+    """The leader epoch of a `Record` or of confluent-kafka's `Message`; -1 where there is none."""
+    epoch: int | None = record.leader_epoch if isinstance(record, Record) else record.leader_epoch()
+    return -1 if epoch is None else epoch
+
+
+def _offset(record: Any) -> int:
+    offset: int = record.offset if isinstance(record, Record) else record.offset()
+    return offset
