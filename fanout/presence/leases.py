@@ -4,7 +4,8 @@
   the others by its own clock, from when it heard them last: no clock of another's is trusted.
 - When a lease has run out the other nodes let the dead node's members leave, a bounded group at a time. Each begins a
   little later than another, so that most find nothing left to do; a leave that is written twice changes nothing.
-- Silence counts only while this node hears: not while the log is away or read back, nor while this node stood still.
+- Silence counts only while this node hears: not while the log is away or read back, nor while this node stood still;
+  and only up to when it had last read all that there was.
 - A node that stops hands its members over by the same rule: its clients come back elsewhere and enter again within the
   time, and who does not come back leaves. So does what a former life of this node has left behind.
 """
@@ -31,7 +32,8 @@ LEASE_S: Final = 15.0
 RENEW_S: Final = 3.0
 SPREAD_S: Final = 3.0  # between the first and the last node that lets a dead node's members leave
 TICK_S: Final = 1.0
-STOOD_STILL_S: Final = 3.0  # between two ticks: this node was frozen, and heard nothing
+HURRY_S: Final = 0.1  # between two groups that leave: the first is read back by then, and 5,000 leave in a second
+STOOD_STILL_S: Final = 3.0  # between two ticks, or behind the log: this node was frozen, or hears late
 
 log = logging.getLogger(__name__)
 
@@ -62,8 +64,9 @@ class Leases:
         self._clock = clock
         self._heard: dict[str, float] = {}  # one for each node that tells, or has members
         self._renewed_at = -RENEW_S
-        self._ticked_at = self._listening_since = clock()
+        self._ticked_at = self._listening_since = self._current_at = clock()
         self._writing = False
+        self._removing = False
         control.listen("node", self._hear)
 
     def _hear(self, node: str, fact: Fact) -> None:
@@ -75,9 +78,9 @@ class Leases:
     async def run(self, ready: asyncio.Event) -> None:
         """Renews and judges until cancelled, from when the node is `ready`."""
         await ready.wait()
-        self._listening_since = self._ticked_at = self._clock()
+        self._listening_since = self._ticked_at = self._current_at = self._clock()
         while True:
-            await asyncio.sleep(TICK_S)
+            await asyncio.sleep(HURRY_S if self._removing else TICK_S)
             try:
                 self.tick()
             except Exception:  # the lease must be renewed all the same
@@ -89,32 +92,39 @@ class Leases:
         if len(self._members) and now - self._renewed_at >= RENEW_S:
             self._renewed_at = now
             self._control.tell("node", self._node, {"members": len(self._members)})
-        if now - self._ticked_at > STOOD_STILL_S or not self._hears():
+        if not self._is_behind():
+            self._current_at = now
+        if now - self._ticked_at > STOOD_STILL_S or now - self._current_at > STOOD_STILL_S or not self._is_well():
             self._listening_since = now
         self._ticked_at = now
         nodes = self._present.presence_nodes()
-        for node in nodes:
-            if node != self._node and self._silent(node, now) > LEASE_S + self._turn(node):
+        gone = [node for node in nodes if node != self._node and self._silent(node, now) > LEASE_S + self._turn(node)]
+        self._removing = bool(gone)
+        if self._current_at == now:  # else the leaves that were just written may be yet to be read
+            for node in gone:
                 self._remove(node)
         for node in [node for node in self._heard if node not in nodes and self._silent(node, now) > 2 * LEASE_S]:
             del self._heard[node]
             self._control.tell("node", node, None)
 
-    def _hears(self) -> bool:
-        behind = any(lag for (topic, _), lag in self._source.lag().items() if topic in STATE_TOPICS)
+    def _is_behind(self) -> bool:
+        """Whether there is more to be heard: for a moment that is so after every record."""
+        return any(lag for (topic, _), lag in self._source.lag().items() if topic in STATE_TOPICS)
+
+    def _is_well(self) -> bool:
         health = self._source.health()
-        held = any(topic in STATE_TOPICS for topic, _ in health.held)
-        return health.ok and not held and not behind
+        return health.ok and not any(topic in STATE_TOPICS for topic, _ in health.held)
 
     def _silent(self, node: str, now: float) -> float:
-        return now - max(self._heard.setdefault(node, now), self._listening_since)
+        """For how long, up to when this node had last heard all that there was, it has heard nothing of another."""
+        return self._current_at - max(self._heard.setdefault(node, now), self._listening_since)
 
     def _turn(self, node: str) -> float:
         """How much later than the first this node removes the members of that one."""
         return zlib.crc32(f"{self._node} {node}".encode()) / 2**32 * SPREAD_S
 
     def _remove(self, node: str) -> None:
-        """Writes the leaves of some of a dead node's members; the next tick goes on."""
+        """Writes the leaves of some of a dead node's members; the next tick, which is soon, goes on."""
         if self._writing:
             return
         keys = (Key(*key) for key in self._present.members_of(node, SLICE))

@@ -104,6 +104,19 @@ class TestTheMembersOf:
         sizes = [len(bed.tick()) for _ in range(8)]
         assert [size for size in sizes if size] == [SLICE, SLICE, 1]
 
+    async def test_a_dead_node_leave_group_by_group_as_each_is_read_back(self, bed: Bed) -> None:
+        bed.present("other", SLICE + 1)
+        bed.tick(LEASE_S)
+        while not bed.log.waiting:
+            bed.now_s += 1
+            bed.leases.tick()
+        first = bed.log.confirm()
+        bed.log.behind = {("fanout.presence", 0): SLICE}
+        assert bed.tick(2) == []
+        bed.set.read(first)
+        bed.log.behind = {}
+        assert len(bed.tick()) == 1
+
     async def test_a_dead_node_leave_though_the_log_refuses_at_first(self, bed: Bed) -> None:
         bed.present("other")
         bed.now_s += 1
@@ -132,6 +145,27 @@ class TestTheMembersOf:
         assert len(began) > 1
 
 
+async def test_a_dead_node_with_many_members_has_lost_them_within_moments_of_its_lease(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bed.present("other", 20 * SLICE)
+    ready, began, pause = asyncio.Event(), bed.now_s, asyncio.sleep
+    ready.set()
+
+    async def sleep(seconds: float) -> None:
+        """Time passes, and the log confirms what it was given."""
+        bed.now_s += seconds
+        bed.set.read(bed.log.confirm())
+        await pause(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    running = asyncio.create_task(bed.leases.run(ready))
+    while bed.set.members:
+        await pause(0)
+    running.cancel()
+    assert bed.now_s - began < LEASE_S + SPREAD_S + 5
+
+
 class TestSilence:
     @pytest.mark.parametrize("deaf", ["away", "behind"])
     async def test_does_not_count_while_this_node_hears_nothing(self, bed: Bed, deaf: str) -> None:
@@ -143,6 +177,23 @@ class TestSilence:
         bed.log.well, bed.log.behind = True, {("fanout.messages", 0): 5}
         assert bed.tick(LEASE_S) == []
         assert len(bed.tick(SPREAD_S + 1)) == 1
+
+    async def test_counts_though_there_is_something_to_read_at_times(self, bed: Bed) -> None:
+        bed.present("other")
+        written = []
+        for second in range(int(LONG_ENOUGH)):
+            bed.log.behind = {("fanout.presence", 0): second % 3}
+            written += bed.tick()
+        assert written == [("leave", "room", "other0", "bob")]
+
+    async def test_ends_with_what_is_read_late(self, bed: Bed) -> None:
+        bed.present("other")
+        bed.tick(LEASE_S)
+        bed.log.behind = {("fanout.control", 0): 1}
+        assert bed.tick(2) == []
+        await bed.hear("other")
+        bed.log.behind = {}
+        assert bed.tick(LEASE_S - 1) == []
 
     async def test_does_not_count_while_this_node_stood_still(self, bed: Bed) -> None:
         bed.present("other")
