@@ -50,8 +50,8 @@ class Failures:
         self,
         rules: Sequence[Rule],
         source: Source,
-        as_written: Callable[[Record], Record] = lambda record: record,
         wait_s: tuple[float, float] = WAIT_S,
+        as_written: Callable[[Record], Record] = lambda record: record,
     ) -> None:
         """`as_written` gives the record that lies in the log of one that was changed before it was delivered."""
         self.counts = {"dead_letters": 0, "dead_letters_lost": 0}

@@ -101,7 +101,7 @@ class Node:
         self.subscriptions = Subscriptions(self.engine)
         stack.callback(self.subscriptions.close)
         self.source, as_written = decoded_source(source or _source(config, routing), routing)
-        self.failures = Failures(routing.rules, self.source, as_written)
+        self.failures = Failures(routing.rules, self.source, as_written=as_written)
         self.engine.failures(self.failures.taken)
         self.engine.dead_letters(routing.dead_letters, self.failures.read)
         self.control = Control(self.source, CONTROL_TOPIC)

@@ -28,7 +28,7 @@ from fanout.errors import ConfigError
 from fanout.rules.connector import NO_CONNECTOR, Connector, read_connector
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
 from fanout.rules.publish import BY_CHANNEL, PublishRule
-from fanout.rules.route import Rule, linger_ms, parse_rule
+from fanout.rules.route import UNDECODABLE, Rule, linger_ms, parse_rule
 from fanout.rules.topics import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, check_topic, pattern_of
 from fanout.types import Creation, Record
 
@@ -217,7 +217,8 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
     """The program's rule as the engine may call it: with whatever a source delivers, and sure not to raise.
 
     A record for which the rule raises, or names something other than channels, is counted as unroutable and skipped.
-    So is one for which it calls `sys.exit`: that would end the source's thread and not the program.
+    So is one for which it calls `sys.exit`: that would end the source's thread and not the program. One that could not
+    be decoded is not shown to it.
     Each kind of exception is logged once, so that a rule that fails for every record does not fill the disk.
     """
     told: set[type[BaseException]] = set()
@@ -226,13 +227,15 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
         record = as_record(delivered)
         if record.topic in STATE_TOPICS:
             return ()
+        if any(name == UNDECODABLE for name, _ in record.headers or ()):
+            return ("",)  # no channel's name: the engine counts it
         try:
             return _channels(route(record))
         except BaseException as problem:
             if type(problem) not in told:
                 told.add(type(problem))
                 log.exception("route failed for offset %d of %s; such records are skipped", record.offset, record.topic)
-            return ("",)  # no channel's name: the engine counts it
+            return ("",)
 
     return call
 

@@ -54,6 +54,8 @@ class Schemas:
         self._unknown: dict[Wanted, tuple[float, str]] = {}  # until when, and what the registry said
         self._asked: dict[Wanted, float] = {}  # since when
         self._away = ""
+        self.failure = ""
+        """Why nothing is asked for any more; empty while all is well."""
         self._stopping = False
         self._settled: Callable[[], None] = lambda: None
         self._thread = threading.Thread(target=self._run, name="fanout-schemas", daemon=True)
@@ -96,6 +98,13 @@ class Schemas:
             return ASKED
 
     def _run(self) -> None:
+        try:
+            self._ask_and_tell()
+        except BaseException as problem:  # what waits would wait for ever: the node must not look well
+            log.exception("decoding has stopped")
+            self.failure = f"decoding has stopped: {problem!r}"
+
+    def _ask_and_tell(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._asked or self._stopping)

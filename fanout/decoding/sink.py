@@ -19,13 +19,12 @@ from typing import Any, Final, NamedTuple
 from fanout.decoding.decoders import Undecodable
 from fanout.decoding.schemas import ASKED, Schemas
 from fanout.routing import as_record
+from fanout.rules.route import UNDECODABLE
 from fanout.sources.base import LIMITS, Sink
 from fanout.types import Record
 
-__all__ = ["UNDECODABLE", "DecodingSink", "Formats", "FormatsOf", "decoded"]
+__all__ = ["DecodingSink", "Formats", "FormatsOf", "decoded"]
 
-UNDECODABLE: Final = "fanout.undecodable"
-"""The header on a record that could not be decoded; its value says why."""
 REASON_MAX: Final = 1_000  # bytes
 WAITING_RECORDS: Final = 20_000  # four seconds of a node that reads 5,000 a second
 WAITING_BYTES: Final = 64 << 20

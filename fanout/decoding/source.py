@@ -85,6 +85,8 @@ class DecodedSource:
     def health(self) -> Health:
         """See `Source.health`. Partitions that wait for a registry which is away are held."""
         health = self._source.health()
+        if health.ok and self._schemas.failure:
+            return Health(False, self._schemas.failure)
         away, now = self._schemas.away, time.monotonic()
         if not away or self._sink is None:
             return health

@@ -14,12 +14,14 @@ from fanout.errors import ConfigError
 from fanout.rules.template import check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
-__all__ = ["WITH_SCHEMA", "Rule", "linger_ms", "parse_rule"]
+__all__ = ["UNDECODABLE", "WITH_SCHEMA", "Rule", "linger_ms", "parse_rule"]
 
 LINGER_MAX_MS: Final = 1_000
 
 Format = Literal["bytes", "text", "json", "avro", "protobuf", "json-schema"]
 WITH_SCHEMA: Final = ("avro", "protobuf", "json-schema")
+UNDECODABLE: Final = "fanout.undecodable"
+"""The header on a record of such a format that could not be decoded; its value says why."""
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

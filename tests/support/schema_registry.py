@@ -7,12 +7,15 @@ be made to fail, and to go away and come back on the same port.
 import base64
 import json
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from tests.support.certificates import Certificates
 
 __all__ = ["SchemaRegistry", "schema_registry"]
 
@@ -23,10 +26,11 @@ MEDIA_TYPE = "application/vnd.schemaregistry.v1+json"
 class SchemaRegistry:
     """Made by `schema_registry`."""
 
-    def __init__(self, credentials: str | None) -> None:
+    def __init__(self, credentials: str | None, certificates: Certificates | None) -> None:
         self.asked: list[str] = []  # paths with their queries, of GETs
         self.failing: int | None = None  # answers everything with this status
         self._credentials = credentials
+        self._certificates = certificates
         self._schemas: list[dict[str, Any]] = []  # its id is its place, from 1 on
         self._subjects: dict[str, list[int]] = {}
         self._server: ThreadingHTTPServer | None = None
@@ -34,7 +38,7 @@ class SchemaRegistry:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'http' if self._certificates is None else 'https'}://127.0.0.1:{self._port}"
 
     def start(self) -> None:
         registry = self
@@ -69,6 +73,10 @@ class SchemaRegistry:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)
         self._port = self._server.server_address[1]
+        if self._certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificates.certificate, self._certificates.key)
+            self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
@@ -124,9 +132,11 @@ class SchemaRegistry:
 
 
 @contextmanager
-def schema_registry(credentials: str | None = None) -> Iterator[SchemaRegistry]:
+def schema_registry(
+    credentials: str | None = None, certificates: Certificates | None = None
+) -> Iterator[SchemaRegistry]:
     """One that runs. `credentials` are `user:password`; without them everybody is served."""
-    registry = SchemaRegistry(credentials)
+    registry = SchemaRegistry(credentials, certificates)
     registry.start()
     try:
         yield registry

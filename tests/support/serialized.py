@@ -1,6 +1,7 @@
 """What producers write: confluent-kafka's own serializers over a registry, and Protobuf classes without a compiler."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
@@ -34,9 +35,10 @@ ORDER = json.dumps(
 class Serializers:
     """Serializers as a producer uses them; each call registers its schema."""
 
-    def __init__(self, registry: SchemaRegistry, credentials: str | None = None) -> None:
+    def __init__(self, registry: SchemaRegistry, credentials: str | None = None, authority: Path | None = None) -> None:
         settings = {"basic.auth.user.info": credentials} if credentials else {}
-        self.client = SchemaRegistryClient({"url": registry.url, **settings})
+        trust = {"ssl.ca.location": str(authority)} if authority else {}
+        self.client = SchemaRegistryClient({"url": registry.url, **settings, **trust})
 
     def avro(self, schema: str | Schema, value: Any) -> bytes:
         serialize = AvroSerializer(self.client, schema, conf=BY_TOPIC)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from fanout.decoding import registry as registry_module
 from fanout.decoding.decoders import Decoders, Undecodable
 from fanout.decoding.registry import Registry, RegistryAway, SchemaUnknown
 from fanout.errors import ConfigError
+from tests.support.certificates import make_certificates
 from tests.support.schema_registry import SchemaRegistry, schema_registry
 from tests.support.serialized import ORDER, Serializers, protobuf_classes
 
@@ -213,6 +215,19 @@ def test_the_registry_may_want_credentials_which_are_never_logged(caplog: pytest
             decoders.close()
     assert "/schemas/ids/1" in caplog.text
     assert "sesame" not in caplog.text
+
+
+def test_the_registry_may_speak_tls(tmp_path: Path) -> None:
+    made = make_certificates(tmp_path)
+    with schema_registry(certificates=made) as registry:
+        data = Serializers(registry, authority=made.authority).avro(ORDER, {"id": "a", "count": 1})
+        decoders = Decoders(Registry(registry.url, {"ssl.ca.location": str(made.authority)}))
+        decoders.prepare(decoders.wanted("avro", data))
+        decoders.close()
+        strangers = Decoders(Registry(registry.url, {}))
+        with pytest.raises(RegistryAway, match="does not answer"):
+            strangers.prepare(strangers.wanted("avro", data))
+        strangers.close()
 
 
 def test_settings_that_the_client_does_not_know_are_refused() -> None:

@@ -12,9 +12,10 @@ from fanout.decoding import sink as sink_module
 from fanout.decoding.decoders import Decoders
 from fanout.decoding.registry import Registry
 from fanout.decoding.schemas import Schemas
-from fanout.decoding.sink import UNDECODABLE, Formats
+from fanout.decoding.sink import Formats
 from fanout.decoding.source import DecodedSource
 from fanout.errors import SourceError, SourceTimeout
+from fanout.rules.route import UNDECODABLE
 from fanout.sources.base import Done, Health, NewRecord, Sink, Slice
 from fanout.types import Record
 from tests.support.schema_registry import SchemaRegistry, schema_registry
@@ -273,3 +274,12 @@ async def test_nothing_is_made_up_about_the_past_while_the_registry_is_away(regi
         for _ in range(2):
             with pytest.raises(SourceTimeout, match="a schema cannot be had"):
                 await rig.source.read("values", 0, 0, 1)
+
+
+async def test_a_sink_that_fails_is_told_and_not_left_waiting_for(registry: SchemaRegistry) -> None:
+    value = Serializers(registry).avro(ORDER, {"id": "a", "count": 1})
+    async with Rig(registry, 30) as rig:
+        rig.sink.gate = None  # type: ignore[assignment]
+        await rig.deliver(record(value, 0))
+        await eventually(lambda: not rig.source.health().ok)
+        assert "decoding has stopped: AttributeError" in rig.source.health().reason
