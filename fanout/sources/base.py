@@ -6,6 +6,9 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   need not be dense. Nothing is promised between partitions.
 - **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
   reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
+- **Patterns.** A topic to read that begins with `^` is a regular expression, matched from the beginning of names. What
+  it matches is read like what is named, within seconds also a topic that appears later, that from its beginning; but
+  none is made for it, none is missed when it goes, and topics of state are never meant.
 - **State.** A topic of state tells what is so, key by key: of each key the newest record counts, and one without a
   value takes the key back. It is read from its beginning whatever the history window. Of what is older than that window
   the log keeps the newest of each key, so that reading it whole stays short; a record without a key is refused.

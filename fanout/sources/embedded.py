@@ -25,6 +25,7 @@ from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.embedded_store import BadRecord, Reader, Writer
 from fanout.sources.embedded_upkeep import EXPIRE_BYTES
+from fanout.sources.patterns import Patterns
 from fanout.sources.pending import Pending, Ticket
 from fanout.sources.reads import Reads
 
@@ -58,11 +59,13 @@ class EmbeddedSource:
         self._reads = Reads("fanout-log-back", lambda: Reader(directory))
         self._threads: list[threading.Thread] = []
         self._stopped: asyncio.Task[None] | None = None
-        self._changed = threading.Condition()  # guards the next three
+        self._changed = threading.Condition()  # guards the next four
         self._waiting: deque[Ticket] = deque()  # bounded by Pending
         self._ends: dict[str, int] = {}  # of the topics that are read
         self._stopping = False
         self._state_topics: frozenset[str] = frozenset()
+        self._appeared: deque[tuple[str, bytes]] = deque()  # topics that a pattern matches, for the reading thread
+        self._patterns = Patterns(())
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
         self._write_error = ""
         self._read_error = ""
@@ -77,7 +80,8 @@ class EmbeddedSource:
         self._writer = writer = Writer(self._directory)
         try:
             ids = {}
-            for name in (*topics, *state_topics):
+            self._patterns = patterns = Patterns((*topics, *state_topics))
+            for name in (*patterns.names, *patterns.of(writer.names)):
                 ids[name], self._ends[name] = writer.topic(name, is_state=name in state_topics)
             self._reader = reader = Reader(self._directory)
             self._next = {name: reader.since(name, since, end) for name, end in self._ends.items()}
@@ -237,6 +241,9 @@ class EmbeddedSource:
                 for topic, _, offset, _ in coordinates:
                     if topic in self._ends:
                         self._ends[topic] = offset + 1
+                    elif self._patterns.of((topic,)):
+                        self._appeared.append((topic, writer.topic(topic)[0]))
+                        self._next[topic], self._ends[topic] = 0, offset + 1
             self._changed.notify_all()
         for ticket, coordinates in zip(group, placed, strict=True):
             pending.settle(ticket, coordinates)
@@ -266,6 +273,9 @@ class EmbeddedSource:
         ready = False
         while not self._stopping:
             retry_s = None
+            while self._appeared:
+                name, ids[name] = self._appeared.popleft()
+                sink.partition(name, ids[name], 0, 0)
             try:
                 for name in ids:
                     self._deliver_topic(reader, sink, name, ids[name])

@@ -75,6 +75,11 @@ class Writer:
             self._database.close()
         os.close(self._lock)
 
+    @property
+    def names(self) -> list[str]:
+        """The topics that there are."""
+        return list(self._topics)
+
     def topic(self, name: str, *, is_state: bool = False) -> tuple[bytes, int]:
         """Id and next offset of a topic, which is made if there is none. Raises sqlite3.Error."""
         if name not in self._topics:
@@ -155,18 +160,23 @@ class Reader:
         """Frees the connection."""
         self._database.close()
 
+    def _table(self, topic: str) -> str:
+        if topic not in self._tables:  # made since
+            self._tables.update(self._database.execute("SELECT name, 'record_' || number FROM topic"))
+        return self._tables[topic]
+
     def since(self, topic: str, timestamp: int, end: int) -> int:
         """The offset of the first record below `end` that is not older than `timestamp`; `end` if there is none.
 
         Raises sqlite3.Error.
         """
-        table = self._tables[topic]
+        table = self._table(topic)
         with Transaction(self._database, "DEFERRED"):  # meanwhile, the writer's deletions are not seen
             return offset_since(self._database, table, first_offset(self._database, table, end), end, timestamp)
 
     def first(self, topic: str, end: int) -> int:
         """The earliest offset there is; `end` if there is none. Raises sqlite3.Error."""
-        return first_offset(self._database, self._tables[topic], end)
+        return first_offset(self._database, self._table(topic), end)
 
     def end(self, topic: str) -> int:
         """The offset that the next record gets. Raises sqlite3.Error, KeyError if there is no such topic."""
@@ -178,7 +188,7 @@ class Reader:
     def slice(self, topic: str, start: int, stop: int) -> Slice:
         """See `Source.read`. Raises sqlite3.Error."""
         rows = self._database.execute(
-            f"SELECT * FROM {self._tables[topic]} WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+            f"SELECT * FROM {self._table(topic)} WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
             (start, stop, LIMITS.slice_records),
         )
         records, size = [], 0
@@ -194,7 +204,7 @@ class Reader:
     def read(self, topic: str, offset: int, limit: int) -> list[Record]:
         """The next records from `offset` on, at most `limit`. Raises sqlite3.Error."""
         rows = self._database.execute(
-            f"SELECT * FROM {self._tables[topic]} WHERE offset >= ? ORDER BY offset LIMIT ?",
+            f"SELECT * FROM {self._table(topic)} WHERE offset >= ? ORDER BY offset LIMIT ?",
             (offset, limit),
         )
         return [_record(topic, *row) for row in rows.fetchall()]

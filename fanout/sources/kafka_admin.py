@@ -69,6 +69,14 @@ class Admin:
         troubles.extend(self._trouble_of(errors[topic], f"topic {topic!r} cannot be looked at") for topic in strange)
         return described, missing
 
+    def names(self, troubles: list[Trouble]) -> list[str]:
+        """The names of all topics. To be asked when Kafka has just answered: it cannot be told to stop."""
+        try:
+            return list(self._client.list_topics(timeout=REQUEST_S).topics)
+        except KafkaException as error:
+            troubles.append(self._trouble_of(error.args[0], "topics cannot be listed"))
+            return []
+
     def create(self, topics: list[NewTopic], troubles: list[Trouble]) -> list[str]:
         """Makes topics; the names of those that are there now."""
         if not topics:

@@ -8,6 +8,7 @@ Rules:
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
 - A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
   vanishes later is waited for: whoever deletes a topic may be about to make it again.
+- What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
 
@@ -26,6 +27,7 @@ from fanout.errors import SourceTimeout
 from fanout.sources.base import Health
 from fanout.sources.kafka_admin import AWAY, Admin, Stopped, Trouble
 from fanout.sources.kafka_lost import Place, go_on
+from fanout.sources.patterns import Patterns
 from fanout.types import Creation
 
 __all__ = ["Begin", "End", "Making", "TopicWatch"]
@@ -101,7 +103,9 @@ class TopicWatch:
         self._stopping = threading.Event()
         self._admin = Admin(settings, self._stopping)
         self._bootstrap = self._admin.bootstrap
-        self._topics = tuple(dict.fromkeys((*topics, *state_topics)))
+        self._patterns = Patterns((*topics, *state_topics))
+        self._topics = self._patterns.names
+        self._matched: set[str] = set()
         self._state_topics = frozenset(state_topics)
         self._making = making
         self._unmade = [topic for topic in making.kept if topic not in self._topics]
@@ -180,6 +184,8 @@ class TopicWatch:
             if topic in self._ids and topic not in described:
                 self._ids[topic] = None
                 troubles.append(Trouble(("gone", topic), f"topic {topic!r} is not in Kafka at {self._bootstrap}"))
+        if self._patterns and described:
+            described |= self._match(troubles)
         self._locate(described, troubles)
         self._explain(described)
         if troubles:
@@ -187,6 +193,26 @@ class TopicWatch:
         self._keep()
         self.complete = True
         return None
+
+    def _match(self, troubles: list[Trouble]) -> dict[str, TopicDescription]:
+        """The topics that patterns match; what was read of those that are gone is let go of."""
+        met: list[Trouble] = []
+        names = self._patterns.of(self._admin.names(met))
+        described = self._admin.describe(names, met)[0] if names else {}
+        troubles.extend(met)
+        gone = set() if met else self._matched - described.keys()
+        for topic in gone:
+            log.info("topic %r is gone", topic)
+            lost = sorted(key for key in self._known if key[0] == topic)
+            self.found.extend(End(*key) for key in lost)
+            self._known.difference_update(lost)
+            self._ids[topic] = None
+        for topic in described.keys() - self._matched:
+            log.info("topic %r is read: a pattern matches it", topic)
+            if self.complete:
+                self._ids.setdefault(topic, None)  # it is new: all of it is wanted
+        self._matched = (self._matched | described.keys()) - gone
+        return described
 
     def _keep(self) -> None:
         """Makes, once, the topics that are only written to. Whoever writes hears if that was not permitted."""

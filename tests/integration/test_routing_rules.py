@@ -124,7 +124,7 @@ async def test_a_record_of_ten_megabytes_is_delivered(tmp_path: Path) -> None:
 
 async def test_what_a_rule_says_of_a_message(tmp_path: Path) -> None:
     rules = route(
-        topic="orders.eu",
+        topic="orders.*",
         channel="room:#{value.rooms[]}",
         name="#{topic}/#{header.event}",
         client_id="#{key.user}",

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from fanout.errors import SourceBusy, SourceError
 from fanout.sources.base import LIMITS, Health, NewRecord, Slice, Source
@@ -23,7 +25,11 @@ HOUR_MS = 3_600_000
 class Log:
     """One log; every source from it reads and writes the same."""
 
-    def __init__(self, make: Callable[[Sequence[str]], Source], stack: AsyncExitStack) -> None:
+    def __init__(
+        self, make: Callable[[Sequence[str]], Source], create: Callable[[str], object], stack: AsyncExitStack
+    ) -> None:
+        """`create` makes a topic that is not read."""
+        self.create = create
         self._make = make
         self._stack = stack
 
@@ -52,6 +58,9 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
         def make(state_topics: Sequence[str]) -> Source:
             return EmbeddedSource(tmp_path / "log")
 
+        def create(topic: str) -> None:
+            """Who appends to a topic makes it."""
+
     else:
         client = request.getfixturevalue("kafka").client
 
@@ -59,8 +68,12 @@ async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[L
             kept = dict.fromkeys(state_topics, Creation({"cleanup.policy": "compact"}, partitions=1))
             return KafkaSource(client, kept=kept, partitions=1)
 
+        def create(topic: str) -> None:
+            admin = AdminClient(client)  # kept: it fails what it is asked when it is collected
+            admin.create_topics([NewTopic(topic, 1)])[topic].result(15)
+
     async with AsyncExitStack() as stack:
-        yield Log(make, stack)
+        yield Log(make, create, stack)
 
 
 # -- order, start, ready --
@@ -101,6 +114,27 @@ async def test_a_partition_is_told_before_its_records(log: Log) -> None:
     assert sink.calls.index("partition") < sink.calls.index("records")
     ((name, topic_id, partition, start),) = sink.partitions
     assert (name, len(topic_id), partition, start) == (topic, 16, 0, 0)
+
+
+async def test_topics_that_a_pattern_matches_are_read_also_those_that_appear_later(log: Log) -> None:
+    prefix = log.topic()
+    before, later, other, state = f"{prefix}.a", f"{prefix}.b", log.topic(), f"{prefix}.state"
+    first, _ = await log.reading(before, other)
+    await append(first, record(before, b"old"), record(other, b"other"))
+    await first.stop()
+    source, sink = await log.reading(rf"^{prefix}\.", state_topics=[state])
+    assert sink.values(before) == [b"old"]
+    await append(source, record(before, b"new"))
+    log.create(later)
+    await append(source, record(later, b"1"))
+    await append(source, record(later, b"2"))
+    await eventually(lambda: sink.values(later) == [b"1", b"2"])
+    await eventually(lambda: sink.values(before) == [b"old", b"new"])
+    assert [start for topic, _, _, start in sink.partitions if topic == later] == [0]
+    assert {topic for topic, _, _, _ in sink.partitions} == {before, later, state}
+    assert sink.calls.count("ready") == 1
+    assert (await source.read(later, 0, 0, 2)).next == 2
+    assert source.lag()[later, 0] == 0
 
 
 async def test_ready_comes_once_after_all_that_the_log_held(log: Log) -> None:
