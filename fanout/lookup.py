@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
@@ -69,11 +69,13 @@ class _Held(Protocol):
 class Lookup:
     """Finds the messages of one node. Belongs to the event loop."""
 
-    def __init__(self, engine: _Held, source: Source, topics: Collection[str], replayer: Callable[[], Engine]) -> None:
-        """`topics` are those with messages; `replayer` makes an empty engine with the node's rules."""
+    def __init__(
+        self, engine: _Held, source: Source, is_read: Callable[[str], bool], replayer: Callable[[], Engine]
+    ) -> None:
+        """`is_read` tells topics with messages; `replayer` makes an empty engine with the node's rules."""
         self._engine = engine
         self._source = source
-        self._topics = topics
+        self._is_read = is_read
         self._replayer = replayer
         self._scans = asyncio.Semaphore(SCANS)
         self._shares = Shares(SCANS_WAITING, error(42910, "too many old messages are being looked for"))
@@ -166,7 +168,7 @@ class Lookup:
     def _place(self, serial: str) -> tuple[str, int, int]:
         """Topic, partition and offset of a message (`fanout._core.message_serial`). Raises ClientError 40400."""
         found = re.fullmatch(r"([0-9]{1,19})-([0-9]{1,9})-(.+)", serial)
-        if found is None or found[3] not in self._topics:
+        if found is None or not self._is_read(found[3]):
             raise ClientError(error(40400, "no message has this serial"))
         return found[3], int(found[2]), int(found[1])
 

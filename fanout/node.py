@@ -113,7 +113,7 @@ class Node:
         targets = Targets(routing.publish_topic, routing.publish)
         self.publisher = Publisher(self.engine, self.backlog, targets, took=self.metrics.publish_seconds.observe)
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
-        self.lookup = Lookup(self.engine, self.source, routing.topics, self._replayer(routing, route))
+        self.lookup = Lookup(self.engine, self.source, routing.reads, self._replayer(routing, route))
         self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
         self.replays = Replays(self.engine, self.source, may_make)
         stack.callback(self.replays.close)

@@ -74,6 +74,10 @@ class Routing(NamedTuple):
             return None
         return next((rule for rule in self.rules if rule.is_for(topic)), None)
 
+    def reads(self, topic: str) -> bool:
+        """Whether messages of that topic are read."""
+        return self.rule_of(topic) is not None
+
     def may_make(self, topic: str, channel: str) -> bool:
         """Whether that topic may have messages of the channel."""
         rule = self.rule_of(topic)

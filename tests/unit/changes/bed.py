@@ -50,7 +50,7 @@ class Bed(NeverReadBack):
         self._serve()
 
     def _serve(self) -> None:
-        self.lookup = Lookup(self.engine, self, [TOPIC], self._engine)
+        self.lookup = Lookup(self.engine, self, lambda topic: topic == TOPIC, self._engine)
         self.mutator = Mutator(
             self.lookup,
             Publisher(self.engine, self, Targets(TOPIC)),
