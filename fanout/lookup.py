@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine, headers_of
