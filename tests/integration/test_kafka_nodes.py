@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +11,14 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from fanout import Config, Server
 from fanout.errors import SourceError, SourceTimeout
 from fanout.sources.base import Appended
 from fanout.sources.kafka import KafkaSource
 from tests.support.broker import Kafka, running
+from tests.support.node import KEY
 from tests.support.sources import RecordingSink, append, begin_append, eventually, record
+from tests.support.wsclient import RawClient
 
 pytestmark = pytest.mark.kafka
 
@@ -110,30 +114,41 @@ async def test_a_partition_that_nobody_leads_is_named_and_holds_up_no_other(clus
     await source.stop()
 
 
-@pytest.mark.parametrize("has_read", [True, False], ids=["records were read", "begun at the end"])
-async def test_a_log_that_was_cut_is_read_on_from_the_cut(
-    cluster: Kafka, has_read: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    topic = f"cut-{has_read}"
+async def grow(cluster: Kafka, topic: str) -> list[str]:
+    """Makes a log of which node 2 has two records, and node 1 five; node 1 leads. What the five are."""
     make(cluster, topic, [1, 2], min_insync_replicas="1", unclean_leader_election_enable="true")
     await eventually(lambda: len(partition_of(cluster, topic).isrs) == 2)
     await asyncio.to_thread(write_quickly, cluster, topic, "0", "1")
     await asyncio.sleep(1)  # for the other replica to fetch them
     await asyncio.to_thread(cluster.kill, 2)
     await eventually(lambda: partition_of(cluster, topic).isrs == [1])
-    before = ["0", "1", "cut", "cut", "cut"]
-    await asyncio.to_thread(write_quickly, cluster, topic, *before[2:])
+    await asyncio.to_thread(write_quickly, cluster, topic, "cut", "cut", "cut")
+    return ["0", "1", "cut", "cut", "cut"]
+
+
+async def cut(cluster: Kafka, topic: str) -> list[str]:
+    """Has node 2 lead what `grow` made, and writes on; what is written where the three were, and behind."""
+    await asyncio.to_thread(cluster.kill, 1)
+    await asyncio.to_thread(cluster.restart, 2)
+    await eventually(lambda: partition_of(cluster, topic).leader == 2)
+    await asyncio.to_thread(write_quickly, cluster, topic, *"abcdef")
+    return [*"abcdef"]
+
+
+@pytest.mark.parametrize("has_read", [True, False], ids=["records were read", "begun at the end"])
+async def test_a_log_that_was_cut_is_read_on_from_the_cut(
+    cluster: Kafka, has_read: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    topic = f"cut-{has_read}"
+    before = await grow(cluster, topic)
     source, sink = KafkaSource(cluster.client), RecordingSink()
     await source.start(sink, [topic], HOUR_MS if has_read else 1)
     await eventually(lambda: sink.is_ready)
-    await asyncio.to_thread(cluster.kill, 1)
-    await asyncio.to_thread(cluster.restart, 2)  # it has the log up to 2 only, and leads
-    await eventually(lambda: partition_of(cluster, topic).leader == 2)
-    await asyncio.to_thread(write_quickly, cluster, topic, *"abcdef")
+    after = await cut(cluster, topic)
     await eventually(lambda: len(sink.partitions) == 2)
     await eventually(lambda: sink.values(topic)[-1:] == [b"f"])
     assert [start for _, _, _, start in sink.partitions] == [0 if has_read else 5, 2]
-    assert sink.values(topic) == [value.encode() for value in [*(before if has_read else []), *"abcdef"]]
+    assert sink.values(topic) == [value.encode() for value in [*(before if has_read else []), *after]]
     assert len({topic_id for _, topic_id, _, _ in sink.partitions}) == 1
     assert "was cut" in caplog.text
     (place,) = await append(source, record(topic, b"on"))
@@ -141,4 +156,39 @@ async def test_a_log_that_was_cut_is_read_on_from_the_cut(
     await eventually(lambda: sink.values(topic)[-1] == b"on")
     await eventually(lambda: source.health().ok)
     await source.stop()
+    await asyncio.to_thread(cluster.restart, 1)
+
+
+async def test_who_is_attached_or_comes_back_is_told_that_the_log_was_cut(cluster: Kafka, tmp_path: Path) -> None:
+    topic = "told"
+    before = await grow(cluster, topic)
+    config = Config(port=0, data=tmp_path, kafka=cluster.bootstrap, key=(KEY,), route=(f"{topic}=room",), drain="0s")
+
+    def texts(client: RawClient) -> list[str]:
+        return [message.text for message in client.received.get("room", [])]
+
+    async with Server(config) as server:
+        async with asyncio.timeout(60):
+            await server.ready()
+        client, away = [await RawClient(server.port, KEY).connect() for _ in range(2)]
+        for each in (client, away):
+            await each.attach("room", params={"rewind": "10"})
+            await each.until(lambda each=each: texts(each) == before)  # type: ignore[misc]
+        serial = away._channels["room"].serial
+        await away.close()
+        after = await cut(cluster, topic)
+        await client.until(lambda: len(client.attached("room")) == 2)
+        await asyncio.to_thread(write_quickly, cluster, topic, "on")
+        await client.until(lambda: texts(client)[-1:] == ["on"])
+        after.append("on")
+        given = texts(client)[len(before) :]  # it goes on live, with what came since it was told
+        assert texts(client) == [*before, *after[len(after) - len(given) :]]
+        assert [frame.get("error", {}).get("code") for frame in client.attached("room")] == [None, 80020]
+        back = await RawClient(server.port, KEY).connect()
+        attached = await back.attach("room", channelSerial=serial)
+        assert attached["error"]["code"] == 90003
+        await back.until(lambda: texts(back)[-1:] == after[-1:])
+        assert texts(back) == after
+        for each in (client, back):
+            await each.close()
     await asyncio.to_thread(cluster.restart, 1)
