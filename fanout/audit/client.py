@@ -116,6 +116,8 @@ class Client:
         self._is_paused = False
         self._heard_at = 0.0
         self._gone = asyncio.Event()
+        self._may_return = asyncio.Event()
+        self._may_return.set()
 
     # -- connection --
 
@@ -157,6 +159,15 @@ class Client:
         """Resets the connection; it comes back by itself."""
         if self._link is not None:
             self._link.end(reset=True)
+
+    def leave(self) -> None:
+        """Resets the connection, and stays away until `come_back`."""
+        self._may_return.clear()
+        self.cut()
+
+    def come_back(self) -> None:
+        """Ends an absence that `leave` began."""
+        self._may_return.set()
 
     def abandon(self) -> None:
         """Comes back on a new link, and leaves the old one open to the server, and silent, for a while."""
@@ -278,6 +289,7 @@ class Client:
 
     async def _return(self) -> None:
         while True:
+            await self._may_return.wait()
             try:
                 await self.connect()
             except Refused as problem:

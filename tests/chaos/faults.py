@@ -128,4 +128,14 @@ async def readers_slow(scene: Scene) -> None:
         client.resume()
 
 
-CLIENT_FAULTS: tuple[Fault, ...] = (sockets_cut, sockets_half_open, readers_slow)
+async def clients_away(scene: Scene) -> None:
+    """Some clients are away for longer than the nodes remember."""
+    chosen = [scene.audit.subscribers[number].client for number in scene.some(0.02)]
+    for client in chosen:
+        client.leave()
+    await asyncio.sleep(scene.dice.uniform(10, 30))
+    for client in chosen:
+        client.come_back()
+
+
+CLIENT_FAULTS: tuple[Fault, ...] = (sockets_cut, sockets_half_open, readers_slow, clients_away)

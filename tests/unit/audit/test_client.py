@@ -220,6 +220,28 @@ class TestLinks:
         bed.client.tend()
         assert not link.ended
 
+    async def test_who_leaves_comes_back_when_it_is_told_to(self, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+        connects: list[int] = []
+
+        async def connect() -> Client:
+            connects.append(1)
+            bed.open()
+            return bed.client
+
+        monkeypatch.setattr(bed.client, "connect", connect)
+        bed.client._stays_away = False
+        link = bed.open()
+        bed.client.leave()
+        assert link.ended
+        bed.client.lost(link)
+        await asyncio.sleep(0)
+        assert connects == []
+        bed.client.come_back()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert connects == [1]
+        assert bed.client.is_connected
+
     async def test_links_that_are_left_open_are_few(self, bed: Bed) -> None:
         links = []
         for _ in range(DEAF_MAX + 2):
