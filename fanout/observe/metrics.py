@@ -55,6 +55,7 @@ COUNTERS: Final = {
     "failures_untold": ("failures_untold", "Failing records that were neither told nor became dead letters: too many."),
     "messages": ("messages", "Messages appended to channels."),
     "presence_events": ("presence_events", "Members that entered, were updated or left."),
+    "presence_late": ("presence_late", "What a node that was away wrote of members whose connections had gone on."),
     "injected": ("injected", "What the node itself said on channels."),
     "sync_pages": ("sync_pages", "Pages of presence sets made for clients that came."),
     "sync_members": ("sync_members", "Members in those pages."),

@@ -69,6 +69,8 @@ pub struct Members {
 pub enum Change {
     /// The set is as before.
     Nothing,
+    /// It is, and the event comes too late to make it another: its connection has been continued since.
+    Late,
     /// There is no room for one more.
     Refused,
     /// It is not.
@@ -140,7 +142,7 @@ impl Members {
             return self.insert(key.into(), event, partition, offset, (ENTER, room));
         };
         if event.generation < old.generation {
-            return Change::Nothing;
+            return Change::Late;
         }
         let before = Some(Arc::clone(&old.node));
         if event.id.is_some() && event.id == old.message.field(Field::Id) && event.action != Action::Leave {

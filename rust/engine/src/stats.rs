@@ -57,6 +57,8 @@ counters! {
     messages,
     /// Events of presence that were news to their channels.
     presence_events,
+    /// Events of presence of an older generation of their connection than was known: a node wrote them too late.
+    presence_late,
     /// What the node itself said on channels.
     injected,
     /// Pages of presence sets made for somebody who has come.

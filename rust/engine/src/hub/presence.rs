@@ -84,7 +84,7 @@ impl Hub {
         let event = Event::of(record, &who);
         let key = record.key.unwrap_or_default();
         if event.action == Action::Enter && event.generation < self.gone.lock().generation(key) {
-            return; // it has left since, by a newer transport
+            return self.stats.presence_late.add(1); // it has left since, by a newer transport
         }
         let channel = match event.action {
             Action::Enter => self.channel(&who.0, now_ms),
@@ -98,6 +98,7 @@ impl Hub {
         let room = most.saturating_sub(self.presence_bytes.load(Ordering::Relaxed));
         let made = match channel.apply(&event, partition, record.offset, room) {
             Change::Nothing => return,
+            Change::Late => return self.stats.presence_late.add(1),
             Change::Refused => return self.stats.members_refused.add(1),
             Change::Made(made) => made,
         };

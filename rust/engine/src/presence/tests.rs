@@ -216,6 +216,7 @@ fn what_an_earlier_transport_said_changes_nothing_when_it_comes_late() {
     assert_eq!((holder(&world), world.events().len()), (None, 2));
     world.say(&by("n1", 0, "a:0:0", Some("x")));
     assert_eq!((holder(&world), world.events().len()), (None, 2), "not even when nobody is there any more");
+    assert_eq!(world.counter("presence_late"), 5);
     world.say(&by("n2", 1, "a:0:0", Some("x")));
     assert_eq!(holder(&world), Some(("n2".into(), 1)), "a node that was taken for gone finds room for its members");
 }
