@@ -297,9 +297,9 @@ class Presence:
 
     async def repair(self) -> None:
         """Compares this node's members with the set, a slice at a time."""
-        self._repaired_at = self._clock()
         if any(lag for (topic, _), lag in self._source.lag().items() if topic == PRESENCE_TOPIC):
-            return  # the set is behind: what it lacks may be under way
+            return  # the set is behind: what it lacks may be under way; the next tick looks again
+        self._repaired_at = self._clock()
         missing: list[Member] = []
         for index, member in enumerate(self.members):
             if index % SLICE == SLICE - 1:

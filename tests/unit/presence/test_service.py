@@ -433,6 +433,27 @@ class TestRepair:
         assert bed.settle() == []
 
 
+async def test_repair_waits_no_longer_than_the_set_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    bed, pause = Bed(), asyncio.sleep
+    bed.enter("a")
+    bed.set.members.clear()
+    bed.log.behind = {("fanout.presence", 0): 1}
+
+    async def sleep(seconds: float) -> None:
+        """Time passes; the set is behind for the whole of the first repair's turn."""
+        bed.now_s += seconds
+        if bed.now_s > 1_000 + REPAIR_S + 1:
+            bed.log.behind = {}
+        await pause(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    running = asyncio.create_task(bed.presence.run())
+    while not bed.log.waiting:
+        await pause(0)
+    running.cancel()
+    assert bed.now_s < 1_000 + REPAIR_S + 2
+
+
 async def test_time_passes_by_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(service, "TICK_S", 0.001)
     bed = Bed()
