@@ -12,6 +12,11 @@ import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from fanout.decoding.decoders import Decoders
+from fanout.decoding.registry import Registry
+from fanout.decoding.schemas import Schemas
+from fanout.decoding.sink import Formats
+from fanout.decoding.source import DecodedSource
 from fanout.errors import SourceBusy, SourceError
 from fanout.sources.base import LIMITS, Health, NewRecord, Slice, Source
 from fanout.sources.embedded import EmbeddedSource
@@ -51,12 +56,16 @@ class Log:
         return source, sink
 
 
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["embedded", "decoded", pytest.param("kafka", marks=pytest.mark.kafka)])
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    if request.param == "embedded":
+    if request.param in ("embedded", "decoded"):
 
         def make(state_topics: Sequence[str]) -> Source:
-            return EmbeddedSource(tmp_path / "log")
+            source = EmbeddedSource(tmp_path / "log")
+            if request.param == "embedded":
+                return source
+            schemas = Schemas(Decoders(Registry("http://127.0.0.1:1", {})))  # nobody asks it for any
+            return DecodedSource(source, lambda _: Formats(None, None), schemas)
 
         def create(topic: str) -> None:
             """Who appends to a topic makes it."""
