@@ -74,6 +74,11 @@ class Routing(NamedTuple):
             return None
         return next((rule for rule in self.rules if rule.is_for(topic)), None)
 
+    def shadow_of(self, rule: Rule) -> Rule | None:
+        """The rule that comes first for the topic that this one names: then this one is never asked."""
+        first = self.rule_of(rule.topic)
+        return first if first is not None and first is not rule and not rule.is_pattern else None
+
     def reads(self, topic: str) -> bool:
         """Whether messages of that topic are read."""
         return self.rule_of(topic) is not None
@@ -104,11 +109,6 @@ class Routing(NamedTuple):
         """The topics that messages and copies of presence events are written to."""
         rules = self.publish
         return [self.publish_topic, *(topic for rule in rules for topic in (rule.topic, rule.presence) if topic)]
-
-    @property
-    def linger_ms(self) -> dict[str, int]:
-        """By topic, for those that are held: how long at most."""
-        return {rule.topic: rule.linger_ms for rule in self.rules if rule.linger_ms}
 
     def kept(self, history_ms: int) -> dict[str, Creation]:
         """How topics are made that are not like any other: what clients publish to, which may not be read; and those of

@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from fanout.config import Config
 from fanout.rules.publish import PublishRule
+from fanout.rules.route import Rule
 
 __all__ = ["check"]
 
@@ -38,8 +39,7 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
     if (schemas := configured_schemas(routes)) is not None:
         schemas.stop()
     lines = [_line(field.name, _masked(field.name, getattr(config, field.name))) for field in fields(config)]
-    lines += ["", *(f"# reads {rule.topic} and sends to {rule.channel}" for rule in routes.rules)]
-    lines += [f"# holds messages of {topic} for at most {most} ms" for topic, most in routes.linger_ms.items()]
+    lines += ["", *(line for rule in routes.rules for line in _routed(rule, routes.shadow_of(rule)))]
     lines += [line for rule in routes.publish for line in _published(rule, routes.publish_topic)]
     if config.connector is not None:
         lines += [f"# connector's {name}: {meaning}" for name, meaning in read_connector(config.connector).notes]
@@ -48,6 +48,42 @@ def check(*, config: Annotated[Config | None, Parameter(name="*")] = None) -> in
     lines.append(f"# publishes to {routes.publish_topic}")
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _routed(rule: Rule, shadow: Rule | None) -> Iterator[str]:
+    """What becomes of the records of a rule's topics."""
+    topics = f"topics that match {rule.topic}" if rule.is_pattern else rule.topic
+    if shadow is not None:
+        yield f"# reads {topics} by the rule for {shadow.topic}, which comes first: its own is never asked"
+        return
+    yield f"# reads {topics} and sends to {rule.channel}"
+    for part, format_ in (("key", rule.key), ("value", rule.value)):
+        if format_ is not None:
+            yield f"#   takes the {part} for {format_}"
+    if rule.name is not None:
+        yield f"#   names messages {rule.name}"
+    if rule.client_id is not None:
+        yield f"#   says they are from {rule.client_id}"
+    if rule.tombstone == "skip":
+        yield "#   skips records without a value"
+    elif rule.tombstone == "delete":
+        yield "#   makes deletes of records without a value"
+    if rule.expose:
+        yield "#   shows topic, partition, offset, key and headers"
+    if rule.linger_ms:
+        yield f"#   holds messages for at most {rule.linger_ms} ms"
+    if rule.snapshot:
+        yield "#   gives who attaches the newest message of each key first"
+    yield f"#   {_on_failure(rule)}"
+
+
+def _on_failure(rule: Rule) -> str:
+    match rule.on_failure:
+        case "dead-letter":
+            return f"writes records that fail to {rule.dead_letter}"
+        case "stop":
+            return "stops at a record that fails, and is not ready from then on"
+    return "skips and counts records that fail"
 
 
 def _published(rule: PublishRule, topic: str) -> Iterator[str]:

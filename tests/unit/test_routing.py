@@ -107,6 +107,12 @@ def test_the_first_rule_that_matches_counts_and_options_come_before_the_file() -
     ]
 
 
+def test_a_rule_that_is_never_asked_is_known() -> None:
+    rules = (Rule("orders*", "glob"), Rule("orders", "name"), Rule("news", "news"))
+    routes = routing([], "any", file=RulesFile(rules))
+    assert [routes.shadow_of(rule) for rule in rules] == [None, rules[0], None]
+
+
 def test_patterns_are_read_without_what_holds_no_messages() -> None:
     file = RulesFile((Rule("*", "#{key}", on_failure="dead-letter", dead_letter="failed"),))
     routes = routing([], None, file=file)
@@ -159,11 +165,8 @@ def test_number_of_publish_rules_is_bounded() -> None:
 
 
 def test_linger_is_by_topic() -> None:
-    assert routing([], None).linger_ms == {}
-    assert routing(["ticks=#{key}"], None, ["ticks=20ms", "fanout.messages=1s"]).linger_ms == {
-        "ticks": 20,
-        "fanout.messages": 1_000,
-    }
+    routes = routing(["ticks=#{key}"], None, ["ticks=20ms"])
+    assert [(rule.topic, rule.linger_ms) for rule in routes.rules] == [("ticks", 20), ("fanout.messages", 0)]
 
 
 @pytest.mark.parametrize(

@@ -134,8 +134,52 @@ class TestCheck:
         assert run(["check", "--route", "orders=o:#{key}", "--linger=orders=20ms"]) == 0
         printed = capsys.readouterr().out
         assert "# reads orders and sends to o:#{key}" in printed
-        assert "# holds messages of orders for at most 20 ms" in printed
+        assert "#   holds messages for at most 20 ms" in printed
         assert "# publishes to fanout.messages" in printed
+
+    def test_explains_each_rule_of_a_file(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        file = tmp_path / "rules.toml"
+        file.write_text("""
+            [[route]]
+            topic = "orders.*"
+            channel = "o:#{value.id}"
+            name = "#{key}"
+            client_id = "#{header.by}"
+            value = "json"
+            tombstone = "delete"
+            expose = true
+            on_failure = "dead-letter"
+            dead_letter = "failed"
+
+            [[route]]
+            topic = "orders.eu"
+            channel = "eu"
+
+            [[route]]
+            topic = "news"
+            channel = "news"
+            tombstone = "skip"
+            on_failure = "stop"
+        """)
+        assert run(["check", "--rules", str(file)]) == 0
+        printed = capsys.readouterr().out
+        assert tomllib.loads(printed)["rules"] == str(file)
+        explained = [
+            "# reads topics that match orders.* and sends to o:#{value.id}",
+            "#   takes the value for json",
+            "#   names messages #{key}",
+            "#   says they are from #{header.by}",
+            "#   makes deletes of records without a value",
+            "#   shows topic, partition, offset, key and headers",
+            "#   writes records that fail to failed",
+            "# reads orders.eu by the rule for orders.*, which comes first: its own is never asked",
+            "# reads news and sends to news",
+            "#   skips records without a value",
+            "#   stops at a record that fails, and is not ready from then on",
+            "# reads fanout.messages and sends to #{key}",
+            "#   skips and counts records that fail",
+        ]
+        assert "\n".join(explained) in printed
 
     def test_says_what_a_connectors_configuration_becomes(
         self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
