@@ -77,7 +77,7 @@ class Routing(NamedTuple):
     def shadow_of(self, rule: Rule) -> Rule | None:
         """The rule that comes first for the topic that this one names: then this one is never asked."""
         first = self.rule_of(rule.topic)
-        return first if first is not None and first is not rule and not rule.is_pattern else None
+        return first if first not in (None, rule) and not rule.is_pattern else None
 
     def reads(self, topic: str) -> bool:
         """Whether messages of that topic are read."""
