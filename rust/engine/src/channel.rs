@@ -19,6 +19,7 @@
 //! - Lock order: a channel's state is locked last and nothing is called under it that locks.
 mod ask;
 mod deltas;
+mod frames;
 mod held;
 mod place;
 mod replay;
@@ -36,9 +37,10 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 pub use ask::{Ask, Asked, Payloads};
+use frames::Cached;
 pub use place::{Had, Located, Outcome, Own, Start, Withheld};
 use replay::Replay;
-use ring::{Cached, Ring};
+use ring::Ring;
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
 use usage::Usage;

@@ -1,21 +1,20 @@
 //! The entries of one channel that memory holds, messages most of them, and what is made of them. Locked by the channel.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::deltas::{Deltas, Steps};
-use super::place::{Had, Located, OPEN, Outcome, Start, Withheld};
+use super::Dropped;
+use super::deltas::Deltas;
+use super::frames::Cached;
+use super::place::{Had, Located, OPEN, Outcome, Start};
 use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
-use super::{Ask, Asked, Context, Dropped, Frame, Given, Payloads};
 use crate::change::{Change, DELETE, UPDATE};
 use crate::kind::{Kind, Kinds};
-use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED, REWIND_MESSAGES_MAX};
+use crate::limits::REWIND_MESSAGES_MAX;
 use crate::message::{Message, place_of};
 use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
@@ -64,15 +63,6 @@ struct Found {
     from: u64,
     number: u64,
     offset: i64,
-}
-
-/// A frame kept for sharing, and who may share it.
-#[derive(Debug)]
-pub(super) struct Cached {
-    pub(super) asked: Asked,
-    /// It ends where it does whatever comes: for lack of room, or before an entry of another kind.
-    pub(super) full: bool,
-    pub(super) frame: Frame,
 }
 
 impl Ring {
@@ -317,145 +307,6 @@ impl Ring {
         let feed = self.feeds.iter().find(|feed| usize::from(feed.partition) == partition);
         let born = self.born.as_ref().and_then(|born| born.get(partition)).copied();
         start.max(feed.map_or(0, |feed| feed.dropped)).max(born.unwrap_or(0))
-    }
-
-    /// Keeps a frame for others; returns the bytes of those it took the place of.
-    pub(super) fn cache(&mut self, ask: &Ask<'_>, new: Cached) -> usize {
-        let before: usize = self.cached_bytes();
-        let len = new.frame.bytes.len();
-        let same = |old: &Cached| old.asked.is_like(ask) && old.frame.since == new.frame.since;
-        self.frames.retain(|old| !same(old));
-        if self.frames.len() >= FRAMES_CACHED {
-            self.frames.remove(0);
-        }
-        self.frames.push(new);
-        before + len - self.cached_bytes()
-    }
-
-    /// Where the bytes of what is made for this ring are counted.
-    pub(super) fn pool<'a>(&self, context: &Context<'a>) -> &'a AtomicUsize {
-        if self.reading.is_some() { context.replays } else { context.memory }
-    }
-
-    pub(super) fn bytes_with_frames(&self) -> usize {
-        self.bytes + self.cached_bytes()
-    }
-
-    /// Keeps no frames; returns the bytes freed.
-    pub(super) fn forget_frames(&mut self) -> usize {
-        let freed = self.cached_bytes();
-        self.frames.clear();
-        freed
-    }
-
-    fn cached_bytes(&self) -> usize {
-        self.frames.iter().map(|cached| cached.frame.bytes.len()).sum()
-    }
-
-    /// The next frame behind `from`, and whether it ends where it does whatever comes.
-    pub(super) fn build(
-        &mut self,
-        name: &str,
-        ask: &Ask<'_>,
-        withheld: &Withheld,
-        context: &Context<'_>,
-    ) -> (Given, bool) {
-        let Some(start) = ask.from.checked_sub(self.base) else { return (Given::Lost, false) };
-        let start = start as usize;
-        if start >= self.entries.len() {
-            return (Given::Nothing, false);
-        }
-        // What comes behind a backlog is for another frame: other rules hold for it.
-        let reading = self.reading.as_ref();
-        if let Some(had) = withheld.had.as_ref().filter(|had| had.until() == OPEN)
-            && reading.is_some_and(|reading| reading.covers(&had.next))
-        {
-            had.close(self.end());
-        }
-        let until = withheld.had.as_ref().map_or(self.end(), |had| had.until().max(ask.from + 1).min(self.end()));
-        let end = (until - self.base) as usize;
-        let publications_until = withheld.had.as_ref().filter(|had| had.publications).map_or(0, |had| had.until());
-        let mut steps = (ask.payloads != Payloads::Whole).then(|| Steps {
-            entries: &self.entries,
-            base: self.base,
-            ask,
-            withheld,
-            deltas: self.deltas.take().unwrap_or_default(),
-            last: None,
-        });
-        let (mut parts, mut bytes, mut made) = (SmallVec::<[Cow<'_, [u8]>; 64]>::new(), 0, 0);
-        let mut since = ALL;
-        let mut kind = Kind::Message;
-        let mut stop = end;
-        let mut delta = None;
-        for (index, entry) in self.entries.iter().enumerate().take(end).skip(start) {
-            if ask.filter.is_some() && index > start && context.is_filtered_out() {
-                stop = index;
-                break;
-            }
-            if !ask.wants(withheld, entry, context) {
-                continue;
-            }
-            if parts.is_empty() {
-                kind = entry.kind;
-            } else if entry.kind != kind || parts.len() == FRAME_MESSAGES {
-                stop = index;
-                break;
-            }
-            let number = self.base + index as u64;
-            // In a backlog of publications each may be shown otherwise than it came: nothing to go on from.
-            if let Some(steps) = steps.as_mut().filter(|_| number >= publications_until) {
-                let (found, new) = steps.has_delta(index, context);
-                made += new;
-                if found {
-                    delta = parts.is_empty().then_some(number);
-                    stop = index + usize::from(delta.is_some());
-                    break;
-                }
-                steps.last = Some(index);
-            }
-            let shown = if number < publications_until {
-                Shown::As(self.version_of(entry, publications_until), ALL)
-            } else {
-                self.shown(entry, number, ask.since)
-            };
-            let (part, of) = match shown {
-                Shown::Not => continue,
-                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead)), of),
-                Shown::As(None, of) => {
-                    let (part, new) = entry.encoded(ask.wire);
-                    made += new;
-                    (Cow::Borrowed(part), of)
-                }
-            };
-            bytes += part.len();
-            if !parts.is_empty() && bytes > FRAME_BYTES {
-                stop = index;
-                break;
-            }
-            parts.push(part);
-            since = (since.0.max(of.0), since.1.min(of.1));
-        }
-        let alone = delta.zip(steps.as_ref()).and_then(|(number, steps)| steps.deltas.get(number, ask.wire));
-        let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(|part| &**part).chain(alone).collect();
-        let full = stop < self.entries.len() || delta.is_some();
-        let to = self.base + stop as u64;
-        let given = if parts.is_empty() {
-            Given::Skipped(to)
-        } else {
-            let serial = self.print(name, context.key, context.partitions, to, withheld.had.as_deref());
-            context.stats.frames.add(1);
-            context.stats.frame_messages.add(parts.len() as u64);
-            let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, kind, since })
-        };
-        drop(parts);
-        if let Some(Steps { deltas, .. }) = steps {
-            self.deltas = Some(deltas);
-        }
-        self.bytes += made;
-        self.pool(context).fetch_add(made, Ordering::Relaxed);
-        (given, full)
     }
 
     /// Offset of the first message of a partition that is numbered `to` or higher. Who walks the ring asks for one place

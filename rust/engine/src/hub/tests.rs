@@ -7,8 +7,9 @@ mod rules;
 use super::*;
 use crate::channel::{Ask, Given};
 use crate::kind::{Kind, Kinds};
-use crate::limits::{CHANNEL_IDLE_MS, CHANNELS_REVIEWED};
-use crate::record::Header;
+use crate::limits::{CHANNEL_IDLE_MS, CHANNELS_PER_RECORD_MAX, CHANNELS_REVIEWED, MESSAGES_SWEPT};
+use crate::record::{Header, Record};
+use crate::route::{OnFailure, Rules};
 use crate::wire::Wire;
 
 const HISTORY_MS: i64 = 1000;
