@@ -179,7 +179,7 @@ async def test_a_connectors_configuration_is_followed(
     properties = {
         "connector.class": "com.ably.kafka.connect.ChannelSinkConnector",
         "tasks.max": "3",
-        "topics": topic,
+        "topics.regex": f"{topic[:-1]}.",
         "channel": "user:#{value.id}",
         "message.name": "#{topic.name}",
         "client.id": "connector",
