@@ -9,7 +9,7 @@ import orjson
 from fanout.errors import ErrorInfo, SourceBusy, SourceError
 from fanout.presence.records import Key
 from fanout.presence.service import Presence
-from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
+from fanout.sources.base import Appended, Done, Health, Held, NewRecord, Sink
 from fanout.types import PresenceEvent
 from tests.support.sources import NeverReadBack
 
@@ -25,6 +25,7 @@ class Log(NeverReadBack):
         self.busy = False
         self.well = True
         self.behind: dict[tuple[str, int], int] = {}
+        self.held: dict[tuple[str, int], Held] = {}
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         if self.busy:
@@ -48,7 +49,7 @@ class Log(NeverReadBack):
         self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
     ) -> None: ...
     def health(self) -> Health:
-        return Health(self.well, "")
+        return Health(self.well, "", self.held)
 
     def lag(self) -> dict[tuple[str, int], int]:
         return self.behind

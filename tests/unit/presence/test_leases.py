@@ -11,6 +11,7 @@ from fanout.presence import leases
 from fanout.presence.leases import LEASE_S, RENEW_S, SPREAD_S, Leases
 from fanout.presence.records import Key
 from fanout.presence.service import SLICE
+from fanout.sources.base import Held
 from tests.unit.presence.bed import NODE, Log, Set, eventually, said
 
 
@@ -167,14 +168,16 @@ async def test_a_dead_node_with_many_members_has_lost_them_within_moments_of_its
 
 
 class TestSilence:
-    @pytest.mark.parametrize("deaf", ["away", "behind"])
+    @pytest.mark.parametrize("deaf", ["away", "behind", "held"])
     async def test_does_not_count_while_this_node_hears_nothing(self, bed: Bed, deaf: str) -> None:
         bed.present("other")
         await bed.hear("other")
         bed.log.well = deaf != "away"
         bed.log.behind = {("fanout.control", 0): int(deaf == "behind")}
+        bed.log.held = {("fanout.control", 0): Held(1, "no broker leads it")} if deaf == "held" else {}
         assert bed.tick(60) == []
         bed.log.well, bed.log.behind = True, {("fanout.messages", 0): 5}
+        bed.log.held = {("fanout.messages", 0): Held(1, "no broker leads it")}
         assert bed.tick(LEASE_S) == []
         assert len(bed.tick(SPREAD_S + 1)) == 1
 
