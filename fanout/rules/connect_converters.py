@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from fanout.config import RegistryAddress
-from fanout.rules.route import WITH_SCHEMA
+from fanout.rules.route import WITH_SCHEMA, Format
 
 __all__ = ["CONVERTERS", "Converter", "Refused", "converter"]
 
 CONVERTERS: Final = ("key.converter", "value.converter")
-FORMATS: Final = {
+FORMATS: Final[Mapping[str, Format]] = {
     "org.apache.kafka.connect.converters.ByteArrayConverter": "bytes",
     "org.apache.kafka.connect.storage.StringConverter": "text",
     "org.apache.kafka.connect.json.JsonConverter": "json",
@@ -48,16 +48,16 @@ IDLE: Final = (
 class Refused(Exception):
     """A property that cannot be honoured."""
 
-    def __init__(self, property: str, reason: str) -> None:  # noqa: A002
-        super().__init__(property, reason)
-        self.property = property
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
         self.reason = reason
 
 
 class Converter(NamedTuple):
     """What one converter comes to: a format, a registry, and what became of its properties."""
 
-    format: str | None
+    format: Format | None
     registry: RegistryAddress | None
     notes: dict[str, str]
 

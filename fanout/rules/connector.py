@@ -22,7 +22,7 @@ from fanout.config import RegistryAddress
 from fanout.errors import ConfigError
 from fanout.rules.connect_converters import CONVERTERS, Converter, Refused, converter
 from fanout.rules.connect_properties import CLASSES, IDLE, IDLE_PREFIXES, REFUSED, REFUSED_PREFIXES
-from fanout.rules.route import Rule
+from fanout.rules.route import OnFailure, Rule
 
 __all__ = ["NO_CONNECTOR", "Connector", "Note", "read_connector"]
 
@@ -44,6 +44,7 @@ PROPERTY_OF: Final = {
     "client_id": "client.id",
     "dead_letter": "errors.deadletterqueue.topic.name",
 }
+ON_FAILURE: Final[Mapping[str, OnFailure]] = {"stop": "stop", "skip": "skip", "dlq": "dead-letter"}
 FIELDS: Final = {"#{topic.name}": "#{topic}", "#{topic.partition}": "#{partition}"}
 
 
@@ -68,7 +69,7 @@ NO_CONNECTOR: Final = Connector((), None, ())
 class _Failures(NamedTuple):
     """What becomes of records that do not fit."""
 
-    on_failure: str
+    on_failure: OnFailure
     dead_letter: str | None
 
 
@@ -132,9 +133,9 @@ class _Translation:
                         channel,
                         name=name,
                         client_id=client_id,
-                        key=self._key.format,  # type: ignore[arg-type]
-                        value=self._value.format,  # type: ignore[arg-type]
-                        on_failure=failures.on_failure,  # type: ignore[arg-type]
+                        key=self._key.format,
+                        value=self._value.format,
+                        on_failure=failures.on_failure,
                         dead_letter=failures.dead_letter,
                     )
                 )
@@ -189,7 +190,7 @@ class _Translation:
         try:
             made = converter(part, self._properties)
         except Refused as problem:
-            self._refused[problem.property] = problem.reason
+            self._refused[problem.name] = problem.reason
             return Converter(None, None, {})
         self._notes.update(made.notes)
         return made
@@ -224,7 +225,7 @@ class _Translation:
             self._notes["errors.deadletterqueue.topic.name"] = (
                 "the dead-letter topic" if used else "left aside: nothing goes there"
             )
-        return _Failures("dead-letter", topic) if chosen == "dlq" else _Failures(chosen, None)
+        return _Failures(ON_FAILURE.get(chosen, "stop"), topic if chosen == "dlq" else None)
 
 
 def _reason(name: str, names: Mapping[str, str], prefixes: Mapping[str, str]) -> str:

@@ -14,11 +14,12 @@ from fanout.errors import ConfigError
 from fanout.rules.template import check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
-__all__ = ["UNDECODABLE", "WITH_SCHEMA", "Rule", "linger_ms", "parse_rule"]
+__all__ = ["UNDECODABLE", "WITH_SCHEMA", "Format", "OnFailure", "Rule", "linger_ms", "parse_rule"]
 
 LINGER_MAX_MS: Final = 1_000
 
 Format = Literal["bytes", "text", "json", "avro", "protobuf", "json-schema"]
+OnFailure = Literal["skip", "dead-letter", "stop"]
 WITH_SCHEMA: Final = ("avro", "protobuf", "json-schema")
 UNDECODABLE: Final = "fanout.undecodable"
 """The header on a record of such a format that could not be decoded; its value says why."""
@@ -44,7 +45,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How the value is to be read; None: as what it turns out to be."""
     tombstone: Literal["message", "skip", "delete"] = "message"
     """What a record without a value is: a message without data, nothing, or a delete."""
-    on_failure: Literal["skip", "dead-letter", "stop"] = "skip"
+    on_failure: OnFailure = "skip"
     """What becomes of a record that the rule cannot be followed for."""
     dead_letter: str | None = None
     """The topic that such records are written to, with `on_failure = "dead-letter"`."""
