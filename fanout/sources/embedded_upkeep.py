@@ -10,7 +10,7 @@ from typing import Final
 
 from fanout.sources.embedded_file import Topic, Transaction, first_offset, offset_since
 
-__all__ = ["Upkeep"]
+__all__ = ["EXPIRE_BYTES", "Upkeep"]
 
 EXPIRE_SLICE: Final = 5_000  # records deleted in one transaction: appends wait for it some 20 ms
 EXPIRE_BYTES: Final = 2 << 20  # the same, for records of 1 KiB and more; the record which reaches it included
