@@ -93,7 +93,9 @@ mod tests {
 
     fn known(all: &[(i32, i64, i64)]) -> Epochs {
         let mut epochs = Epochs::default();
-        all.iter().for_each(|&(number, first, until)| epochs.see(number, first, until));
+        for &(number, first, until) in all {
+            epochs.see(number, first, until);
+        }
         epochs
     }
 

@@ -317,8 +317,7 @@ pub fn is_channel_name(name: &str) -> bool {
 fn fits(format: Format, bytes: Option<&[u8]>) -> Result<(), &'static str> {
     let Some(bytes) = bytes else { return Ok(()) };
     match format {
-        Format::Text if std::str::from_utf8(bytes).is_err() => Err("is not UTF-8"),
-        Format::Json if std::str::from_utf8(bytes).is_err() => Err("is not UTF-8"),
+        Format::Text | Format::Json if std::str::from_utf8(bytes).is_err() => Err("is not UTF-8"),
         Format::Json if serde_json::from_slice::<IgnoredAny>(bytes).is_err() => Err("is not JSON"),
         _ => Ok(()),
     }

@@ -122,7 +122,13 @@ impl Bench {
             timed(|| {
                 for number in numbers.clone() {
                     let id = &self.ids[number as usize % RECORDS];
-                    black_box(ids.observe("load-0", id, &partition, (number as i64, number as i64), (number as i64, 0)));
+                    black_box(ids.observe(
+                        "load-0",
+                        id,
+                        &partition,
+                        (number as i64, number as i64),
+                        (number as i64, 0),
+                    ));
                 }
             })
         } else {

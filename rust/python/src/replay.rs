@@ -17,6 +17,7 @@ type Goal = (String, i32, i64, i64);
 #[pyclass(module = "fanout._engine", frozen)]
 pub struct Replay {
     core: Arc<Core>,
+    #[expect(clippy::struct_field_names, reason = "the other's name is its own")]
     replay: fanout_engine::hub::Replay,
     ended: std::sync::Once,
 }

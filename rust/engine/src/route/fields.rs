@@ -110,9 +110,9 @@ impl Fields {
         let mut members = &mut self.members;
         let mut steps = path.split('.').peekable();
         while let Some(step) = steps.next() {
-            let last = steps.peek().is_none();
+            let is_last = steps.peek().is_none();
             let at = members.iter().position(|node| *node.name == *step).unwrap_or_else(|| {
-                let wanted = match (last, list) {
+                let wanted = match (is_last, list) {
                     (false, _) => Wanted::Members(Vec::new()),
                     (true, false) => Wanted::Value(next),
                     (true, true) => Wanted::List(next),
@@ -120,7 +120,7 @@ impl Fields {
                 members.push(Node { name: step.into(), wanted });
                 members.len() - 1
             });
-            match (&mut members[at].wanted, last) {
+            match (&mut members[at].wanted, is_last) {
                 (Wanted::Value(number), true) if !list => return Ok(Self::named(&mut self.paths, *number, path)),
                 (Wanted::List(number), true) if list => return Ok(Self::named(&mut self.paths, *number, path)),
                 (Wanted::Members(inner), false) => members = inner,

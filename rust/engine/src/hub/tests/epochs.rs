@@ -8,7 +8,9 @@ fn put(hub: &Hub, offset: i64, epoch: i32, key: &str) {
 }
 
 fn read(hub: &Hub, records: &[(i64, i32)]) {
-    records.iter().for_each(|&(offset, epoch)| put(hub, offset, epoch, "c"));
+    for &(offset, epoch) in records {
+        put(hub, offset, epoch, "c");
+    }
 }
 
 /// The outcome, and the offsets that follow.
@@ -124,8 +126,10 @@ fn a_replay_ends_where_what_it_has_read_was_cut_off() {
     assert!(!goes_on(3));
 }
 
+type Interruption = (&'static str, fn(&Hub));
+
 /// What makes the node read on elsewhere.
-fn interruptions() -> [(&'static str, fn(&Hub)); 3] {
+fn interruptions() -> [Interruption; 3] {
     [
         ("made anew", |hub| hub.assign("t", [2; 16], 0, 0).unwrap()),
         ("retention has passed", |hub| hub.assign("t", [1; 16], 0, 9).unwrap()),
@@ -180,7 +184,9 @@ fn of_many_partitions_one_that_feeds_a_channel_for_the_first_time_while_its_clie
     const PARTITIONS: i32 = 64;
     let rules = || Rules::new([("t", "room:#{value.room}")]).unwrap();
     let (node, other) = (node(PARTITIONS, 1 << 20), node(PARTITIONS, 1 << 20));
-    [&node, &other].iter().for_each(|hub| hub.set_rules(rules()));
+    for hub in [&node, &other] {
+        hub.set_rules(rules());
+    }
     let put = |hub: &Hub, number: i32, offset: i64, room: &str| {
         let value = format!(r#"{{"room":"{room}"}}"#);
         hub.ingest([(record(number, offset, "k", &value, &[]), Routing::Rules)].into_iter(), 0);
