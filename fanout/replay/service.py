@@ -117,14 +117,22 @@ class Replays:
         try:
             async with asyncio.timeout(BOUNDS_S):
                 earliest = await self._earliest(channel)
+                settled = set[str]()
                 for one in self._gathered[channel]:  # with those who come meanwhile
-                    await settle(self._memory, self._source, channel, one.serial)
+                    if one.serial not in settled:
+                        settled.add(one.serial)
+                        await settle(self._memory, self._source, channel, one.serial)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
             refused = error(50003, "the log cannot be read now")
-            await self._answer((waiting, refused) for waiting in self._take(channel))
+            await self._answer((one, refused) for one in self._take(channel))
             return
-        gathered = [one._replace(places=self._located(channel, one.serial)) for one in self._take(channel)]
+        waiting = self._take(channel)
+        try:
+            gathered = [one._replace(places=self._located(channel, one.serial)) for one in waiting]
+        except ValueError:  # its topic was made anew meanwhile
+            await self._answer((one, None) for one in waiting)
+            return
         for together in _groups(gathered, earliest.keys()):
             starts = {where: min(one.places[where] for one in together) for where in together[0].places}
             starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}

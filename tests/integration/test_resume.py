@@ -77,6 +77,11 @@ def texts(client: RawClient, channel: str = "c") -> list[str]:
     return [message.text for message in client.received.get(channel, ())]
 
 
+async def heard(client: RawClient, count: int) -> None:
+    """Waits until the client was given so many messages of `c`."""
+    await client.until(lambda: len(texts(client)) >= count)
+
+
 def told(client: RawClient, channel: str = "c") -> tuple[bool, int | None]:
     """Whether the last ATTACHED said RESUMED, and its error."""
     frame = client.attached(channel)[-1]
@@ -91,9 +96,9 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(log: Log) 
     client = await came_back(node, position)
     assert told(client) == (True, None)
     expected += await fill(node, 20, 300)
-    await client.until(lambda: len(texts(client)) >= len(expected))
+    await heard(client, len(expected))
     expected += await fill(node, 5, 320)
-    await client.until(lambda: len(texts(client)) >= len(expected))
+    await heard(client, len(expected))
     assert texts(client) == expected
     await client.close()
     assert node.stats()["replays_handed_over"] == 1
@@ -106,7 +111,7 @@ async def test_on_a_node_that_never_saw_the_client(log: Log, request: pytest.Fix
         await client.attach("c")
     expected = await fill(first, 60)
     for client in clients:
-        await client.until(lambda seen=client: len(texts(seen)) == 60)
+        await heard(client, 60)
         client.cut()
         await client.close()
     expected += await fill(first, 200, 60)
@@ -118,14 +123,14 @@ async def test_on_a_node_that_never_saw_the_client(log: Log, request: pytest.Fix
     for client in clients:
         client.move(second.port)
         await client.connect()
-        await client.until(lambda seen=client: len(texts(seen)) >= len(expected))
+        await heard(client, len(expected))
         assert told(client) == (True, None)
         assert texts(client) == expected
         await client.close()
     assert second.stats()["resumed_from_log"] == 2
 
 
-async def test_many_who_come_at_once_share_one_reading(log: Log) -> None:
+async def test_many_who_come_at_once_share_one_reading(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     node = await log.node()
     position = node.position("c")
     expected = await fill(node, 1_500)
@@ -138,10 +143,10 @@ async def test_many_who_come_at_once_share_one_reading(log: Log) -> None:
         reads += 1
         return await read(*asked)
 
-    node._node.source.read = counted
+    monkeypatch.setattr(node._node.source, "read", counted)
     clients = await asyncio.gather(*(came_back(node, position, wire=("json", "msgpack")[n % 2]) for n in range(200)))
     for client in clients:
-        await client.until(lambda seen=client: len(texts(seen)) >= len(expected))
+        await heard(client, len(expected))
         assert texts(client) == expected
         assert told(client) == (True, None)
     assert reads <= 10, "three or four thousand records, by the thousand, and what was before them"
@@ -205,7 +210,7 @@ async def test_who_is_present_is_given_once_live(log: Log) -> None:
     await forgotten(node)
     client = await came_back(node, position)
     assert client.attached("c")[-1]["flags"] & 1, "HAS_PRESENCE"
-    await client.until(lambda: len(texts(client)) >= len(expected))
+    await heard(client, len(expected))
     await client.until(lambda: any(frame["action"] == 16 for frame in client.frames))
     (sync,) = [frame for frame in client.frames if frame["action"] == 16]
     assert [one["clientId"] for one in sync["presence"]] == ["ann"]

@@ -76,6 +76,11 @@ impl Partition {
         self.epochs.lock().judge(entry)
     }
 
+    /// Whether no record has told of an epoch yet: then nothing is known of any place.
+    pub fn knows_no_epoch(&self) -> bool {
+        self.epochs.lock().newest() < 0
+    }
+
     fn epochs(&self) -> Epochs {
         let mut epochs = self.epochs.lock().clone();
         epochs.see(self.epoch(), i64::MAX, self.next());

@@ -47,6 +47,11 @@ class MemoryLog:
         self.earliest[partition] = before
         self.partitions[partition] = [r for r in self.partitions.get(partition, []) if r.offset >= before]
 
+    def cut(self, partition: int, end: int) -> None:
+        """Everything from there on is gone, as after an unclean election."""
+        self.ends[partition] = end
+        self.partitions[partition] = [r for r in self.partitions[partition] if r.offset < end]
+
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         if self.failure:
             raise self.failure

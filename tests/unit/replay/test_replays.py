@@ -199,6 +199,38 @@ class TestGaps:
         await bed.until(lambda: client.is_left and not len(bed.replays))
 
 
+class TestLeaderEpochs:
+    """A position made in an older one, on a node that reads none of that."""
+
+    def log(self, make: Make, *, cut: int | None = None) -> tuple[Bed, str]:
+        log = MemoryLog()
+        for number in range(10):
+            log.put("c", f"{number}", epoch=1)
+        position = make(log, start=0).engine.position("c")
+        if cut is not None:
+            log.cut(0, cut)
+        for number in range(log.ends[0], 40):
+            log.put("c", f"{number}", epoch=3)
+        return make(log), position
+
+    async def test_that_the_log_goes_on_behind_is_resumed(self, make: Make) -> None:
+        bed, position = self.log(make)
+        clients = [bed.client() for _ in range(3)]
+        for client in clients:
+            client.resume(position)
+        await bed.until(lambda: all(client.values for client in clients))
+        for client in clients:
+            assert (client.answer.outcome, numbers(client)) == (RESUMED, list(range(10, 40)))
+
+    async def test_that_the_log_was_cut_below_is_told(self, make: Make) -> None:
+        bed, position = self.log(make, cut=6)
+        client = bed.client()
+        client.resume(position)
+        await bed.until(lambda: client.values)
+        assert client.answer.outcome == GAP
+        assert numbers(client) == list(range(9, 40)), "from the last record before it, which is another than it was"
+
+
 class TestALogThatDoesNotAnswer:
     async def test_sends_those_who_come_away(self, make: Make) -> None:
         bed = make(filled(100))

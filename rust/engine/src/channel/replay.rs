@@ -33,11 +33,16 @@ pub(super) struct Replay {
 }
 
 /// Where the reading of a partition began, and how far it has come.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) start: i64,
     pub(super) next: i64,
+    /// The newest leader epoch that was known when it was read so far: a newer one may have cut the log since.
+    pub(super) epoch: i32,
 }
+
+/// Of a partition that was added to its topic.
+const ADDED: Span = Span { start: 0, next: 0, epoch: -1 };
 
 /// How far a replay has read, by partition.
 #[derive(Debug)]
@@ -49,7 +54,7 @@ impl Reading {
     pub(super) fn span(&self, list: &[Arc<Partition>], index: usize) -> Span {
         self.0.get(index).copied().unwrap_or_else(|| {
             let same = |old: &Arc<Partition>| old.tag == list[index].tag && old.number == list[index].number;
-            list[..self.0.len()].iter().rposition(same).map_or(Span::default(), |old| self.0[old])
+            list[..self.0.len()].iter().rposition(same).map_or(ADDED, |old| self.0[old])
         })
     }
 
@@ -62,14 +67,17 @@ impl Reading {
         while self.0.len() <= index {
             self.0.push(self.span(list, self.0.len()));
         }
-        self.0[index].next = self.0[index].next.max(next);
+        let span = &mut self.0[index];
+        if next > span.next {
+            (span.next, span.epoch) = (next, list[index].epoch());
+        }
     }
 }
 
 impl Channel {
-    /// A replay of `live` that begins at these offsets of the partitions in `list`.
-    pub(crate) fn replay(live: Arc<Self>, id: u64, starts: impl Iterator<Item = i64>, now_ms: i64) -> Self {
-        let spans = starts.map(|start| Span { start, next: start }).collect();
+    /// A replay of `live` that begins at these offsets, in these leader epochs, of the partitions in the table.
+    pub(crate) fn replay(live: Arc<Self>, id: u64, starts: impl Iterator<Item = (i64, i32)>, now_ms: i64) -> Self {
+        let spans = starts.map(|(start, epoch)| Span { start, next: start, epoch }).collect();
         let name = Arc::clone(&live.name);
         let replay = Replay {
             live,
@@ -161,13 +169,13 @@ impl Channel {
         if at != ring.end() {
             return None;
         }
-        let entries = list.iter().zip(ring.reached(&list)).enumerate();
-        let entries = entries.filter(|(_, (partition, _))| partition.is_current() && partition.has_position);
-        let entries = entries.map(|(index, (partition, next))| Entry {
-            tag: partition.tag,
-            partition: partition.number,
-            offset: next.max(had.and_then(|had| had.next.get(index)).copied().unwrap_or(0)),
-            epoch: -1,
+        let reading = ring.reading.as_ref()?;
+        let entries = list.iter().enumerate();
+        let entries = entries.filter(|(_, partition)| partition.is_current() && partition.has_position);
+        let entries = entries.map(|(index, partition)| {
+            let Span { next, epoch, .. } = reading.span(&list, index);
+            let had = had.and_then(|had| had.next.get(index)).copied().unwrap_or(0);
+            Entry { tag: partition.tag, partition: partition.number, offset: next.max(had), epoch }
         });
         Some(Position { entries: entries.collect() })
     }
@@ -219,6 +227,11 @@ impl Channel {
 }
 
 impl Ring {
+    /// The leader epoch that a position says of a partition in `list`.
+    pub(super) fn epoch(&self, list: &[Arc<Partition>], index: usize) -> i32 {
+        self.reading.as_ref().map_or(list[index].epoch(), |reading| reading.span(list, index).epoch)
+    }
+
     /// How far each partition in `list` was read: by the node, or by the replay whose ring this is.
     pub(super) fn reached(&self, list: &[Arc<Partition>]) -> SmallVec<[i64; 8]> {
         match &self.reading {

@@ -340,7 +340,7 @@ impl Ring {
             tag: partition.tag,
             partition: partition.number,
             offset: next.max(had.and_then(|had| had.next.get(index)).copied().unwrap_or(0)),
-            epoch: partition.epoch(),
+            epoch: self.epoch(&list, index),
         });
         position::print(key, name, entries)
     }

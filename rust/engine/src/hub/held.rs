@@ -78,8 +78,12 @@ impl Hub {
         let list = self.partitions.list();
         let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
         let entries = told.filter_map(|partition| Some((partition, position.entry(partition)?)));
+        let is_known = |(partition, entry): &(&Arc<Partition>, &Entry)| {
+            let is_told = entry.epoch < 0 || entry.offset == 0 || !partition.knows_no_epoch();
+            is_told && partition.judge(entry) != Judged::Doubtful
+        };
         entries
-            .filter(|(partition, entry)| partition.judge(entry) == Judged::Doubtful)
+            .filter(|place| !is_known(place))
             .map(|(partition, entry)| (Arc::clone(partition), entry.offset, entry.epoch))
             .collect()
     }

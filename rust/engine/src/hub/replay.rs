@@ -15,6 +15,7 @@ use crate::channel::{Channel, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::REPLAY_IDS_MAX;
 use crate::message::Field;
+use crate::partition::Partition;
 use crate::position;
 use crate::record::Record;
 use crate::route::Scratch;
@@ -42,8 +43,9 @@ impl Hub {
         let live = self.channel(name, now_ms);
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let list = self.partitions.list();
-        let start = |index: u16| places.iter().find(|place| place.partition.index == index);
-        let starts = list.iter().map(|partition| start(partition.index).map_or(0, |place| place.offset));
+        let place = |index: u16| places.iter().find(|place| place.partition.index == index);
+        let start = |partition: &Partition| place(partition.index).map_or(0, |place| place.offset);
+        let starts = list.iter().map(|partition| (start(partition), partition.epoch()));
         let channel = Arc::new(Channel::replay(live, id, starts, now_ms));
         Replay { channel, ids: Mutex::new(Dedup::with_capacity(self.settings.key, REPLAY_IDS_MAX)) }
     }
@@ -72,7 +74,7 @@ impl Hub {
         let channel = &replay.channel;
         let ids = &mut *replay.ids.lock();
         let mut scratch = Scratch::default();
-        let mut appended = 0;
+        let (mut appended, before) = (0, channel.end());
         channel.ask_no_more();
         for (record, routing) in records {
             let Some(partition) = self.partitions.find(record.topic, record.partition) else { continue };
@@ -102,7 +104,7 @@ impl Hub {
             }
         }
         self.replay_bytes.fetch_add(appended as usize, Ordering::Relaxed);
-        if appended != 0 {
+        if channel.end() > before {
             self.tell_of(channel);
         }
     }
