@@ -272,8 +272,9 @@ class Engine:
         what is no position of this channel in this log.
         """
     def doubts(self, channel: str, position: str) -> list[tuple[str, int, int, int]]:
-        """The places of a position, with the newest leader epoch below each when it was made, of which the records that this
-        node has read do not tell whether the log was cut there since; none for what is no position. `saw` settles them.
+        """The places of a position of which the records that this node has read do not tell whether the log was cut
+        there since, each with the newest leader epoch below it when it was made; none for what is no position. `saw` settles
+        them.
         """
     def saw(self, topic: str, partition: int, epoch: int, first: int, until: int) -> None:
         """A record of that leader epoch lies at `first`, and none of a newer one below `until`. Any thread."""
