@@ -273,7 +273,7 @@ class Engine:
         """
     def doubts(self, channel: str, position: str) -> list[tuple[str, int, int, int]]:
         """The places of a position of which the records that this node has read do not tell whether the log was cut
-        there since, each with the newest leader epoch below it when it was made; none for what is no position. `saw` settles
+        there since, each with the newest leader epoch that was below it; none for what is no position. `saw` settles
         them.
         """
     def saw(self, topic: str, partition: int, epoch: int, first: int, until: int) -> None:
