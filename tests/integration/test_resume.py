@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -217,3 +218,40 @@ async def test_who_is_present_is_given_once_live(log: Log) -> None:
     assert sync["channelSerial"].endswith(":")
     await client.close()
     await member.close()
+
+
+async def test_cut_again_and_again_under_load_everybody_sees_everything_once(log: Log) -> None:
+    node = await log.node()
+    channels = [f"load{number}" for number in range(4)]
+    clients = [await RawClient(node.port, KEY, ("json", "msgpack")[number % 2]).connect() for number in range(24)]
+    for client in clients:
+        for channel in channels:
+            await client.attach(channel)
+    published = 0
+    until = asyncio.get_running_loop().time() + 8
+
+    async def publish() -> None:
+        nonlocal published
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.gather(*(node.publish(channel, f"{published}") for channel in channels))
+            published += 1
+            await asyncio.sleep(0.005)
+
+    async def come_and_go(client: RawClient, number: int) -> None:
+        chosen = random.Random(number)
+        while asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(chosen.uniform(0.1, 1.5))
+            client.cut()
+            await client.close()
+            await asyncio.sleep(chosen.choice((0, 0.1, 1.2, 2.5)))  # within memory, and beyond it
+            await client.connect()
+
+    await asyncio.gather(publish(), *(come_and_go(client, number) for number, client in enumerate(clients)))
+    for client in clients:
+        for channel in channels:
+            await client.until(lambda seen=client, of=channel: len(texts(seen, of)) >= published)  # type: ignore[misc]
+            assert texts(client, channel) == [str(number) for number in range(published)]
+            assert all(frame["flags"] & RESUMED for frame in client.attached(channel)[1:])
+        await client.close()
+    assert node.stats()["resumed_from_log"] > 50
+    assert node.stats()["replay_bytes"] < 8 << 20
