@@ -12,6 +12,7 @@ from fanout.types import Annotation, Message, PresenceMessage
 
 __all__ = [
     "AHEAD",
+    "CONFLATED",
     "DEDUP_WINDOW_MS",
     "FOREIGN",
     "FRESH",
@@ -25,6 +26,7 @@ __all__ = [
     "KIND_PUBLISH",
     "KIND_WHOLE_APPENDS",
     "MSGPACK",
+    "PARTIAL",
     "RESUMED",
     "Cursor",
     "Engine",
@@ -48,6 +50,8 @@ RESUMED: Final = 1  # continues exactly after the given position
 GAP: Final = 2  # messages after the position are no longer held: continues with the earliest that is
 FOREIGN: Final = 3  # not a position of this channel in this log: live
 AHEAD: Final = 4  # the position is beyond what this node has read so far: ask again in a moment
+CONFLATED: Final = 5  # goes on with the newest message of each key: what was superseded meanwhile is left out
+PARTIAL: Final = 6  # no position was given, and for some of the newest messages of keys there was no room
 
 # Kinds of entries that an attachment is given; the sum of those that it wants.
 KIND_MESSAGES: Final = 1

@@ -95,7 +95,10 @@ class Node:
         self.draining = False
         self.port = config.port
         self.namespaces = Namespaces(config.mutable)
-        self._topics = (*routing.topics, *routing.dead_letters)
+        self._state_topics = (*STATE_TOPICS, *routing.snapshots)
+        self._topics = tuple(
+            topic for topic in (*routing.topics, *routing.dead_letters) if topic not in self._state_topics
+        )
         self.engine = _engine(stack, config, routing, access, settings)
         self.engine.router(guarded(route) if route else None)
         self.subscriptions = Subscriptions(self.engine)
@@ -161,7 +164,7 @@ class Node:
         # Which of the oldest records are repeats is only known from those before them.
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
         sink = _Sink(engine, loop, self.subscriptions.caught_up)
-        await self.source.start(sink, self._topics, read_back_ms, STATE_TOPICS)
+        await self.source.start(sink, self._topics, read_back_ms, self._state_topics)
         for watching in (
             self.metrics.watch_loop(),
             watch_minutes(self.stats, self._readings(), _now_ms),

@@ -95,9 +95,15 @@ class Routing(NamedTuple):
         """
         return tuple(
             dict.fromkeys(
-                pattern_of(rule.topic, self.dead_letters) if rule.is_pattern else rule.topic for rule in self.rules
+                pattern_of(rule.topic, (*self.dead_letters, *self.snapshots)) if rule.is_pattern else rule.topic
+                for rule in self.rules
             )
         )
+
+    @property
+    def snapshots(self) -> tuple[str, ...]:
+        """Those of them that are read from their beginning, for of each key the newest message is kept."""
+        return tuple(rule.topic for rule in self.rules if rule.snapshot)
 
     @property
     def copies_presence(self) -> bool:
@@ -121,6 +127,7 @@ class Routing(NamedTuple):
         }
         return {
             **dict.fromkeys(self._published, Creation()),
+            **dict.fromkeys(self.snapshots, Creation(settings)),
             PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
             CONTROL_TOPIC: Creation(settings, partitions=1),
         }

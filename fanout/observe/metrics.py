@@ -68,6 +68,7 @@ COUNTERS: Final = {
     "short_writes": ("short_writes", "Writes that a socket took only in part, or not at all."),
     "bytes_out": ("bytes_out", "Bytes written to clients."),
     "continuity_lost": ("continuity_lost", "Attachments that the history passed before their client had read it."),
+    "conflated": ("conflated", "Attachments that skipped what was superseded because their client had fallen behind."),
     "heartbeats": ("heartbeats", "Heartbeats written."),
 }
 """Counters of the engine that stand alone: its name for them -> ours and the help."""
@@ -106,6 +107,7 @@ FAMILIES: Final = (
         {
             "resumed": "resumed",
             "resumed_from_log": "resumed_from_log",
+            "conflated": "resume_conflated",
             "gap": "resume_gaps",
             "foreign": "resume_foreign",
         },
@@ -129,6 +131,7 @@ GAUGES: Final = {
     "channels": ("channels", "Channels in memory."),
     "history_bytes": ("history_bytes", "Memory that their history takes."),
     "presence_bytes": ("presence_bytes", "Memory of it that presence members take."),
+    "snapshot_bytes": ("snapshot_bytes", "Memory of it that the newest messages of keys take."),
     "index_bytes": ("index_bytes", "Bytes of the index that tells where in the log channels lie."),
     "replay_bytes": ("replay_bytes", "Memory that replays of the log take beside it."),
     "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),

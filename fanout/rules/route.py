@@ -69,6 +69,10 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"dead_letter: '{self.topic}' is the topic that the rule reads; name another")
         if self.linger is not None:
             linger_ms(self.linger)
+        if self.snapshot and self.is_pattern:
+            raise ValueError(f"snapshot: '{self.topic}' is a pattern; name the topic, which is read from its beginning")
+        if self.snapshot and self.tombstone == "skip":
+            raise ValueError('snapshot: with tombstone = "skip" nobody would learn that a key is gone; give another')
 
     @property
     def is_pattern(self) -> bool:

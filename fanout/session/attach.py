@@ -11,6 +11,9 @@ AHEAD    the question is put again for a while, then error 90003; live only
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
 =======  =====================================================================================
 
+Of a channel with snapshots "live" begins with the newest message of each key. CONFLATED is error 90020, said also when
+a slow client is about to skip what was superseded; PARTIAL, an incomplete snapshot, is error 90021.
+
 A refusal is an ERROR that names the channel: it fails, the connection lives.
 """
 
@@ -133,12 +136,12 @@ class Attachments:
                     effects.append(self._regranted(self._attached[spelling], now_ms))
         return effects
 
-    def lost(self, number: int, now_ms: int) -> list[Effect]:
-        """The engine dropped messages of an attachment: the client is told, and is live again."""
+    def lost(self, number: int, reason: ErrorInfo, now_ms: int) -> list[Effect]:
+        """The engine dropped or skips messages of an attachment: the client is told why, and is live again."""
         for attached in self._attached.values():
             if attached.number == number:
                 plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
-                return [self._attached_effect(attached, plan, error(80020))]
+                return [self._attached_effect(attached, plan, reason)]
         return []
 
     def _attach(
@@ -281,7 +284,9 @@ def _told(outcome: int) -> ErrorInfo | None:
     """What a client must be told of what became of its position."""
     if outcome == Outcome.GAP:
         return error(90003)
-    return error(90005) if outcome == Outcome.FOREIGN else None
+    numbers = {Outcome.FOREIGN: 90005, Outcome.CONFLATED: 90020, Outcome.PARTIAL: 90021}
+    number = numbers.get(Outcome(outcome))
+    return None if number is None else error(number)
 
 
 def _failed(spelling: str, reason: ErrorInfo) -> dict[str, Any]:

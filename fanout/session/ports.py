@@ -22,6 +22,10 @@ class Outcome(IntEnum):
     """It is not a position of this channel in this log: live."""
     AHEAD = 4
     """It is beyond what this node has read so far; so may be what a rewind would show."""
+    CONFLATED = 5
+    """Continues with the newest message of each key: those that were superseded are left out."""
+    PARTIAL = 6
+    """No position was given, and of the newest messages of all keys there was no room for some."""
 
 
 class PlanLike(Protocol):

@@ -103,7 +103,11 @@ class Session:
 
     def lost(self, attachment: int, now_ms: int) -> list[Effect]:
         """The engine dropped messages of this attachment, or had to skip some: says so, and goes on live."""
-        return [] if self._over else self._attachments.lost(attachment, now_ms)
+        return [] if self._over else self._attachments.lost(attachment, error(80020), now_ms)
+
+    def conflated(self, attachment: int, now_ms: int) -> list[Effect]:
+        """The engine is about to skip what was superseded of what this attachment has not been given: says so."""
+        return [] if self._over else self._attachments.lost(attachment, error(90020), now_ms)
 
     def replayed(self, attach: WaitingAttach, answer: PlanLike | ErrorInfo | None, now_ms: int) -> list[Effect]:
         """The answer to a `Replay`: a place, None if the log has none, or an error: then the client comes back."""

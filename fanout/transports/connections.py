@@ -77,6 +77,8 @@ class Connections:
             return
         if kind == "lost":
             driver.lost(argument)
+        elif kind == "conflated":
+            driver.conflated(argument)
         elif kind == "left":
             driver.left()
         elif kind == "write":

@@ -294,6 +294,11 @@ class Driver:
         if self._session is not None:
             self._run(partial(self._session.lost, attachment, self._node.clock()))
 
+    def conflated(self, attachment: int) -> None:
+        """The engine goes on with an attachment without what was superseded, once its client is told."""
+        if self._session is not None:
+            self._run(partial(self._session.conflated, attachment, self._node.clock()))
+
     def left(self) -> None:
         """A replay did not wait for the client."""
         if self._session is not None:

@@ -290,6 +290,36 @@ class TestCursor:
             assert again.outcome == _core.RESUMED
             assert len(again.take(10)) == 4 - index
 
+    def test_begins_with_the_newest_of_each_key_where_these_are_kept(self) -> None:
+        engine = _core.Engine(io_threads=0, secret=SECRET, history_ms=1_000, history_bytes=1 << 20)
+        engine.rules([Rule("t", "c", snapshot=True)])
+        engine.partition("t", bytes(16), 0, 0)
+        early = engine.cursor("c", None, 1)
+        engine.records([record(n, key=b"%d" % (n % 3), value=b"x" * 10_000) for n in range(300)])
+        cursor = engine.cursor("c", None, 2)
+        assert [m.id for m in cursor.take(2)] == ["t:0:297", "t:0:298"]
+        (last,) = cursor.take(2)
+        assert last.id == "t:0:299"
+        engine.records([record(300, key=b"1"), record(301, key=b"1")])
+        assert [m.id for m in cursor.take(9)] == ["t:0:300", "t:0:301"]
+        again = engine.cursor("c", last.position, 3)
+        assert (again.outcome, [m.id for m in again.take(9)]) == (_core.RESUMED, ["t:0:300", "t:0:301"])
+        with pytest.raises(LookupError, match="dropped"):
+            early.take(10)
+        engine.close()
+
+    def test_a_position_that_memory_has_passed_goes_on_with_the_newest(self) -> None:
+        engine = _core.Engine(io_threads=0, secret=SECRET, history_bytes=1 << 20)
+        engine.rules([Rule("t", "c", snapshot=True)])
+        engine.partition("t", bytes(16), 0, 0)
+        engine.records([record(0, key=b"other")])
+        (first,) = engine.cursor("c", None, 1).take(9)
+        engine.records([record(n, key=b"%d" % (n % 3), value=b"x" * 10_000) for n in range(1, 300)])
+        cursor = engine.cursor("c", first.position, 2)
+        assert cursor.outcome == _core.CONFLATED
+        assert [m.id for m in cursor.take(9)] == ["t:0:297", "t:0:298", "t:0:299"]
+        engine.close()
+
     def test_dropped_messages_are_told_once(self) -> None:
         engine = _core.Engine(io_threads=0, secret=SECRET, history_bytes=1 << 20)
         engine.rules([Rule("t", "#{key}")])

@@ -159,6 +159,14 @@ def test_another_key_where_the_key_names_the_channel_is_refused(topic: str | Non
     assert routing(["fanout.messages=#{header.fanout.channel}"], None, file=file).publish == file.publish
 
 
+def test_topics_with_snapshots_are_made_compacted_and_matched_by_no_pattern() -> None:
+    made = routing([], "t", file=RulesFile((Rule("prices", "p", snapshot=True), Rule("p*", "#{topic}"))))
+    assert made.snapshots == ("prices",)
+    assert made.kept(1_000)["prices"].settings["cleanup.policy"] == "compact"
+    (pattern,) = (topic for topic in made.topics if topic.startswith("^"))
+    assert (re.match(pattern, "prices"), bool(re.match(pattern, "people"))) == (None, True)
+
+
 def test_number_of_publish_rules_is_bounded() -> None:
     with pytest.raises(ConfigError, match="1001 \\[\\[publish\\]\\] are too many"):
         routing([], None, file=RulesFile(publish=(PublishRule("a"),) * 1_001))

@@ -21,6 +21,7 @@ mod ask;
 mod deltas;
 mod frames;
 mod held;
+mod latest;
 mod place;
 mod replay;
 mod ring;
@@ -38,6 +39,7 @@ use smallvec::SmallVec;
 
 pub use ask::{Ask, Asked, Payloads};
 use frames::Cached;
+use latest::Latest;
 pub use place::{Had, Located, Outcome, Own, Start, Withheld};
 use replay::Replay;
 use ring::Ring;
@@ -143,6 +145,8 @@ pub struct Dropped {
     pub messages: usize,
     /// Bytes they held, those of encodings and frames with them.
     pub bytes: usize,
+    /// Those of the newest of keys.
+    pub newest: usize,
     /// More are numbered below the limit.
     pub more: bool,
 }
@@ -156,6 +160,8 @@ pub enum Given {
     Skipped(u64),
     /// It has everything.
     Nothing,
+    /// The ring has passed it, but all that it has not been given and that nothing has superseded is here.
+    Conflated,
     /// The ring has passed it.
     Lost,
 }
@@ -269,7 +275,9 @@ impl Channel {
     /// Whether nothing is held, and nobody present.
     pub fn is_empty(&self) -> bool {
         let ring = self.ring.lock();
-        ring.entries.is_empty() && ring.members.as_ref().is_none_or(|members| members.is_empty())
+        ring.entries.is_empty()
+            && ring.latest.as_ref().is_none_or(|latest| latest.is_empty())
+            && ring.members.as_ref().is_none_or(|members| members.is_empty())
     }
 
     /// Takes an event of presence into the set; what of it is news is yet to be appended.
@@ -295,6 +303,23 @@ impl Channel {
         let end = ring.end();
         self.end.store(end, Ordering::Release);
         (cost, end - 1)
+    }
+
+    /// The same, for a record of a topic with snapshots: the message is the newest of its key, and takes the key back if it
+    /// `is_end`. What is kept of keys may grow by `room` bytes. Returns the cost of all, the message's number, and by how
+    /// much it has grown.
+    pub fn append_newest(&self, message: Message, key: &[u8], is_end: bool, room: usize) -> (isize, u64, isize) {
+        let ring = &mut *self.ring.lock();
+        let number = ring.end();
+        let mut latest = ring.latest.take().unwrap_or_else(|| Box::new(Latest::new(&ring.feeds, number)));
+        let before = latest.bytes();
+        let cost = ring.push(message.clone());
+        latest.put(number, message, key, is_end, room);
+        let grown = latest.bytes() as isize - before as isize;
+        ring.latest = Some(latest);
+        let frames = ring.forget_walks();
+        self.end.store(ring.end(), Ordering::Release);
+        (cost as isize + grown - frames as isize, number, grown)
     }
 
     /// Appends what a record does to a message of this channel; what it costs, and the number of its last entry. None if
@@ -325,12 +350,16 @@ impl Channel {
     pub fn drop_below(&self, limit: u64, most: usize) -> Dropped {
         let ring = &mut *self.ring.lock();
         let mut dropped = Dropped::default();
+        let kept = |ring: &Ring| ring.latest.as_ref().map_or(0, |latest| latest.bytes());
+        let before = kept(ring);
         while ring.base < limit && dropped.messages < most {
             let Some(bytes) = ring.pop() else { break };
             dropped.messages += 1;
             dropped.bytes += bytes;
         }
         dropped.more = ring.base < limit.min(ring.end());
+        dropped.newest = before - kept(ring);
+        dropped.bytes += dropped.newest;
         dropped
     }
 
@@ -381,6 +410,7 @@ impl Channel {
         let located = ring.find(start, partitions);
         let position = match located.outcome {
             // A client that is lost in the middle of what follows must get the rest of it the next time.
+            _ if located.conflates.is_some() => ring.print_latest(&self.name, key, partitions, &located),
             Outcome::Gap => ring.print(&self.name, key, partitions, located.cursor, located.had.as_deref()),
             _ => ring.print(&self.name, key, partitions, ring.end(), None),
         };
@@ -429,16 +459,13 @@ impl Channel {
         ring.print(&self.name, key, partitions, ring.end(), None)
     }
 
-    /// Messages from `from` on, at most `limit`, each with the position behind it; and the next cursor.
-    pub fn take(
-        &self,
-        from: u64,
-        limit: usize,
-        had: Option<&Had>,
-        key: Key,
-        partitions: &Partitions,
-    ) -> Option<(Vec<Taken>, u64)> {
+    /// Messages from a place on, at most `limit`, each with the position behind it; and the next cursor.
+    pub fn take(&self, place: &Located, limit: usize, key: Key, partitions: &Partitions) -> Option<(Vec<Taken>, u64)> {
         let ring = self.ring.lock();
+        let (from, had) = (place.cursor, place.had.as_deref());
+        if place.conflates.is_some() {
+            return ring.take_latest(&self.name, place, limit, key, partitions);
+        }
         if from < ring.base {
             return None;
         }

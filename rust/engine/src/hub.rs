@@ -15,6 +15,7 @@ mod inbox;
 mod inject;
 mod intake;
 mod interrupt;
+mod newest;
 mod presence;
 mod replay;
 
@@ -87,6 +88,8 @@ pub struct Hub {
     memory: AtomicUsize,
     /// What of it the presence sets hold.
     presence_bytes: AtomicUsize,
+    /// What of it the newest messages of keys hold.
+    snapshot_bytes: AtomicUsize,
     /// Beside it: what replays hold.
     replay_bytes: AtomicUsize,
     nodes: Mutex<Nodes>,
@@ -118,6 +121,7 @@ impl Hub {
             next_id: AtomicU64::new(1),
             memory: AtomicUsize::new(0),
             presence_bytes: AtomicUsize::new(0),
+            snapshot_bytes: AtomicUsize::new(0),
             replay_bytes: AtomicUsize::new(0),
             nodes: Mutex::default(),
             gone: Mutex::default(),
@@ -181,7 +185,8 @@ impl Hub {
             Outcome::Resumed => self.stats.resumed.add(1),
             Outcome::Gap => self.stats.resume_gaps.add(1),
             Outcome::Foreign => self.stats.resume_foreign.add(1),
-            Outcome::Fresh | Outcome::Ahead => {}
+            Outcome::Conflated => self.stats.resume_conflated.add(1),
+            Outcome::Fresh | Outcome::Partial | Outcome::Ahead => {}
         }
     }
 
@@ -225,11 +230,12 @@ impl Hub {
     }
 
     /// Gauges: channels, bytes, ids.
-    pub fn gauges(&self) -> [(&'static str, u64); 6] {
+    pub fn gauges(&self) -> [(&'static str, u64); 7] {
         [
             ("channels", self.channels.read().len() as u64),
             ("history_bytes", self.memory.load(Ordering::Relaxed) as u64),
             ("presence_bytes", self.presence_bytes.load(Ordering::Relaxed) as u64),
+            ("snapshot_bytes", self.snapshot_bytes.load(Ordering::Relaxed) as u64),
             ("index_bytes", self.index_bytes() as u64),
             ("replay_bytes", self.replay_bytes.load(Ordering::Relaxed) as u64),
             ("dedup_ids", self.dedup.lock().len() as u64),

@@ -115,6 +115,12 @@ pub const BLOCKS_LOOKED: usize = 4_096;
 /// The index holds this part of what the rings may, beside them.
 pub const INDEX_SHARE: usize = 16;
 
+/// Bytes that the newest of a key is charged beside message and key: its places in a tree and a table, half full.
+pub const LATEST_OVERHEAD: usize = 150;
+
+/// Share of the memory for history that snapshots may take: beyond, the keys leave that were written longest ago.
+pub const SNAPSHOT_SHARE: usize = 2;
+
 /// Bytes that each channel is charged for each batch of records with some for it: a place in the queue by age.
 pub const BATCH_OVERHEAD: usize = 36;
 

@@ -77,6 +77,8 @@ pub struct Spec<'a> {
     pub expose: bool,
     /// How long shards may hold messages, in ms.
     pub linger_ms: u32,
+    /// Whether the newest message of each key is kept for who comes later.
+    pub snapshot: bool,
 }
 
 impl<'a> From<(&'a str, &'a str)> for Spec<'a> {
@@ -94,6 +96,8 @@ pub struct Rule {
     pub on_failure: OnFailure,
     /// See [`Spec`].
     pub linger_ms: u32,
+    /// See [`Spec`].
+    pub snapshot: bool,
     channel: Template,
     name: Option<Template>,
     client_id: Option<Template>,
@@ -186,6 +190,7 @@ impl Rule {
             number,
             on_failure: spec.on_failure,
             linger_ms: spec.linger_ms,
+            snapshot: spec.snapshot,
             is_plain: name.is_none()
                 && client_id.is_none()
                 && (spec.key, spec.value) == (Format::Any, Format::Any)

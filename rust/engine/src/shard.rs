@@ -29,7 +29,7 @@ pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Ov
 use linger::Lingering;
 use schedule::{Lane, Schedule, Work};
 
-use crate::channel::{Channel, Own, Payloads, Withheld};
+use crate::channel::{Channel, Outcome, Own, Payloads, Withheld};
 use crate::hub::Hub;
 use crate::kind::Kinds;
 use crate::limits::{EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
@@ -151,11 +151,16 @@ impl Shard {
     }
 
     /// Sends `reply`, then gives the channel's messages from the plan's place on. Replaces the attachment of that number.
-    pub fn attach(&mut self, handle: Handle, new: NewAttachment, reply: Arc<[u8]>) {
+    pub fn attach(&mut self, handle: Handle, mut new: NewAttachment, reply: Arc<[u8]>) {
         if self.connection(handle).is_none_or(|connection| connection.life != Life::Open) {
             return;
         }
-        self.drop_attachment(handle, new.number);
+        let before = self.drop_attachment(handle, new.number);
+        let passed = before.and_then(|cursor| cursor.special?.passed);
+        if let (Outcome::Fresh | Outcome::Partial, Some(at)) = (new.plan.located.outcome, passed) {
+            new.plan.located.cursor = at;
+            new.plan.located.conflates = new.plan.located.conflates.map(|_| 0);
+        }
         self.send(handle, reply);
         self.place(handle, new);
     }
@@ -174,6 +179,7 @@ impl Shard {
         if cursor.at != STOPPED {
             new.plan.located.cursor = cursor.at;
             new.plan.located.had = special.withheld.had;
+            new.plan.located.conflates = special.conflates;
         }
         new.delta = special.payloads != Payloads::Whole;
         new.filter = special.filter;
@@ -196,7 +202,8 @@ impl Shard {
         let sync = (syncs && replayed.is_none()).then(|| hub.sync());
         let payloads = if delta { Payloads::WholeFirst } else { Payloads::Whole };
         let withheld = Withheld { had: plan.located.had, own };
-        let special = Special { spelling, filter, payloads, withheld, sync, replayed };
+        let conflates = plan.located.conflates;
+        let special = Special { spelling, filter, payloads, withheld, sync, conflates, passed: None, replayed };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let at = if is_given(kinds) { plan.located.cursor } else { STOPPED };

@@ -89,6 +89,10 @@ counters! {
     messages_interrupted,
     /// Attachments that lost continuity because the ring passed them.
     continuity_lost,
+    /// Attachments that the ring passed, and that went on with the newest of each key.
+    conflated,
+    /// Positions that were continued from with the newest of each key.
+    resume_conflated,
     /// Positions presented and continued from exactly, out of memory.
     resumed,
     /// The same, out of the log.

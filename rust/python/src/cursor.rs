@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanout_engine::channel::{Channel, Had};
+use fanout_engine::channel::{Channel, Located};
 use fanout_engine::hub::LOCAL_BIT;
 use fanout_engine::kind::Kinds;
 use pyo3::exceptions::PyLookupError;
@@ -16,8 +16,7 @@ use crate::messages::to_python;
 pub struct Cursor {
     core: Arc<Core>,
     channel: Arc<Channel>,
-    at: u64,
-    had: Option<Arc<Had>>,
+    place: Located,
     id: u32,
     #[pyo3(get)]
     outcome: u8,
@@ -29,7 +28,7 @@ impl Cursor {
         plan.channel.attached(Kinds::MESSAGES);
         core.watch(&plan.channel, id);
         let outcome = plan.located.outcome as u8;
-        Self { core, channel: plan.channel, at: plan.located.cursor, had: plan.located.had, id, outcome, open: true }
+        Self { core, channel: plan.channel, place: plan.located, id, outcome, open: true }
     }
 }
 
@@ -41,14 +40,16 @@ impl Cursor {
         self.channel.noticed(LOCAL_BIT);
         let hub = &self.core.hub;
         loop {
-            let had = self.had.as_deref().filter(|had| !had.is_past(self.at));
-            let Some((taken, next)) = self.channel.take(self.at, limit, had, hub.key(), hub.partitions()) else {
-                self.at = self.channel.base();
+            let place = &mut self.place;
+            place.had.take_if(|had| had.is_past(place.cursor));
+            let Some((taken, next)) = self.channel.take(place, limit, hub.key(), hub.partitions()) else {
+                *place = Located { cursor: self.channel.base(), ..Located::default() };
                 hub.stats.continuity_lost.add(1);
                 return Err(PyLookupError::new_err("messages were dropped before they were taken"));
             };
-            let stuck = next == self.at;
-            self.at = next;
+            let stuck = next == place.cursor;
+            place.cursor = next;
+            place.conflates.take_if(|_| next >= self.channel.end());
             if !taken.is_empty() || stuck {
                 let name = &self.channel.name;
                 return taken.iter().map(|taken| to_python(py, name, &taken.message, &taken.position)).collect();

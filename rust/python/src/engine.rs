@@ -240,6 +240,7 @@ impl Engine {
     fn events(&self) -> Vec<(&'static str, u64, u32)> {
         let happened = self.core.events.take().into_iter().map(|event| match event {
             Event::Lost(connection, attachment) => ("lost", connection, attachment),
+            Event::Conflated(connection, attachment) => ("conflated", connection, attachment),
             Event::Left(connection, attachment) => ("left", connection, attachment),
             Event::Replayed(replay) => ("replayed", replay, 0),
             Event::Evicted(connection, cause) => ("evicted", connection, cause as u32),

@@ -16,6 +16,7 @@ pub struct PyRule {
     on_failure: String,
     expose: bool,
     linger_ms: u32,
+    snapshot: bool,
 }
 
 impl PyRule {
@@ -40,6 +41,7 @@ impl PyRule {
             },
             expose: self.expose,
             linger_ms: self.linger_ms,
+            snapshot: self.snapshot,
         }
     }
 }

@@ -38,9 +38,15 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
         ({"on_failure": "dead-letter", "dead_letter": "t"}, "'t' is the topic that the rule reads"),
         ({"linger": "20"}, "linger: '20' is not a duration"),
         ({"linger": "1001ms"}, "linger: '1001ms' is too long; give at most 1s"),
+        ({"snapshot": True, "tombstone": "skip"}, "snapshot: with tombstone = "),
     ],
 )
 def test_what_cannot_be_right_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
         Rule("t", "c", **fields)
     assert words in str(refused.value)
+
+
+def test_a_pattern_has_no_snapshots() -> None:
+    with pytest.raises(ValueError, match="snapshot: 't\\*' is a pattern; name the topic"):
+        Rule("t*", "c", snapshot=True)

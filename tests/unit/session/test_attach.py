@@ -130,6 +130,12 @@ class TestAPosition:
         assert frame["flags"] == GRANTED
         assert error_code(frame) == (90005, 404)
 
+    @pytest.mark.parametrize(("outcome", "number"), [(Outcome.CONFLATED, 90020), (Outcome.PARTIAL, 90021)])
+    def test_of_a_channel_with_snapshots_says_what_is_left_out(self, outcome: Outcome, number: int) -> None:
+        frame = only_frame(Conversation(FakePlan(outcome, "here", backlog=2)).attach(channelSerial="theirs"))
+        assert (frame["flags"], frame["channelSerial"]) == (GRANTED | Flag.HAS_BACKLOG, "here")
+        assert error_code(frame) == (number, 404)
+
     def test_that_is_empty_is_none(self) -> None:
         client = Conversation()
         assert only_frame(client.attach(channelSerial=""))["flags"] == GRANTED
@@ -379,6 +385,17 @@ class TestLostContinuity:
         assert attach.frame["params"] == {"echo": "false"}
         assert error_code(attach.frame) == (80020, 400)
         assert client.channels.asked[-1] == ("news", None, 0, 0)
+
+    def test_that_skips_what_was_superseded_is_said_as_such(self) -> None:
+        client = Conversation()
+        client.attach()
+        (effect,) = client.session.conflated(1, client.now_ms)
+        assert isinstance(effect, Attach)
+        assert error_code(effect.frame) == (90020, 404)
+        assert not effect.frame["flags"] & Flag.RESUMED
+        assert client.session.conflated(2, client.now_ms) == []
+        client.session.closed()
+        assert client.session.conflated(1, client.now_ms) == []
 
     def test_of_a_channel_left_meanwhile_is_nothing(self) -> None:
         client = Conversation()

@@ -8,7 +8,8 @@ from fanout.session.ports import Outcome
 
 class TestTheEngine:
     def test_numbers_the_outcomes_alike(self) -> None:
-        assert list(Outcome) == [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD]
+        numbers = [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD, _core.CONFLATED, _core.PARTIAL]
+        assert list(Outcome) == numbers
 
     def test_numbers_the_kinds_alike(self) -> None:
         assert list(Kinds) == [

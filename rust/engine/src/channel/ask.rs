@@ -27,6 +27,10 @@ pub struct Ask<'a> {
     ///
     /// [`Located::since`]: super::Located::since
     pub since: u64,
+    /// See [`Located::conflates`].
+    ///
+    /// [`Located::conflates`]: super::Located::conflates
+    pub conflates: Option<u64>,
 }
 
 /// How a receiver is given the payloads of messages.
@@ -44,7 +48,8 @@ pub enum Payloads {
 impl Ask<'_> {
     /// Of one who stands there and is given everything as it is.
     pub fn plain(wire: Wire, from: u64) -> Self {
-        Self { wire, kinds: Kinds::ALL, spelling: None, filter: None, payloads: Payloads::Whole, from, since: 0 }
+        let (kinds, payloads) = (Kinds::ALL, Payloads::Whole);
+        Self { wire, kinds, spelling: None, filter: None, payloads, from, since: 0, conflates: None }
     }
 
     /// Whether an entry is for the receiver; what a filter takes for it is noted.
@@ -59,8 +64,8 @@ impl Ask<'_> {
 
     /// To be kept, with what was made for it.
     pub fn keep(&self) -> Asked {
-        let Self { wire, kinds, payloads, from, .. } = *self;
-        Asked { wire, kinds, spelling: self.spelling.cloned(), filter: self.filter.cloned(), payloads, from }
+        let Self { wire, kinds, payloads, from, conflates, .. } = *self;
+        Asked { wire, kinds, spelling: self.spelling.cloned(), filter: self.filter.cloned(), payloads, from, conflates }
     }
 }
 
@@ -73,6 +78,7 @@ pub struct Asked {
     filter: Option<Arc<Filter>>,
     payloads: Payloads,
     from: u64,
+    pub(super) conflates: Option<u64>,
 }
 
 impl Asked {
@@ -84,6 +90,7 @@ impl Asked {
             _ => false,
         };
         self.from == ask.from
+            && self.conflates == ask.conflates
             && self.wire == ask.wire
             && self.kinds == ask.kinds
             && self.payloads == ask.payloads

@@ -52,6 +52,13 @@ impl Ring {
         freed
     }
 
+    /// Keeps no frames of walkers: what they skip has changed; returns the bytes freed.
+    pub(super) fn forget_walks(&mut self) -> usize {
+        let before = self.cached_bytes();
+        self.frames.retain(|cached| cached.asked.conflates.is_none());
+        before - self.cached_bytes()
+    }
+
     pub(super) fn cached_bytes(&self) -> usize {
         self.frames.iter().map(|cached| cached.frame.bytes.len()).sum()
     }
@@ -64,7 +71,10 @@ impl Ring {
         withheld: &Withheld,
         context: &Context<'_>,
     ) -> (Given, bool) {
-        let Some(start) = ask.from.checked_sub(self.base) else { return (Given::Lost, false) };
+        if let Some(others_from) = ask.conflates {
+            return self.build_latest(name, ask, others_from, withheld, context);
+        }
+        let Some(start) = ask.from.checked_sub(self.base) else { return (self.passed(ask.from), false) };
         let start = start as usize;
         if start >= self.entries.len() {
             return (Given::Nothing, false);

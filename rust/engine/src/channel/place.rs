@@ -101,9 +101,10 @@ pub enum Start {
 }
 
 /// How well a position could be continued from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// No position was given.
+    #[default]
     Fresh = 0,
     /// Continues exactly.
     Resumed = 1,
@@ -113,10 +114,14 @@ pub enum Outcome {
     Foreign = 3,
     /// Beyond what this node has read.
     Ahead = 4,
+    /// Continues with the newest of each key: what was superseded meanwhile is left out.
+    Conflated = 5,
+    /// No position was given, and keys are missing for which there was no room.
+    Partial = 6,
 }
 
 /// A place found.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Located {
     /// How.
     pub outcome: Outcome,
@@ -129,4 +134,6 @@ pub struct Located {
     pub had: Option<Arc<Had>>,
     /// Messages waiting there.
     pub backlog: usize,
+    /// It leaves out what was superseded until it has everything; and from below this number what came without a key.
+    pub conflates: Option<u64>,
 }

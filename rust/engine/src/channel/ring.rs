@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::Dropped;
 use super::deltas::Deltas;
 use super::frames::Cached;
+use super::latest::Latest;
 use super::place::{Had, Located, OPEN, Outcome, Start};
 use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
@@ -36,6 +37,8 @@ pub(super) struct Ring {
     pub(super) versions: Option<Box<Versions>>,
     /// If ever somebody asked for them.
     pub(super) deltas: Option<Box<Deltas>>,
+    /// The newest of each key, if records of a topic with snapshots have come.
+    pub(super) latest: Option<Box<Latest>>,
     /// What earlier channels of any name dropped before this one was born, by partition.
     pub(super) born: Option<Box<[i64]>>,
     /// How far it has been read, if it is a replay's.
@@ -87,6 +90,9 @@ impl Ring {
             None => self.feeds.push(Feed { partition, next, dropped: 0, last, found: Cell::new(None) }),
         }
         self.bytes += cost;
+        if let Some(latest) = &mut self.latest {
+            latest.put_other(last, message.clone());
+        }
         self.entries.push_back(message);
         cost
     }
@@ -177,6 +183,9 @@ impl Ring {
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
             feed.dropped = message.offset + 1;
         }
+        if let Some(latest) = &mut self.latest {
+            latest.dropped(self.base - 1);
+        }
         let mut freed = cost;
         if self.entries.is_empty() {
             self.entries.shrink_to_fit();
@@ -224,7 +233,7 @@ impl Ring {
         let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end().into() };
         let had = (backlog < held - first).then(|| Arc::new(had));
         let (cursor, since) = (self.base + first as u64, self.end());
-        Located { outcome: Outcome::Fresh, cursor, since, had, backlog }
+        Located { outcome: Outcome::Fresh, cursor, since, had, backlog, ..Located::default() }
     }
 
     /// Where `start` is.
@@ -236,9 +245,10 @@ impl Ring {
         }
     }
 
-    /// With what comes next.
+    /// With what comes next; of a channel with snapshots, with the newest of each key.
     fn live(&self, outcome: Outcome) -> Located {
-        Located { outcome, cursor: self.end(), since: self.end(), had: None, backlog: 0 }
+        let live = || Located { outcome, cursor: self.end(), since: self.end(), ..Located::default() };
+        self.snapshot(outcome).unwrap_or_else(live)
     }
 
     fn after(&self, position: &Position, partitions: &Partitions) -> Located {
@@ -269,6 +279,9 @@ impl Ring {
             }
         }
         let had = Had { kinds: Kinds::ALL, publications: false, next: next.into(), until: until.into() };
+        if outcome == Outcome::Gap && self.latest.is_some() {
+            return self.conflated(had, partitions);
+        }
         let first = self.first_new(&had);
         let given = self.entries.range(first..);
         let (mut again, mut backlog) = (0, given.len());
@@ -279,7 +292,7 @@ impl Ring {
         }
         let had = (again > 0 || until == OPEN).then(|| Arc::new(had));
         let cursor = self.base + first as u64;
-        Located { outcome, cursor, since: cursor, had, backlog }
+        Located { outcome, cursor, since: cursor, had, backlog, ..Located::default() }
     }
 
     /// The place of the first entry that positions speak of and that a client who had this did not have. What they do
@@ -327,11 +340,23 @@ impl Ring {
 
     /// The position of a receiver that has been given everything below `to` (see the module's rules).
     pub(super) fn print(&self, name: &str, key: Key, partitions: &Partitions, to: u64, had: Option<&Had>) -> String {
+        self.print_waiting(name, key, partitions, (to, had), |feed| self.first_waiting(feed, to))
+    }
+
+    /// The same, by what is `waiting` of a partition.
+    pub(super) fn print_waiting(
+        &self,
+        name: &str,
+        key: Key,
+        partitions: &Partitions,
+        (to, had): (u64, Option<&Had>),
+        waiting: impl Fn(&Feed) -> Option<i64>,
+    ) -> String {
         let list = partitions.list();
         let mut next = self.reached(&list);
         for feed in &self.feeds {
             let index = usize::from(feed.partition);
-            next[index] = self.first_waiting(feed, to).unwrap_or_else(|| feed.next.max(next[index]));
+            next[index] = waiting(feed).unwrap_or_else(|| feed.next.max(next[index]));
         }
         let had = had.filter(|had| !had.is_past(to));
         let told = |partition: &Partition| partition.is_current() && partition.has_position;

@@ -56,7 +56,7 @@ fn resume(hub: &Hub, serial: Option<&str>) -> (Outcome, Vec<(Vec<String>, String
             }
             Given::Skipped(to) => cursor = to,
             Given::Nothing => return (plan.located.outcome, frames),
-            Given::Lost => panic!("nothing was dropped"),
+            Given::Conflated | Given::Lost => panic!("nothing was dropped"),
         }
     }
 }
@@ -123,6 +123,7 @@ fn own_messages_are_left_out_for_their_publisher_alone() {
 
 mod changes;
 mod kinds;
+mod snapshots;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -51,6 +51,7 @@ impl Hub {
             };
             let dropped = batch.channel.drop_below(batch.to, limit);
             self.memory.fetch_sub(dropped.bytes, Ordering::Relaxed);
+            self.snapshot_bytes.fetch_sub(dropped.newest, Ordering::Relaxed);
             counter.add(dropped.messages as u64);
             most = most.saturating_sub(dropped.messages.max(1));
             if dropped.more {

@@ -53,6 +53,8 @@ pub(super) struct Work {
     is_given: bool,
     /// That of the topic which is being delivered.
     pub(super) linger_ms: u32,
+    /// Whether the newest of its keys are kept.
+    snapshot: bool,
     dirty: Vec<(Arc<Channel>, u64)>,
     pub(super) age: VecDeque<Batch>,
     filling: Filling,
@@ -121,7 +123,9 @@ impl Hub {
                     Some((topic, since_ms)) if **topic == *record.topic => Way::Presence(*since_ms),
                     _ => Way::Messages(rules.of(record.topic)),
                 };
-                work.linger_ms = if let Way::Messages(Some(rule)) = way { rule.linger_ms } else { 0 };
+                let rule = if let Way::Messages(rule) = way { rule } else { None };
+                work.linger_ms = rule.map_or(0, |rule| rule.linger_ms);
+                work.snapshot = rule.is_some_and(|rule| rule.snapshot);
                 Some((partition, way))
             });
             let Some((mut partition, way)) = found else {
@@ -255,6 +259,7 @@ impl Hub {
         };
         work.filling.note(partition, &channel);
         let appended = match record.change() {
+            None if work.snapshot => Some(self.append_newest(&channel, record, message)),
             None => Some(channel.append(message)).map(|(cost, number)| (cost as isize, number)),
             Some(change) => change.and_then(|change| channel.change(&change, &message)),
         };
@@ -289,6 +294,7 @@ impl Hub {
                 return;
             }
             self.memory.fetch_sub(dropped.bytes, Ordering::Relaxed);
+            self.snapshot_bytes.fetch_sub(dropped.newest, Ordering::Relaxed);
             self.stats.messages_squeezed.add(1);
         }
     }

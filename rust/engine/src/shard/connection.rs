@@ -78,6 +78,12 @@ pub(super) struct Special {
     pub(super) withheld: Withheld,
     /// The presence set that it is being given.
     pub(super) sync: Option<Sync>,
+    /// It leaves out what was superseded; see [`Located::conflates`].
+    ///
+    /// [`Located::conflates`]: crate::channel::Located::conflates
+    pub(super) conflates: Option<u64>,
+    /// Where the ring passed it: it can go on from there if it leaves out what was superseded.
+    pub(super) passed: Option<u64>,
     /// It is on a replay.
     pub(super) replayed: Option<Replayed>,
 }
@@ -144,6 +150,19 @@ impl Cursor {
         round.is_some()
     }
 
+    /// It has been given everything: from now on it is given all.
+    pub(super) fn caught_up(&mut self) {
+        if let Some(special) = self.special.as_deref_mut().filter(|special| special.conflates.is_some()) {
+            special.conflates = None;
+            special.out_of_step();
+        }
+    }
+
+    /// The ring has passed it, and it can go on if its client is told.
+    pub(super) fn set_passed(&mut self) {
+        self.special.get_or_insert_default().passed = Some(self.at);
+    }
+
     /// Whether it is being given the presence set.
     pub(super) fn syncs(&self) -> bool {
         self.special.as_ref().is_some_and(|special| special.sync.is_some())
@@ -167,6 +186,8 @@ impl Special {
             && self.withheld.is_nothing()
             && self.sync.is_none()
             && self.replayed.is_none()
+            && self.conflates.is_none()
+            && self.passed.is_none()
     }
 
     /// A message was given.

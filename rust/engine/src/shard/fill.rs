@@ -49,7 +49,7 @@ impl Memo {
         let (frame, to) = match &given {
             Given::Frame(frame) => (Some(frame.clone()), frame.to),
             Given::Skipped(to) => (None, *to),
-            Given::Nothing | Given::Lost => return given,
+            Given::Nothing | Given::Conflated | Given::Lost => return given,
         };
         let new = Remembered { channel: channel.id, asked: ask.keep(), frame, to };
         if self.given.len() < FRAMES_MEMO {
@@ -85,8 +85,13 @@ pub(super) fn fill(
                     give(*wire, outbox, cursor, channel, context, memo, tally);
                 }
                 if cursor.at == STOPPED {
-                    let is_replay = channel.live().is_some();
-                    tally.events.push(if is_replay { Event::Left } else { Event::Lost }(*handle, cursor.number));
+                    let has_passed = cursor.special.as_ref().is_some_and(|special| special.passed.is_some());
+                    let event = match channel.live() {
+                        Some(_) => Event::Left,
+                        None if has_passed => Event::Conflated,
+                        None => Event::Lost,
+                    };
+                    tally.events.push(event(*handle, cursor.number));
                 }
             }
         }
@@ -137,6 +142,12 @@ fn give(
         }
         Given::Skipped(to) => cursor.at = to,
         Given::Nothing => unreachable!("a cursor that is due stands below its channel's end"),
+        Given::Conflated => {
+            cursor.set_passed();
+            cursor.at = STOPPED;
+            cursor.set_sync(None);
+            context.stats.conflated.add(1);
+        }
         Given::Lost => {
             cursor.at = STOPPED;
             cursor.set_sync(None);
@@ -144,12 +155,16 @@ fn give(
             if is_replay { &context.stats.replays_left } else { &context.stats.continuity_lost }.add(1);
         }
     }
+    if cursor.special.is_some() && cursor.at >= channel.end() {
+        cursor.caught_up();
+    }
 }
 
 impl Special {
     fn frame(&self, ask: Ask<'_>, channel: &Channel, context: &Context<'_>, memo: &mut Memo) -> Given {
-        let Self { spelling, filter, payloads, withheld, .. } = self;
-        let ask = Ask { spelling: spelling.as_ref(), filter: filter.as_ref(), payloads: *payloads, ..ask };
+        let Self { spelling, filter, payloads, withheld, conflates, .. } = self;
+        let (spelling, filter, payloads, conflates) = (spelling.as_ref(), filter.as_ref(), *payloads, *conflates);
+        let ask = Ask { spelling, filter, payloads, conflates, ..ask };
         if withheld.is_nothing() {
             return memo.frame(&ask, channel, context);
         }

@@ -20,6 +20,9 @@ pub fn slot(handle: Handle) -> usize {
 pub enum Event {
     /// The ring passed this attachment; it is stopped until it is attached again.
     Lost(Handle, u32),
+    /// The ring passed this attachment, of whose channel the newest of each key is kept; it is stopped, and goes on from
+    /// where it was with what is newest, once it is attached again.
+    Conflated(Handle, u32),
     /// A replay has passed this attachment, or has ended: it is stopped.
     Left(Handle, u32),
     /// Of the replay with this channel: attachments have arrived where they were asked to, or have gone on live.

@@ -13,6 +13,7 @@ mod deltas;
 mod fairness;
 mod lingering;
 mod replay;
+mod snapshots;
 mod sync;
 
 /// One shard over a node, and sockets that take what they are told to.

@@ -86,7 +86,7 @@ impl Reader {
                 }
                 Given::Skipped(to) => self.cursor = to,
                 Given::Nothing => return self.given[before..].to_vec(),
-                Given::Lost => panic!("nothing was dropped"),
+                Given::Conflated | Given::Lost => panic!("nothing was dropped"),
             }
         }
     }

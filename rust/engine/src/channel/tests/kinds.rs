@@ -50,7 +50,7 @@ fn given(hub: &Hub, mut from: u64, kinds: Kinds, withheld: &Withheld) -> Vec<(u6
             }
             Given::Skipped(to) => from = to,
             Given::Nothing => return frames,
-            Given::Lost => panic!("nothing was dropped"),
+            Given::Conflated | Given::Lost => panic!("nothing was dropped"),
         }
     }
 }

@@ -16,8 +16,7 @@ fn read(hub: &Hub, records: &[(i64, i32)]) {
 /// The outcome, and the offsets that follow.
 fn resumed(hub: &Hub, serial: &str) -> (Outcome, Vec<i64>) {
     let plan = hub.locate("c", Some(serial), Start::Live, 0);
-    let had = plan.located.had.as_deref();
-    let taken = plan.channel.take(plan.located.cursor, 100, had, hub.key(), &hub.partitions).unwrap().0;
+    let taken = plan.channel.take(&plan.located, 100, hub.key(), &hub.partitions).unwrap().0;
     (plan.located.outcome, taken.iter().map(|taken| taken.message.offset).collect())
 }
 
@@ -201,8 +200,7 @@ fn of_many_partitions_one_that_feeds_a_channel_for_the_first_time_while_its_clie
         put(&other, number, offset, "quiet");
     }
     let plan = other.locate("room:quiet", Some(&serial), Start::Live, 0);
-    let had = plan.located.had.as_deref();
-    let taken = plan.channel.take(plan.located.cursor, 100, had, other.key(), &other.partitions).unwrap().0;
+    let taken = plan.channel.take(&plan.located, 100, other.key(), &other.partitions).unwrap().0;
     let found: Vec<_> = taken.iter().map(|taken| (taken.message.partition.number, taken.message.offset)).collect();
     assert_eq!((plan.located.outcome, found), (Outcome::Resumed, vec![(41, 1), (3, 2), (63, 1)]));
 }
