@@ -234,13 +234,18 @@ impl Rule {
         } else {
             Channels::One(self.channel.render(context, channel)?)
         };
-        let routed = Routed {
+        let wrong = match channels {
+            Channels::One(name) => Some(name).filter(|name| !is_channel_name(name)),
+            Channels::Several(names) => names.iter().find(|name| !is_channel_name(name)),
+        };
+        if let Some(name) = wrong {
+            return Err(Failure::of_name(name).into());
+        }
+        Ok(Routed {
             channels,
             name: self.name.as_ref().map(|template| template.render(context, name)).transpose()?,
             client_id: self.client_id.as_ref().map(|template| template.render(context, client_id)).transpose()?,
-        };
-        let wrong = routed.channels().find(|name| !is_channel_name(name)).map(Failure::of_name);
-        wrong.map_or(Ok(routed), |failure| Err(failure.into()))
+        })
     }
 
     /// What is asked of a record beside its channel.
@@ -300,6 +305,15 @@ impl Rule {
 }
 
 impl<'r> Routed<'r> {
+    /// The channel, of a rule that gives one.
+    #[inline]
+    pub fn channel(&self) -> Option<&'r str> {
+        match self.channels {
+            Channels::One(name) => Some(name),
+            Channels::Several(_) => None,
+        }
+    }
+
     /// The channels, each once if names in a list are different.
     pub fn channels(&self) -> impl Iterator<Item = &'r str> {
         let (one, several) = match self.channels {

@@ -200,9 +200,13 @@ impl Hub {
         }
         match rule.apply(record, scratch) {
             Ok(routed) => {
-                for name in routed.channels() {
+                let mut append = |name| {
                     let message = rule.message(record, Arc::clone(partition), &routed);
                     self.append(work, name, (record, partition), message, now_ms);
+                };
+                match routed.channel() {
+                    Some(name) => append(name),
+                    None => routed.channels().for_each(append),
                 }
             }
             Err(Unrouted::Failed(failure)) => {

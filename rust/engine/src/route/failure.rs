@@ -67,6 +67,7 @@ impl Cause {
 }
 
 impl Failure {
+    #[cold]
     pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
         Self { cause, reason: reason.into() }
     }

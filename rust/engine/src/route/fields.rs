@@ -81,6 +81,7 @@ impl Found {
         self.elements.iter().map(|place| &self.text[place.clone()])
     }
 
+    #[inline]
     fn put(&mut self, target: Target, write: impl FnOnce(&mut String)) {
         let from = self.text.len();
         match target {
@@ -167,13 +168,16 @@ impl Fields {
         if found.missing == 0 {
             return Ok(());
         }
-        match read {
-            Err(error) if !error.is_data() => Err(Missing::NotJson),
-            _ => {
-                let first = found.places.iter().position(Option::is_none).unwrap_or_default();
-                Err(Missing::Field(self.paths[first].clone()))
-            }
+        Err(self.why(read.err().is_some_and(|error| !error.is_data()), found))
+    }
+
+    #[cold]
+    fn why(&self, is_broken: bool, found: &Found) -> Missing {
+        if is_broken {
+            return Missing::NotJson;
         }
+        let first = found.places.iter().position(Option::is_none).unwrap_or_default();
+        Missing::Field(self.paths[first].clone())
     }
 }
 
