@@ -13,6 +13,10 @@ import httpx
 import pytest
 
 from fanout import Config, Server
+from fanout.history.reading import has_read
+from tests.support.broker import Kafka
+from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.kafka_log import delete_until
 from tests.support.sources import eventually
 from tests.support.wsclient import RESUMED, RawClient
 
@@ -61,7 +65,9 @@ async def forgotten(node: Server) -> None:
     """Waits until memory holds nothing of what was published."""
 
     def is_forgotten() -> bool:
-        stats = node.stats()
+        stats, inside = node.stats(), node._node
+        if not has_read(inside.engine.places("c", None), inside.publisher.ends):
+            return False
         return stats["messages"] + stats["presence_events"] == stats["messages_expired"]
 
     await eventually(is_forgotten)
@@ -255,3 +261,24 @@ async def test_cut_again_and_again_under_load_everybody_sees_everything_once(log
         await client.close()
     assert node.stats()["resumed_from_log"] > 50
     assert node.stats()["replay_bytes"] < 8 << 20
+
+
+@pytest.mark.kafka
+async def test_what_kafka_has_no_more_is_told_and_the_rest_given(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    topic = kafka_topic()
+    async with AsyncExitStack() as stack:
+        node = await Log({"data": tmp_path, "kafka": kafka.bootstrap, "publish_topic": topic}, stack).node()
+        position = node.position("c")
+        expected = await fill(node, 100)
+        await forgotten(node)
+        delete_until(kafka, topic, 120)
+        client = await came_back(node, position)
+        assert told(client) == (False, 90003)
+        await client.until(lambda: texts(client)[-1:] == expected[-1:])
+        seen = texts(client)
+        assert 0 < len(seen) < len(expected)
+        assert seen == expected[-len(seen) :]
+        await client.close()
+        assert node.stats()["resume_gaps"] == 1
