@@ -21,7 +21,8 @@ from fanout.types import Record
 
 __all__ = [
     "AHEAD", "CONFLATED", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON",
-    "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH", "KIND_WHOLE_APPENDS", "MSGPACK", "PARTIAL", "RESUMED",
+    "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH",
+    "KIND_WHOLE_APPENDS", "MSGPACK", "PARTIAL", "RESUMED",
     "Cursor", "Engine", "Filter", "Plan", "Replay", "headers_of", "message_serial", "summary_shown",
 ]
 
