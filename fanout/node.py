@@ -60,6 +60,7 @@ from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
 from fanout.transports.rest.changes import changes
 from fanout.transports.rest.keys import keys
+from fanout.transports.streams import streams
 from fanout.transports.terms import Terms
 from fanout.transports.tls import TlsDoor, server_context
 from fanout.transports.websocket import websockets
@@ -304,6 +305,7 @@ class Node:
                     *self._provisioning(api),
                     *changes(api, self.lookup, self.mutator),
                     *keys(api, requests, self.revocations),
+                    *streams(self.connections),
                 ],
             ),
             *self.comet.routes(),

@@ -352,8 +352,10 @@ class Driver:
         self._run(lambda: effects)
 
     def _perform(self, effect: Effect) -> None:
-        if self._handle == 0:
-            return  # the client is gone, and with it all that it could have been told
+        if self._handle != 0:  # else the client is gone, and with it all that it could have been told
+            self._carry_out(effect)
+
+    def _carry_out(self, effect: Effect) -> None:
         engine = self._node.engine
         match effect:
             case Reply():

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, Final, cast
 
 from fanout.errors import error
-from fanout.transports.http import CONTINUE, Handler, Request, Response, plain
+from fanout.transports.http import CONTINUE, Handler, Request, Response, Streamed, plain
 from fanout.transports.http_reader import Refusal, RequestReader, Upgrade
 from fanout.transports.replies import error_reply
 
@@ -226,6 +226,9 @@ class _Connection(asyncio.Protocol):
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = error_reply(request, error(50000))
+        if isinstance(response, Streamed):
+            self._begin(response)
+            return
         keep_alive = request.keep_alive and not self._front.draining
         head_only = request.method == "HEAD"
         self._transport.write(response.encode(keep_alive=keep_alive, version=request.version, head_only=head_only))
@@ -240,6 +243,16 @@ class _Connection(asyncio.Protocol):
             self._advance()
         else:
             self._close()
+
+    def _begin(self, response: Streamed) -> None:
+        """Writes the head, and hands the connection over; it speaks no more HTTP after this answer."""
+        self._answering = None
+        self._closing = True  # nothing more is ours
+        self._front.left(self)
+        self._transport.write(response.encode())
+        if self._front.draining or self._eof:
+            self._transport.abort()
+        response.begin(self._transport, self._fd, self._front.gone)
 
     def _hand_over(self, upgrade: Upgrade) -> None:
         request = upgrade.request

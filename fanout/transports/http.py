@@ -4,12 +4,13 @@ Handlers are `async def handler(request) -> Response`. They never see a socket; 
 leave and how long a client may take is the front's business (`fanout.transports.front`).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Final
 
-__all__ = ["CONTINUE", "Handler", "Request", "Response", "plain"]
+__all__ = ["CONTINUE", "Handler", "Request", "Response", "Streamed", "plain"]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -70,6 +71,25 @@ class Response:
             lines.append("connection: keep-alive\r\n")
         head = "".join([*lines, "\r\n"]).encode("latin-1", "replace")
         return head if head_only or self.status in _BODILESS else head + self.body
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed(Response):
+    """An answer whose body somebody else writes, in chunks (RFC 9112 §7.1), and whose end is the connection's.
+
+    `begin` is called once, when the head has been written: with the transport, its descriptor (-1 where nobody but the
+    transport may write, because it encrypts), and what to call once the connection is gone. The transport may be
+    closing by then.
+    """
+
+    begin: Callable[[asyncio.Transport, int, Callable[[], None]], None]
+
+    def encode(self, *, keep_alive: bool = False, version: str = "1.1", head_only: bool = False) -> bytes:
+        """The head alone, whatever is asked for."""
+        lines = [_STATUS_LINES[self.status]]
+        lines += [f"{name}: {_one_line(value)}\r\n" for name, value in self.headers]
+        lines.append(f"content-type: {self.content_type}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n")
+        return "".join(lines).encode("latin-1", "replace")
 
 
 Handler = Callable[[Request], Awaitable[Response]]

@@ -21,7 +21,7 @@ _NAMES: Final = {wire: name for name, wire in MEDIA_TYPES.items()}
 _FORMATS: Final = {"json": JSON, "msgpack": MSGPACK}
 _ALLOW_HEADERS: Final = (
     "authorization, content-type, accept, x-ably-version, ably-agent, x-ably-clientid, x-ably-devicetoken, "
-    "x-ably-devicesecret, x-ably-envelope"
+    "x-ably-devicesecret, x-ably-envelope, last-event-id"
 )
 _EXPOSE_HEADERS: Final = "link, x-ably-errorcode, x-ably-errormessage, content-type"
 

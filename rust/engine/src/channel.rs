@@ -118,7 +118,7 @@ pub struct Channel {
 /// Bytes for everyone who stands at the same place.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// A whole WebSocket message.
+    /// A whole WebSocket message or HTTP chunk.
     pub bytes: Arc<[u8]>,
     /// The cursor behind it.
     pub to: u64,
@@ -129,6 +129,8 @@ pub struct Frame {
     pub since: (u64, u64),
     /// What they are.
     pub kind: Kind,
+    /// The position behind it, where that is not in the bytes.
+    pub serial: Option<Arc<str>>,
 }
 
 impl Frame {

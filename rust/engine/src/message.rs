@@ -14,7 +14,7 @@ use crate::change::CREATE;
 use crate::kind::Kind;
 use crate::limits::MESSAGE_OVERHEAD;
 use crate::partition::Partition;
-use crate::wire::Wire;
+use crate::wire::{Coding, Wire};
 
 /// The payload.
 #[derive(Debug, PartialEq, Eq)]
@@ -198,15 +198,16 @@ impl Message {
         serial(&self.partition.topic, self.partition.number, self.offset)
     }
 
-    /// The bytes of this message on a wire, made at the first call; and the memory that this call took for them.
+    /// The bytes of this message on a wire, or as JSON if it has none that are kept; made at the first call; and the memory
+    /// that this call took for them.
     pub fn encoded(&self, wire: Wire) -> (&[u8], usize) {
-        let cell = match wire {
-            Wire::Json => &self.json,
-            Wire::Msgpack => &self.msgpack,
+        let (cell, coding) = match wire.coding() {
+            Coding::Msgpack => (&self.msgpack, Coding::Msgpack),
+            Coding::Json | Coding::Text => (&self.json, Coding::Json),
         };
         let mut made = 0;
         let bytes = cell.get_or_init(|| {
-            let bytes = wire.message(self).into_boxed_slice();
+            let bytes = coding.message(self).into_boxed_slice();
             made = encoding_cost(&bytes);
             Box::new(bytes)
         });

@@ -15,6 +15,7 @@ mod fill;
 mod groups;
 mod interface;
 mod linger;
+mod places;
 mod replay;
 mod schedule;
 
@@ -34,7 +35,7 @@ use crate::hub::Hub;
 use crate::kind::Kinds;
 use crate::limits::{EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
 use crate::outbox::Outbox;
-use crate::wire::{Wire, websocket};
+use crate::wire::{Stream, Wire};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -50,7 +51,7 @@ pub struct Shard {
     memo: Memo,
     tally: Tally,
     max_idle_ms: i64,
-    heartbeats: [[Arc<[u8]>; 2]; 2],
+    heartbeats: [[Arc<[u8]>; 2]; 4],
 }
 
 /// What has happened and was not told yet.
@@ -65,6 +66,7 @@ struct Tally {
 impl Shard {
     /// An empty shard; `bit` is its inbox's. A connection is written to at least every `max_idle_ms`.
     pub fn new(hub: Arc<Hub>, bit: u64, max_idle_ms: i64) -> Self {
+        let stream = |lines| Wire::Stream(Stream { lines, bare: false, several: false });
         let heartbeat = |wire: Wire| [wire.heartbeat(false).into(), wire.heartbeat(true).into()];
         Self {
             hub,
@@ -77,7 +79,7 @@ impl Shard {
             memo: Memo::default(),
             tally: Tally::default(),
             max_idle_ms,
-            heartbeats: [heartbeat(Wire::Json), heartbeat(Wire::Msgpack)],
+            heartbeats: [Wire::Json, Wire::Msgpack, stream(false), stream(true)].map(heartbeat),
         }
     }
 
@@ -103,6 +105,7 @@ impl Shard {
             handle: new.handle,
             wire: new.wire,
             id: new.connection_id,
+            places: matches!(new.wire, Wire::Stream(stream) if stream.several).then(Box::default),
             heartbeat_frames: new.heartbeat_frames,
             life: Life::Open,
             since_ms: now_ms,
@@ -144,7 +147,7 @@ impl Shard {
         let Some(connection) = self.connection(handle).filter(|connection| connection.life == Life::Open) else {
             return;
         };
-        connection.outbox.push(websocket::close(code, reason).into());
+        connection.outbox.push(connection.wire.end(code, reason).into());
         connection.life = Life::Finishing;
         connection.since_ms = now_ms;
         self.queue(slot(handle), Lane::Express);
@@ -160,6 +163,10 @@ impl Shard {
         if let (Outcome::Fresh | Outcome::Partial, Some(at)) = (new.plan.located.outcome, passed) {
             new.plan.located.cursor = at;
             new.plan.located.conflates = new.plan.located.conflates.map(|_| 0);
+        }
+        if let Some(places) = self.connection(handle).and_then(|connection| connection.places.as_mut()) {
+            places.begin(new.number, &new.plan);
+            places.complete |= !reply.is_empty();
         }
         self.send(handle, reply);
         self.place(handle, new);
@@ -197,7 +204,7 @@ impl Shard {
         let presence = is_given_own_presence(kinds);
         let own = (!echo || presence).then(|| Own { connection_id: Arc::clone(&connection.id), echo, presence });
         let since = if kinds.contains(Kinds::WHOLE_APPENDS) { u64::MAX } else { plan.located.since };
-        let syncs = plan.has_presence && kinds.contains(Kinds::PRESENCE);
+        let syncs = plan.has_presence && kinds.contains(Kinds::PRESENCE) && connection.wire.has_sync();
         let replayed = plan.channel.live().map(|_| Replayed { said: 0, syncs });
         let sync = (syncs && replayed.is_none()).then(|| hub.sync());
         let payloads = if delta { Payloads::WholeFirst } else { Payloads::Whole };
@@ -433,14 +440,19 @@ impl Shard {
                 }
                 Life::Open => {}
             }
-            if heard(connection.handle).is_some_and(|heard| now_ms - heard > PEER_SILENCE_MS) {
+            // Who is not meant to say anything is dead when it takes nothing.
+            let last = match connection.wire {
+                Wire::Stream(_) => connection.blocked.then_some(connection.since_ms),
+                _ => heard(connection.handle),
+            };
+            if last.is_some_and(|last| now_ms - last > PEER_SILENCE_MS) {
                 connection.life = Life::Dead;
                 connection.outbox.clear();
                 self.hub.stats.evicted_silent.add(1);
                 self.tally.events.push(Event::Evicted(connection.handle, Cause::Silent));
                 overdue.shutdown.push(connection.handle);
             } else if now_ms - connection.since_ms >= interval && connection.outbox.is_empty() {
-                let kind = &self.heartbeats[connection.wire as usize][usize::from(connection.heartbeat_frames)];
+                let kind = &self.heartbeats[connection.wire.family()][usize::from(connection.heartbeat_frames)];
                 connection.outbox.push(Arc::clone(kind));
                 self.hub.stats.heartbeats.add(1);
                 self.queue(at, Lane::Backlogs);

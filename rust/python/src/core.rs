@@ -133,8 +133,7 @@ impl Core {
 
     /// A payload as a message of the connection's wire.
     pub fn framed(&self, handle: Handle, payload: &[u8]) -> Arc<[u8]> {
-        let opcode = self.sockets.lock().get(handle).map_or(websocket::TEXT, |socket| socket.wire.opcode());
-        framed(opcode, payload)
+        self.sockets.lock().get(handle).map_or(Wire::Json, |socket| socket.wire).framed(payload)
     }
 
     /// A subscriber inside this process wants to be woken for a channel.

@@ -185,8 +185,7 @@ impl Borrowed<'_> {
 unsafe extern "C" fn register(core: *const Core, fd: i32, wire: u8, connection_id: CSlice, frames: bool) -> u64 {
     // SAFETY: as promised by the caller.
     let (core, id) = unsafe { (&*core, connection_id.text()) };
-    let wire = if wire == 0 { Wire::Json } else { Wire::Msgpack };
-    guarded(|| core.register(fd, wire, id, frames))
+    guarded(|| core.register(fd, Wire::numbered(wire), id, frames))
 }
 
 /// # Safety

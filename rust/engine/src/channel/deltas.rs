@@ -1,6 +1,6 @@
 //! Messages as what turns the one before them into them (Ably protocol, "Deltas").
 //!
-//! - A delta is from the message before in the channel, so that all who are in step share it: it is made once per wire,
+//! - A delta is from the message before in the channel, so that all who are in step share it: it is made once per coding,
 //!   and kept as long as its message is.
 //! - It is given to who was given that message; to others, and where there is none, the message is given whole.
 //! - New messages alone take part, with the payloads that [`delta::between`] knows.
@@ -17,32 +17,33 @@ use crate::delta;
 use crate::kind::Kind;
 use crate::limits::{DELTA_LOOK_BACK, DELTA_OVERHEAD};
 use crate::message::Message;
-use crate::wire::Wire;
+use crate::wire::{Coding, Wire};
 
-/// The deltas of a ring's messages, encoded, by number and wire. None where there is none.
+/// The deltas of a ring's messages, encoded, by number and coding. None where there is none.
 #[derive(Debug, Default)]
-pub(super) struct Deltas(BTreeMap<(u64, Wire), Option<Box<[u8]>>>);
+pub(super) struct Deltas(BTreeMap<(u64, Coding), Option<Box<[u8]>>>);
 
 impl Deltas {
     /// The bytes of a delta that was found.
     pub(super) fn get(&self, number: u64, wire: Wire) -> Option<&[u8]> {
-        self.0.get(&(number, wire))?.as_deref()
+        self.0.get(&(number, wire.coding()))?.as_deref()
     }
 
     /// Whether there is one, and the memory that it took to find out.
     fn find(&mut self, number: u64, wire: Wire, base: &Message, message: &Message) -> (bool, usize) {
-        if let Some(known) = self.0.get(&(number, wire)) {
+        let coding = wire.coding();
+        if let Some(known) = self.0.get(&(number, coding)) {
             return (known.is_some(), 0);
         }
-        let made = delta::between(base, message).map(|delta| wire.message(&delta).into_boxed_slice());
+        let made = delta::between(base, message).map(|delta| coding.message(&delta).into_boxed_slice());
         let (found, cost) = (made.is_some(), cost(made.as_deref()));
-        self.0.insert((number, wire), made);
+        self.0.insert((number, coding), made);
         (found, cost)
     }
 
     /// The message of this number is dropped; the memory freed.
     pub(super) fn forget(&mut self, number: u64) -> usize {
-        let gone = [Wire::Json, Wire::Msgpack].map(|wire| self.0.remove(&(number, wire)));
+        let gone = Coding::ALL.map(|coding| self.0.remove(&(number, coding)));
         gone.into_iter().flatten().map(|made| cost(made.as_deref())).sum()
     }
 }

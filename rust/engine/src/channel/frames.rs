@@ -11,7 +11,51 @@ use super::ring::Ring;
 use super::versions::{ALL, Shown};
 use super::{Ask, Asked, Context, Frame, Given, Payloads};
 use crate::kind::Kind;
-use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, FRAMES_CACHED};
+use crate::limits::{FRAME_BYTES, FRAMES_CACHED};
+use crate::wire::Wire;
+
+/// The places in a frame of which it says the position: each message's on a stream, the end on other wires.
+pub(super) struct Behind {
+    each: bool,
+    cursors: SmallVec<[u64; 16]>,
+}
+
+impl Behind {
+    /// Of a frame that nothing is in yet.
+    pub(super) fn of(wire: Wire) -> Self {
+        Self { each: matches!(wire, Wire::Stream(_)), cursors: SmallVec::new() }
+    }
+
+    /// The entry of this number was put in.
+    pub(super) fn push(&mut self, number: u64) {
+        if self.each {
+            self.cursors.push(number + 1);
+        }
+    }
+
+    /// The positions, of which the last is that of the frame.
+    pub(super) fn serials(mut self, to: u64, print: impl Fn(u64) -> String) -> SmallVec<[String; 1]> {
+        self.cursors.pop();
+        self.cursors.push(to);
+        self.cursors.into_iter().map(print).collect()
+    }
+}
+
+impl Frame {
+    /// Of messages that were encoded; it ends before `to`.
+    pub(super) fn made(
+        ask: &Ask<'_>,
+        kind: Kind,
+        name: &str,
+        (to, since): (u64, (u64, u64)),
+        serials: SmallVec<[String; 1]>,
+        parts: &[&[u8]],
+    ) -> Self {
+        let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serials, parts);
+        let serial = (ask.wire.messages_max() == 1).then(|| serials[0].as_str().into());
+        Self { bytes, to, messages: parts.len() as u32, kind, since, serial }
+    }
+}
 
 /// A frame kept for sharing, and who may share it.
 #[derive(Debug)]
@@ -98,6 +142,7 @@ impl Ring {
             last: None,
         });
         let (mut parts, mut bytes, mut made) = (SmallVec::<[Cow<'_, [u8]>; 64]>::new(), 0, 0);
+        let mut behind = Behind::of(ask.wire);
         let mut since = ALL;
         let mut kind = Kind::Message;
         let mut stop = end;
@@ -112,7 +157,7 @@ impl Ring {
             }
             if parts.is_empty() {
                 kind = entry.kind;
-            } else if entry.kind != kind || parts.len() == FRAME_MESSAGES {
+            } else if entry.kind != kind || parts.len() == ask.wire.messages_max() {
                 stop = index;
                 break;
             }
@@ -135,11 +180,11 @@ impl Ring {
             };
             let (part, of) = match shown {
                 Shown::Not => continue,
-                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead)), of),
+                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.coding().message(&instead)), of),
                 Shown::As(None, of) => {
-                    let (part, new) = entry.encoded(ask.wire);
+                    let (part, new) = ask.wire.part(entry);
                     made += new;
-                    (Cow::Borrowed(part), of)
+                    (part, of)
                 }
             };
             bytes += part.len();
@@ -147,6 +192,7 @@ impl Ring {
                 stop = index;
                 break;
             }
+            behind.push(number);
             parts.push(part);
             since = (since.0.max(of.0), since.1.min(of.1));
         }
@@ -157,11 +203,11 @@ impl Ring {
         let given = if parts.is_empty() {
             Given::Skipped(to)
         } else {
-            let serial = self.print(name, context.key, context.partitions, to, withheld.had.as_deref());
+            let print = |to| self.print(name, context.key, context.partitions, to, withheld.had.as_deref());
+            let serials = behind.serials(to, print);
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, kind, since })
+            Given::Frame(Frame::made(ask, kind, name, (to, since), serials, &parts))
         };
         drop(parts);
         if let Some(Steps { deltas, .. }) = steps {

@@ -10,18 +10,20 @@
 //! them, and then they are lost: who would have had to be given them cannot walk on and begins anew. So it is with the
 //! end of a key, and with what leaves for lack of room.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use smallvec::SmallVec;
 
+use super::frames::Behind;
 use super::place::{Had, Located, Outcome, Withheld};
 use super::ring::{Feed, Ring};
 use super::versions::ALL;
 use super::{Ask, Context, Frame, Given, Taken};
 use crate::kind::Kind;
-use crate::limits::{FRAME_BYTES, FRAME_MESSAGES, LATEST_OVERHEAD, MESSAGE_OVERHEAD};
+use crate::limits::{FRAME_BYTES, LATEST_OVERHEAD, MESSAGE_OVERHEAD};
 use crate::message::Message;
 use crate::partition::Partitions;
 use crate::position::Key;
@@ -190,7 +192,8 @@ impl Ring {
         let Some(latest) = self.latest.as_deref().filter(|latest| ask.from == 0 || latest.covers(ask.from)) else {
             return (Given::Lost, false);
         };
-        let (mut parts, mut bytes, mut made, mut kind) = (SmallVec::<[&[u8]; 64]>::new(), 0, 0, Kind::Message);
+        let (mut parts, mut bytes, mut made, mut kind) = (SmallVec::<[Cow<'_, [u8]>; 64]>::new(), 0, 0, Kind::Message);
+        let mut behind = Behind::of(ask.wire);
         let mut stop = None;
         for (number, entry) in latest.range(ask.from, others_from) {
             if ask.filter.is_some() && number > ask.from && context.is_filtered_out() {
@@ -203,27 +206,30 @@ impl Ring {
             if parts.is_empty() {
                 kind = entry.kind;
             }
-            let (part, new) = entry.encoded(ask.wire);
+            let (part, new) = ask.wire.part(entry);
             made += if number < self.base { 0 } else { new }; // what the ring has dropped is counted with its encoding
             bytes += part.len();
-            let is_full = parts.len() == FRAME_MESSAGES || bytes > FRAME_BYTES;
+            let is_full = parts.len() == ask.wire.messages_max() || bytes > FRAME_BYTES;
             if entry.kind != kind || (is_full && !parts.is_empty()) {
                 stop = Some(number);
                 break;
             }
+            behind.push(number);
             parts.push(part);
         }
+        let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(AsRef::as_ref).collect();
         let to = stop.unwrap_or(self.end());
         let given = if parts.is_empty() {
             if to > ask.from { Given::Skipped(to) } else { Given::Nothing }
         } else {
-            let had = withheld.had.clone();
-            let reached = Located { cursor: to, conflates: ask.conflates, had, ..Located::default() };
-            let serial = self.print_latest(name, context.key, context.partitions, &reached);
+            let serials = behind.serials(to, |cursor| {
+                let had = withheld.had.clone();
+                let reached = Located { cursor, conflates: ask.conflates, had, ..Located::default() };
+                self.print_latest(name, context.key, context.partitions, &reached)
+            });
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serial, &parts);
-            Given::Frame(Frame { bytes, to, messages: parts.len() as u32, kind, since: ALL })
+            Given::Frame(Frame::made(ask, kind, name, (to, ALL), serials, &parts))
         };
         drop(parts);
         self.bytes += made;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::Handle;
+use super::places::Places;
 use crate::channel::{Channel, Payloads, Sync, Withheld};
 use crate::filter::Filter;
 use crate::kind::Kinds;
@@ -21,6 +22,8 @@ pub(super) struct Connection {
     pub(super) since_ms: i64,
     pub(super) outbox: Outbox,
     pub(super) cursors: SmallVec<[Cursor; 1]>,
+    /// Of a stream of several channels.
+    pub(super) places: Option<Box<Places>>,
     /// The protocol's connectionId.
     pub(super) id: Arc<str>,
     pub(super) wire: Wire,
@@ -105,6 +108,7 @@ impl Connection {
             since_ms: 0,
             outbox: Outbox::default(),
             cursors: SmallVec::new(),
+            places: None,
             id: Arc::default(),
             wire: Wire::Json,
             life: Life::Dead,

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
+use super::places::Places;
 use super::{Event, Tally};
 use crate::channel::{Ask, Asked, Channel, Context, Frame, Given};
 use crate::kind::Kind;
@@ -70,8 +71,11 @@ pub(super) fn fill(
     memo: &mut Memo,
     tally: &mut Tally,
 ) {
-    let Connection { handle, outbox, cursors, wire, behind, .. } = connection;
+    let Connection { handle, outbox, cursors, places, wire, behind, .. } = connection;
     *behind = false;
+    if places.as_ref().is_some_and(|places| !places.complete) {
+        return; // more attachments are to come
+    }
     for at in 0..cursors.len() {
         let cursor = &mut cursors[at];
         if let Some(channel) = groups.channel(cursor) {
@@ -82,7 +86,7 @@ pub(super) fn fill(
                     return;
                 }
                 if !give_page(*wire, outbox, cursor, channel, context) {
-                    give(*wire, outbox, cursor, channel, context, memo, tally);
+                    give(*wire, outbox, cursor, places, channel, context, memo, tally);
                 }
                 if cursor.at == STOPPED {
                     let has_passed = cursor.special.as_ref().is_some_and(|special| special.passed.is_some());
@@ -120,6 +124,7 @@ fn give(
     wire: Wire,
     outbox: &mut Outbox,
     cursor: &mut Cursor,
+    places: &mut Option<Box<Places>>,
     channel: &Channel,
     context: &Context<'_>,
     memo: &mut Memo,
@@ -138,6 +143,9 @@ fn give(
                 special.in_step();
             }
             tally.deliveries += u64::from(frame.messages);
+            if let (Some(places), Some(serial), Wire::Stream(stream)) = (places, frame.serial, wire) {
+                outbox.push(places.before(cursor.number, serial, stream));
+            }
             outbox.push(frame.bytes);
         }
         Given::Skipped(to) => cursor.at = to,

@@ -111,7 +111,7 @@ fn integer(out: &mut Vec<u8>, number: i64) {
 
 /// Text in quotes, escaped where RFC 8259 (section 7) demands it and nowhere else. Few bytes need it: they are looked for
 /// in blocks, with comparisons that the compiler makes a few instructions of.
-fn text(out: &mut Vec<u8>, value: &str) {
+pub(super) fn text(out: &mut Vec<u8>, value: &str) {
     out.push(b'"');
     let mut blocks = value.as_bytes().chunks_exact(BLOCK_BYTES);
     for block in &mut blocks {

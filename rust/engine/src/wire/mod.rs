@@ -1,16 +1,24 @@
-//! The bytes of messages and frames, one file per wire, and the WebSocket header around them.
+//! The bytes of messages and frames, one file per wire, and the WebSocket header or the HTTP chunk around them.
 //!
 //! A frame is `head · message · message … · tail`; the messages' bytes are made once and shared by every frame that
 //! holds them, whoever it is for.
 
 mod json;
 mod msgpack;
+mod stream;
 pub mod websocket;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+pub use stream::Stream;
+
 use crate::kind::Kind;
-use crate::message::Message;
+use crate::limits::FRAME_MESSAGES;
+use crate::message::{Data, Message};
 
 /// The action number of a page of a presence set (Ably protocol).
 const SYNC: u8 = 16;
@@ -31,21 +39,99 @@ pub enum Wire {
     Json,
     /// Protocol messages as `MessagePack` in binary frames.
     Msgpack,
+    /// Events over HTTP.
+    Stream(Stream),
 }
 
-impl Wire {
+/// How a message is encoded. Wires that do it alike share the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Coding {
+    /// As JSON.
+    Json,
+    /// As `MessagePack`.
+    Msgpack,
+    /// By the text of its payload alone, binary data as base64: not kept, since little is saved by it.
+    Text,
+}
+
+impl Coding {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::Json, Self::Msgpack, Self::Text];
+
     /// The bytes of one message.
     pub fn message(self, message: &Message) -> Vec<u8> {
         match self {
             Self::Json => json::message(message),
             Self::Msgpack => msgpack::message(message),
+            Self::Text => match message.data().0 {
+                Data::None => Vec::new(),
+                Data::Text(data) | Data::Json(data) => data.as_bytes().to_vec(),
+                Data::Binary(data) => STANDARD.encode(data).into_bytes(),
+            },
+        }
+    }
+}
+
+impl Wire {
+    /// By its number in the table of C functions: 0 and 1 are JSON and `MessagePack`, 2 events and 3 lines; of these, 4
+    /// more if they are bare, 8 more if they are of several channels.
+    pub fn numbered(number: u8) -> Self {
+        match number & 3 {
+            0 => Self::Json,
+            1 => Self::Msgpack,
+            kind => Self::Stream(Stream { lines: kind == 3, bare: number & 4 != 0, several: number & 8 != 0 }),
         }
     }
 
-    /// A whole frame, WebSocket header included, of at least one entry, all of this kind. `channel` is spelled as the
-    /// client spells it.
-    pub fn frame(self, kind: Kind, channel: &str, serial: &str, entries: &[&[u8]]) -> Arc<[u8]> {
-        self.joined(named(kind), channel, serial, entries)
+    /// Which of the four kinds of wire it is; they differ in what fills idle time.
+    pub fn family(self) -> usize {
+        match self {
+            Self::Json => 0,
+            Self::Msgpack => 1,
+            Self::Stream(stream) => 2 + usize::from(stream.lines),
+        }
+    }
+
+    /// How its messages are encoded.
+    pub fn coding(self) -> Coding {
+        match self {
+            Self::Json => Coding::Json,
+            Self::Msgpack => Coding::Msgpack,
+            Self::Stream(stream) if stream.bare => Coding::Text,
+            Self::Stream(_) => Coding::Json,
+        }
+    }
+
+    /// The bytes of one message, kept with it if its coding is; and the memory that this call took for them.
+    pub fn part(self, message: &Message) -> (Cow<'_, [u8]>, usize) {
+        if self.coding() == Coding::Text {
+            return (Cow::Owned(Coding::Text.message(message)), 0);
+        }
+        let (bytes, made) = message.encoded(self);
+        (Cow::Borrowed(bytes), made)
+    }
+
+    /// The most messages of a frame.
+    pub fn messages_max(self) -> usize {
+        match self {
+            Self::Stream(stream) if stream.several => 1, // before each goes what is the connection's own
+            _ => FRAME_MESSAGES,
+        }
+    }
+
+    /// Whether presence sets are given. Streams have no word for them.
+    pub fn has_sync(self) -> bool {
+        !matches!(self, Self::Stream(_))
+    }
+
+    /// A whole frame, header included, of at least one entry, all of this kind. `channel` is spelled as the client spells
+    /// it. Of `serials`, the positions behind each entry, the streams of one channel take all, those of several none, and
+    /// the others the last.
+    pub fn frame(self, kind: Kind, channel: &str, serials: &[String], entries: &[&[u8]]) -> Arc<[u8]> {
+        match self {
+            Self::Stream(stream) => stream.frame(kind, channel, if stream.several { &[] } else { serials }, entries),
+            _ => self.joined(named(kind), channel, serials.last().map_or("", |last| last), entries),
+        }
     }
 
     /// The same for a page of a presence set, which may be empty.
@@ -56,7 +142,7 @@ impl Wire {
     fn joined(self, (action, name): (u8, &str), channel: &str, serial: &str, items: &[&[u8]]) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(channel.len() + serial.len() + 96);
         let (between, end) = match self {
-            Self::Json => {
+            Self::Json | Self::Stream(_) => {
                 json::head(&mut head, action, channel, serial, name);
                 (json::BETWEEN, json::END)
             }
@@ -90,22 +176,42 @@ impl Wire {
 
     /// What fills idle time: an empty protocol message for peers that cannot see pings, and a ping for all.
     pub fn heartbeat(self, as_frame: bool) -> Vec<u8> {
+        let text: &[u8] = match self {
+            Self::Json => br#"{"action":0}"#,
+            Self::Msgpack => b"\x81\xa6action\x00",
+            Self::Stream(stream) => return stream.heartbeat(as_frame),
+        };
         let mut out = Vec::new();
         if as_frame {
-            let text: &[u8] = match self {
-                Self::Json => br#"{"action":0}"#,
-                Self::Msgpack => b"\x81\xa6action\x00",
-            };
             websocket::append(&mut out, self.opcode(), text);
         }
         websocket::append(&mut out, websocket::PING, b"");
         out
     }
 
-    /// The WebSocket opcode of this wire's frames.
-    pub fn opcode(self) -> u8 {
+    /// A payload as one frame.
+    pub fn framed(self, payload: &[u8]) -> Arc<[u8]> {
         match self {
-            Self::Json => websocket::TEXT,
+            Self::Json | Self::Msgpack => {
+                let mut out = Vec::with_capacity(payload.len() + websocket::HEADER_MAX);
+                websocket::append(&mut out, self.opcode(), payload);
+                out.into()
+            }
+            Self::Stream(_) => stream::chunk(payload).into(),
+        }
+    }
+
+    /// What is written last. Only WebSockets have a word for why.
+    pub fn end(self, code: u16, reason: &str) -> Vec<u8> {
+        match self {
+            Self::Json | Self::Msgpack => websocket::close(code, reason),
+            Self::Stream(_) => stream::END.to_vec(),
+        }
+    }
+
+    fn opcode(self) -> u8 {
+        match self {
+            Self::Json | Self::Stream(_) => websocket::TEXT,
             Self::Msgpack => websocket::BINARY,
         }
     }

@@ -13,6 +13,7 @@ use crate::hub::Plan;
 use crate::kind::Kind;
 use crate::limits::{FILTER_NS, PASS_NS};
 use crate::message::{FIELDS, Form, Message};
+use crate::wire::websocket;
 
 const CHANNEL: &str = "c";
 const ATTACHED: &[u8] = b"\x82\x0d{\"action\":11}";

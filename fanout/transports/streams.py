@@ -1,0 +1,264 @@
+"""Channels as an HTTP response that does not end (Ably protocol, "SSE"): for browsers' EventSource, curl, and whatever
+else reads lines.
+
+========================  ===========================================================================================
+``GET /sse``              server-sent events (HTML standard, "Server-sent events")
+``GET /event-stream``     the same if that is what ``Accept`` says, else a JSON object a line
+========================  ===========================================================================================
+
+- What is wrong before the response has begun is an HTTP error, as with REST. Later an `error` event tells; it is the
+  last one unless it names a channel: there is a gap in that, behind which the stream goes on.
+- Each event's id is the position behind it in every channel of the stream, in the order of the query, so that a
+  stream goes on exactly from wherever it was cut. The first id comes before any event.
+- Nothing is published here, and no presence set is given; presence events are.
+- The response is written by the engine's shards like any other connection; nothing of it passes through here.
+
+Belongs to the event loop.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from fanout.errors import ClientError, ErrorInfo, error
+from fanout.session.effects import Attach, Effect, Reply, Watch
+from fanout.session.ports import Outcome
+from fanout.transports.connections import Connections
+from fanout.transports.driver import Driver
+from fanout.transports.http import Handler, Request, Response, Streamed
+from fanout.transports.replies import with_cors
+from fanout.transports.router import Route
+from fanout.transports.stream_link import StreamLink
+from fanout.wire import JSON, Action, ClientFrame, Flag, encode
+
+__all__ = ["CHANNELS_MAX", "streams"]
+
+CHANNELS_MAX: Final = 32
+"""Of one stream: each event carries as many positions."""
+
+_READY_SECONDS: Final = 8.0  # as for connections of other kinds
+_EVENTS, _LINES, _BARE, _SEVERAL = 2, 3, 4, 8  # as the engine numbers what it writes, and adds to that
+_MODES: Final = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
+_FOR_EACH: Final = ("rewind", "rewindLimit", "delta", "occupancy")
+_HEADERS: Final = (("cache-control", "no-cache, no-transform"), ("x-accel-buffering", "no"))
+
+
+def streams(connections: Connections) -> Sequence[Route]:
+    """The routes: method, path, handler."""
+
+    def events(request: Request) -> bool:
+        return request.path == "/sse" or any(
+            part.partition(";")[0] == "text/event-stream" for part in request.tokens("accept")
+        )
+
+    async def handler(request: Request) -> Response:
+        wishes = _Wishes.read(request, lines=not events(request))
+        if request.method == "HEAD":
+            return with_cors(request, Response(200, content_type=wishes.content_type, headers=_HEADERS))
+        if request.version != "1.1":
+            raise ClientError(error(40000, "streams take HTTP/1.1"))
+        driver = _Client(connections, request, wishes)
+        link = StreamLink(connections.engine, driver)
+        driver.link = link
+        await driver.prepare()
+        return with_cors(request, Streamed(content_type=wishes.content_type, headers=_HEADERS, begin=link.start))
+
+    stream: Handler = handler
+    return [("GET", "/sse", stream), ("GET", "/event-stream", stream)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wishes:
+    """What a stream is asked to be. `places` are the channels, as they are spelled, and the positions to go on from."""
+
+    places: Mapping[str, str]
+    params: Mapping[str, str]
+    lines: bool
+    bare: bool
+    heartbeats: bool
+
+    @classmethod
+    def read(cls, request: Request, *, lines: bool) -> "_Wishes":
+        """Raises ClientError: 40003 for a value that makes no sense, 40010 if there is no channel."""
+        query = request.query
+        separator = query.get("separator") or ","
+        named = query.get("channels") or query.get("channel") or ""
+        spellings = list(dict.fromkeys(name for name in named.split(separator) if name))
+        if not spellings:
+            raise ClientError(error(40010, "channels names none"))
+        if len(spellings) > CHANNELS_MAX:
+            raise ClientError(error(40003, f"channels: {CHANNELS_MAX} is the limit"))
+        last = request.header("last-event-id") or query.get("lastEvent") or ""
+        positions = last.split(",") if last else [""] * len(spellings)
+        if len(positions) != len(spellings):
+            raise ClientError(error(40003, "lastEvent is of a stream of other channels"))
+        return cls(
+            places=dict(zip(spellings, positions, strict=True)),
+            params={name: query[name] for name in _FOR_EACH if name in query},
+            lines=lines,
+            bare=not _truth(query, "enveloped", default=True),
+            heartbeats=_truth(query, "heartbeats", default=False),
+        )
+
+    @property
+    def wire(self) -> int:
+        """As the engine numbers it."""
+        return (
+            (_LINES if self.lines else _EVENTS)
+            + (_BARE if self.bare else 0)
+            + (_SEVERAL if len(self.places) > 1 else 0)
+        )
+
+    @property
+    def content_type(self) -> str:
+        return "application/x-ndjson" if self.lines else "text/event-stream"
+
+
+def _truth(query: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = query.get(name, str(default).lower())
+    if text not in ("true", "false"):
+        raise ClientError(error(40003, f"{name} is true or false"))
+    return text == "true"
+
+
+class _Client(Driver):
+    """The driver of one stream."""
+
+    __slots__ = ("_attaches", "_connection", "_prepared", "_watches", "_wishes")
+
+    def __init__(self, connections: Connections, request: Request, wishes: _Wishes) -> None:
+        dropped = ("resume", "recover", "format", "heartbeats")  # of sockets
+        query = {name: value for name, value in request.query.items() if name not in dropped}
+        self._connection = replace(request, query=query)
+        super().__init__(connections, self._connection, wishes.wire)
+        self._wishes = wishes
+        self._attaches: dict[str, Attach] = {}
+        self._watches: list[Watch] = []
+        self._prepared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def prepare(self) -> None:
+        """Begins the session and finds the place in each channel.
+
+        Raises ClientError for a client that is not let in, and KeysAwaited if that cannot be told yet.
+        """
+        node = self._node
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await node.ready.wait()
+        except TimeoutError:
+            raise ClientError(error(80003, "this node is not ready yet")) from None
+        request = self._connection
+        session = node.open_session(request.query, request.headers.get("authorization"), node.clock())
+        self._session = session
+        session.deliver = self._deliver
+        try:
+            if session.identity.expires is not None:
+                node.terms.begin(self, session.identity)
+            self._run(session.open)
+            for spelling, position in self._wishes.places.items():
+                wanted = ClientFrame(
+                    Action.ATTACH,
+                    channel=spelling,
+                    channel_serial=position or None,
+                    flags=_MODES,
+                    params={**self._wishes.params},
+                )
+                self._run(partial(session.receive, wanted, node.clock()))
+            await self._prepared
+        except BaseException:
+            self.disconnected()
+            raise
+
+    def begin(self) -> None:
+        """The head of the response is written: everything else is the engine's."""
+        assert self._session is not None
+        self._register(self._session.connection_id, heartbeats=self._wishes.heartbeats)
+        attaches = [self._attaches[spelling] for spelling in self._wishes.places]
+        told = b"".join(self._gap(attach) for attach in attaches) + self._first_id(attaches)
+        # Nothing is given before the last one is there: what comes with it, and with no other, says so.
+        for attach in attaches[:-1]:
+            self._attach(attach, b"")
+        self._attach(attaches[-1], told)
+        self._attaches.clear()
+        for watch in self._watches:
+            self._carry_out(watch)
+
+    def disconnected(self) -> None:
+        """See `Driver`. Nothing of the conversation is kept: the client goes on by its last event."""
+        if self._session is not None:
+            self._session.receive(ClientFrame(Action.CLOSE), self._node.clock())
+        super().disconnected()
+
+    # -- effects --
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case Reply():
+                self._tell(effect.frame)
+            case Attach() if self._handle:
+                self._attach(effect, self._gap(effect))
+            case Attach():
+                self._attaches[effect.spelling] = effect
+                if len(self._attaches) == len(self._wishes.places):
+                    self._settle(None)
+            case Watch() if not self._handle:
+                self._watches.append(effect)
+            case _:
+                self._carry_out(effect)
+
+    def _tell(self, frame: dict[str, Any]) -> None:
+        """Of what a session says only what is wrong is told."""
+        wrong = frame.get("error")
+        if wrong is None:
+            return
+        if self._handle:
+            self._node.engine.send(self._handle, self._event(wrong))
+        else:
+            self._settle(ErrorInfo(wrong["code"], wrong["statusCode"], wrong["message"]))
+
+    def _settle(self, refused: ErrorInfo | None) -> None:
+        if self._prepared.done():
+            return
+        if refused is None:
+            self._prepared.set_result(None)
+        else:
+            self._prepared.set_exception(ClientError(refused))
+
+    def _attach(self, effect: Attach, reply: bytes) -> None:
+        self._node.engine.attach(
+            self._handle,
+            effect.attachment,
+            effect.plan,
+            effect.spelling,
+            effect.kinds,
+            effect.echo,
+            reply,
+            delta=effect.delta,
+            filter=effect.filter,
+        )
+
+    # -- what the engine has no messages for --
+
+    def _gap(self, attach: Attach) -> bytes:
+        """What is to be told of a position that could not be gone on from."""
+        wrong = attach.frame.get("error")
+        return b"" if wrong is None else self._event({**wrong, "channel": attach.spelling})
+
+    def _event(self, wrong: dict[str, Any]) -> bytes:
+        data = encode(wrong, JSON)
+        if self._wishes.lines:
+            return b'{"event":"error","data":' + data + b"}\n"
+        return b"event: error\ndata: " + data + b"\n\n"
+
+    def _first_id(self, attaches: Sequence[Attach]) -> bytes:
+        """The id of a client that was given nothing yet. Where it is rewound it has no position before a message."""
+        text = ",".join("" if _is_rewound(attach) else attach.plan.serial for attach in attaches).encode()
+        if not text:
+            return b""
+        return b'{"id":"' + text + b'"}\n' if self._wishes.lines else b"id: " + text + b"\n\n"
+
+
+def _is_rewound(attach: Attach) -> bool:
+    return bool(attach.plan.outcome in (Outcome.FRESH, Outcome.PARTIAL) and attach.plan.backlog)

@@ -1,0 +1,212 @@
+"""Server-sent events and streams of lines, as clients see them: byte by byte, cut anywhere, and as curl reads them."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fanout import Config, Server
+from tests.support.presence_client import LEAVE, PresenceClient
+from tests.support.proxy import proxy_to
+from tests.support.stream_client import StreamClient, get
+
+KEY = "app.key:secret"
+MESSAGES = 400
+BREAKS = ["a\nb", "a\r\nb", "a\rb", "\n", "\n\nevent: error\ndata: x\n\n", "data: y", ":z", "", "\x00é\u2028"]
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Server]:
+    config = Config(port=0, key=(KEY, 'app.none:secret={"x":["subscribe"]}'), secret="0123456789abcdef", data=tmp_path)
+    async with Server(config) as server:
+        await server.ready()
+        yield server
+
+
+async def test_a_stream_begins_with_its_position_and_gives_each_message_with_the_one_behind_it(node: Server) -> None:
+    async with StreamClient(node.port, query={"channels": "c"}, headers={"origin": "http://page"}) as client:
+        assert client.status == 200
+        assert "content-type: text/event-stream\r\n" in client.head
+        assert "access-control-allow-origin: http://page\r\n" in client.head
+        first = await client.event()
+        assert first is not None
+        assert first.id
+        assert first.data is None
+        await node.publish("c", "hello", name="n")
+        await node.publish("c", {"an": "object"})
+        text, other = await client.messages(2)
+        assert (text.kind, text.json["channel"], text.json["data"], text.json["name"]) == ("message", "c", "hello", "n")
+        assert (other.json["data"], other.json["encoding"]) == ('{"an":"object"}', "json")
+        assert len({first.id, text.id, other.id}) == 3
+
+
+async def test_lines_say_the_same(node: Server) -> None:
+    async with StreamClient(node.port, "/event-stream", {"channels": "c"}) as lines:
+        accept = {"accept": "text/event-stream"}
+        async with StreamClient(node.port, "/event-stream", {"channel": "c"}, accept) as events:
+            assert "content-type: application/x-ndjson\r\n" in lines.head
+            assert "content-type: text/event-stream\r\n" in events.head
+            events.path = "/sse"  # what it is
+            await node.publish("c", b"\x00\xff")
+            [line], [event] = await lines.messages(1), await events.messages(1)
+            assert (line.id, line.kind, line.json) == (event.id, event.kind, event.json)
+            assert (line.json["data"], line.json["encoding"]) == ("AP8=", "base64")
+
+
+@pytest.mark.parametrize("path", ["/sse", "/event-stream"])
+async def test_bare_text_is_one_event_whatever_is_in_it(node: Server, path: str) -> None:
+    async with StreamClient(node.port, path, {"channels": "c", "enveloped": "false"}) as client:
+        for text in BREAKS:
+            await node.publish("c", text)
+        found = [event.data for event in await client.messages(len(BREAKS))]
+        if path == "/sse":
+            assert found == [text.replace("\r\n", "\n").replace("\r", "\n") for text in BREAKS]
+        else:
+            assert [json.loads(data or "") for data in found] == BREAKS
+
+
+async def test_enveloped_text_comes_as_it_is(node: Server) -> None:
+    async with StreamClient(node.port, query={"channels": "c"}) as client:
+        for text in BREAKS:
+            await node.publish("c", text)
+        assert [event.json["data"] for event in await client.messages(len(BREAKS))] == BREAKS
+
+
+@pytest.mark.parametrize("channels", ["c", "a,c,b"])
+@pytest.mark.parametrize("path", ["/sse", "/event-stream"])
+async def test_a_stream_that_is_cut_anywhere_goes_on_with_what_comes_next(
+    node: Server, channels: str, path: str
+) -> None:
+    names = channels.split(",")
+    got: dict[str, list[str]] = {name: [] for name in names}
+
+    async def publish() -> None:
+        for number in range(MESSAGES):
+            await node.publish(names[number % len(names)], str(number))
+            if number % 40 == 39:
+                await asyncio.sleep(0.02)
+
+    last, cuts = "", 0
+    publishing: asyncio.Task[None] | None = None
+    async with asyncio.timeout(60):
+        while (left := MESSAGES - sum(map(len, got.values()))) > 0:
+            headers = {"last-event-id": last} if last else {}
+            async with StreamClient(node.port, path, {"channels": channels}, headers, last_id=last) as client:
+                assert client.status == 200
+                first = await client.event()
+                assert first is not None
+                assert first.data is None
+                publishing = publishing or asyncio.create_task(publish())
+                for event in await client.messages(min(left, random.randint(1, 60))):
+                    assert event.kind == "message"
+                    got[event.json["channel"]].append(event.json["data"])
+                last = client.last_id
+            cuts += 1
+    assert publishing is not None
+    await publishing
+    assert got == {name: [str(n) for n in range(MESSAGES) if n % len(names) == at] for at, name in enumerate(names)}
+    assert cuts >= MESSAGES // 60
+
+
+async def test_rewind_gives_the_past_unless_there_is_a_position(node: Server) -> None:
+    for number in range(5):
+        await node.publish("c", str(number))
+    async with StreamClient(node.port, query={"channels": "c,d", "rewind": "2"}) as client:
+        assert [event.json["data"] for event in await client.messages(2)] == ["3", "4"]
+        last = client.last_id
+    await node.publish("c", "5")
+    query = {"channels": "c,d", "rewind": "2", "lastEvent": last}
+    async with StreamClient(node.port, query=query) as client:
+        assert [event.json["data"] for event in await client.messages(1)] == ["5"]
+    async with StreamClient(node.port, query={"channels": "[?rewind=1]c"}) as client:
+        [event] = await client.messages(1)
+        assert (event.json["channel"], event.json["data"]) == ("[?rewind=1]c", "5")
+
+
+async def test_presence_comes_as_events_and_no_set_is_given(node: Server) -> None:
+    member = PresenceClient(node.port, KEY)
+    await member.connect()
+    await member.enter("c", "bob")
+    async with StreamClient(node.port, query={"channels": "c"}) as client:
+        await node.publish("c", "x")
+        assert [event.kind for event in await client.messages(1)] == ["message"]
+        await member.say("c", {"action": LEAVE, "clientId": "bob"})
+        [event] = await client.messages(1)
+        assert (event.kind, event.json["action"], event.json["clientId"]) == ("presence", LEAVE, "bob")
+    await member.close()
+
+
+async def test_what_is_wrong_before_it_begins_is_an_http_error(node: Server) -> None:
+    refused: list[tuple[dict[str, str], int, int]] = [
+        ({"channels": "c", "v": "x"}, 400, 40017),
+        ({}, 400, 40010),
+        ({"channels": ":c"}, 400, 40010),
+        ({"channels": "c", "key": "app.key:wrong"}, 401, 40101),
+        ({"channels": "c", "key": "app.none:secret"}, 401, 40160),
+        ({"channels": ",".join(map(str, range(33)))}, 400, 40003),
+        ({"channels": "c,d", "lastEvent": "one"}, 400, 40003),
+        ({"channels": "c", "enveloped": "no"}, 400, 40003),
+        ({"channels": "c", "rewind": "x"}, 400, 40000),
+    ]
+    for query, status, code in refused:
+        got, body = await get(node.port, query)
+        assert (got, body["error"]["code"]) == (status, code), query
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as client:
+        assert (await client.get("/sse", params={"channels": "c", "key": KEY})).json()["error"]["code"] == 40017
+        head = await client.head("/sse", params={"channels": "c", "key": KEY, "v": "3"})
+        assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
+        asked = await client.options("/sse", headers={"origin": "http://page"})
+        assert "last-event-id" in asked.headers["access-control-allow-headers"]
+
+
+async def test_a_position_of_another_log_is_told_and_the_stream_goes_on(node: Server) -> None:
+    async with StreamClient(node.port, query={"channels": "c", "lastEvent": "nonsense"}) as client:
+        [wrong] = await client.messages(1)
+        assert (wrong.kind, wrong.json["code"], wrong.json["channel"]) == ("error", 90005, "c")
+        await node.publish("c", "x")
+        assert [event.kind for event in await client.messages(1)] == ["message"]
+
+
+async def test_a_token_that_expires_ends_the_stream(node: Server) -> None:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}", auth=("app.key", "secret")) as client:
+        answer = await client.post(
+            "/keys/app.key/requestToken", json={"keyName": "app.key", "ttl": 1500, "timestamp": 0}
+        )
+        details: dict[str, Any] = answer.json()
+    query = {"channels": "c", "accessToken": details["token"]}
+    async with StreamClient(node.port, query=query) as client:
+        assert client.status == 200
+        [wrong] = await client.messages(1)
+        assert (wrong.kind, wrong.json["code"]) == ("error", 40142)
+        assert await client.event() is None
+
+
+async def test_curl_reads_it(node: Server) -> None:
+    url = f"http://127.0.0.1:{node.port}/sse?v=3&key={KEY}&channels=c"
+    curl = await asyncio.create_subprocess_exec("curl", "-sN", "--http1.1", url, stdout=asyncio.subprocess.PIPE)
+    assert curl.stdout is not None
+    async with asyncio.timeout(20):
+        assert (await curl.stdout.readline()).startswith(b"id: ")
+        await node.publish("c", "hello")
+        while not (line := await curl.stdout.readline()).startswith(b"data: "):
+            pass
+    assert json.loads(line.removeprefix(b"data: "))["data"] == "hello"
+    curl.kill()
+    await curl.wait()
+
+
+async def test_streams_that_are_cut_by_the_network_leave_nothing(node: Server) -> None:
+    async with proxy_to(node.port) as proxy:
+        clients = [await StreamClient(proxy.port, query={"channels": "c"}).__aenter__() for _ in range(50)]
+        assert all(client.status == 200 for client in clients)
+        proxy.cut()
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as client, asyncio.timeout(20):
+        left = ""
+        while left != "fanout_connections 0.0":
+            lines = (await client.get("/metrics")).text.splitlines()
+            left = next(line for line in lines if line.startswith("fanout_connections "))
