@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import orjson
-from confluent_kafka.schema_registry import Schema
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
@@ -21,6 +21,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 
+from fanout.decoding.avro_shape import check_depth, is_recursive
 from fanout.decoding.json_text import json_text
 from fanout.decoding.registry import Registry
 
@@ -49,13 +50,13 @@ class Decoders:
         self._registry = registry
         self._protobuf = _Protobuf()
         client = registry.client
-        avro = AvroDeserializer(client, conf=WITHOUT_SUBJECT)
+        self._avro = _Avro(client)
         # What a producer has written is passed on as it is: valid JSON, whether or not it keeps to its schema.
         checked = JSONDeserializer(
             None, schema_registry_client=client, conf={**WITHOUT_SUBJECT, "validate": False}, json_decode=_as_written
         )
         self._decode: Mapping[str, Callable[[bytes], bytes]] = {
-            "avro": lambda data: json_text(avro(data)),
+            "avro": self._avro.decode,
             "json-schema": lambda data: bytes(checked(data) or b""),
             "protobuf": self._protobuf.decode,
         }
@@ -70,8 +71,10 @@ class Decoders:
         """Fetches a schema and what it refers to. Blocks; raises SchemaUnknown or RegistryAway."""
         if wanted.format == "protobuf":
             self._protobuf.learn(wanted.schema_id, *self._registry.fetch(wanted.schema_id, "serialized"))
-        else:
-            self._registry.fetch(wanted.schema_id, None)
+            return
+        schema, _ = self._registry.fetch(wanted.schema_id, None)
+        if wanted.format == "avro":
+            self._avro.learn(wanted.schema_id, schema)
 
     def decode(self, form: str, data: bytes) -> bytes:
         """`data` as JSON text. Raises Undecodable."""
@@ -89,6 +92,25 @@ class Decoders:
 def _as_written(payload: bytes) -> bytes:
     orjson.loads(payload)
     return payload
+
+
+class _Avro:
+    """Avro by schemas that were looked at first: see `fanout.decoding.avro_shape`."""
+
+    def __init__(self, client: SchemaRegistryClient) -> None:
+        self._read = AvroDeserializer(client, conf=WITHOUT_SUBJECT)
+        self._recursive: dict[int, Any] = {}  # schemas by their ids, as many as `Registry` fetches
+
+    def learn(self, schema_id: int, schema: Schema) -> None:
+        """Takes a schema. Raises ValueError for one by which nothing can be read safely."""
+        parsed = self._read._get_parsed_schema(schema)  # noqa: SLF001 - the very one that records are read by
+        if is_recursive(parsed):
+            self._recursive[schema_id] = parsed
+
+    def decode(self, data: bytes) -> bytes:
+        if (schema := self._recursive.get(int.from_bytes(data[1:FRAME]))) is not None:
+            check_depth(data[FRAME:], schema)
+        return json_text(self._read(data))
 
 
 class _Protobuf:

@@ -82,6 +82,30 @@ def test_avro_schemas_may_refer_to_others(registry: SchemaRegistry) -> None:
     assert decode(registry, "avro", data) == {"at": {"city": "Ulm"}}
 
 
+def test_avro_that_nests_deeper_than_a_record_may_is_refused_and_ends_no_process(registry: SchemaRegistry) -> None:
+    tree = {"type": "record", "name": "Tree", "fields": [{"name": "next", "type": ["null", "Tree"]}]}
+    value: dict[str, Any] = {"next": None}
+    for _ in range(100):
+        value = {"next": value}
+    data = Serializers(registry).avro(json.dumps(tree), value)
+    assert decode(registry, "avro", data) == value
+    with pytest.raises(Undecodable, match="nests too deep"):
+        decode(registry, "avro", data[:5] + b"\x02" * 1_000_000 + b"\x00")
+
+
+@pytest.mark.parametrize(
+    "items", ["null", {"type": "record", "name": "E", "fields": [{"name": "n", "type": "null"}]}], ids=str
+)
+def test_an_avro_array_of_nothing_is_refused_however_long_a_record_says_it_is(
+    registry: SchemaRegistry, items: object
+) -> None:
+    schema = {"type": "record", "name": "R", "fields": [{"name": "a", "type": {"type": "array", "items": items}}]}
+    reference = Serializers(registry).register("endless", json.dumps(schema), "AVRO")
+    schema_id = Registry(registry.url, {}).client.get_version(reference.subject or "", 1).schema_id or 0
+    with pytest.raises(ValueError, match="elements have no bytes"):
+        decode(registry, "avro", b"\0" + schema_id.to_bytes(4) + b"\xff" * 8 + b"\x7f")
+
+
 def test_protobuf_becomes_json_with_all_its_fields_and_names_as_in_the_schema(registry: SchemaRegistry) -> None:
     order, line = protobuf_classes()
     message = order(id="a", lines=[line(item="tea", pieces=2)], raw=b"\xff")
