@@ -8,7 +8,9 @@
 - Which of the first records are repeats is only known from those of one de-duplication window before them.
 - Where retention has taken what comes next, it ends: its clients come back, and are told so.
 - A log that cannot be read now is tried again, as long as somebody waits.
-- Of the loop it takes `PIECE` records at a time, with pauses. Of `ACTIVE` places it has one while it reads.
+- Of the loop it takes `PIECE` records at a time, with pauses. Of `ACTIVE` places it has one while it reads, and until
+  all are live. One that others wait for is not kept: who is not live `WAIT_S` after all was read is left behind, and
+  what cannot be read now is tried again when the others had their turn; until then nothing is held.
 """
 
 import asyncio
@@ -59,16 +61,21 @@ class Reading:
         source: Source,
         concerns: Callable[[str], bool],
         places: asyncio.Semaphore,
+        is_awaited: Callable[[], bool],
     ) -> None:
-        """`concerns` says of a topic whether its records may be the channel's; `places` is shared by all readings."""
+        """`concerns` says of a topic whether its records may be the channel's; `places` is shared by all readings, and
+        `is_awaited` says whether others wait for one.
+        """
         self.replay = replay
         self._channel = channel
         self._feeder = feeder
         self._source = source
         self._concerns = concerns
         self._places = places
+        self._is_awaited = is_awaited
         self._order = Order()
         self._told = asyncio.Event()
+        self._is_failing = False
         self._used_at = 0.0
 
     def look(self) -> None:
@@ -91,9 +98,8 @@ class Reading:
         loop = asyncio.get_running_loop()
         self._used_at = loop.time()
         try:
-            async with self._places:
-                while await self._go_on():
-                    pass
+            while await self._take_turn():
+                self.replay.drop_to(0)
         except Exception:
             log.exception("a replay ends for an error that was not expected")
         finally:
@@ -101,20 +107,31 @@ class Reading:
 
     # -- steps --
 
+    async def _take_turn(self) -> bool:
+        """Reads while it has a place; whether it gives that to others, and is to have another later."""
+        async with self._places:
+            while await self._go_on():
+                if self._is_failing and self._is_awaited():
+                    return True
+        return False
+
     async def _go_on(self) -> bool:
         """One step; whether there is another."""
         goals = self._goals()
         if goals is None or not self._is_used():
             return False
         if not goals:
-            await self._hand_over()
-        elif self.replay.bytes >= RING_BYTES:
+            return await self._hand_over()
+        if self.replay.bytes >= RING_BYTES:
             await self._make_room()
         else:
             try:
-                return await self._read(goals)
+                goes_on = await self._read(goals)
+                self._is_failing = False
+                return goes_on
             except SourceError as problem:
                 log.warning("the log cannot be read back: %s", problem)
+                self._is_failing = True
                 await asyncio.sleep(RETRY_S)
         return True
 
@@ -138,12 +155,16 @@ class Reading:
             self._used_at = now
         return now - self._used_at < IDLE_S
 
-    async def _hand_over(self) -> None:
-        """Lets everyone go on live who comes to the end; returns when somebody cannot, or after a while."""
+    async def _hand_over(self) -> bool:
+        """Lets everyone go on live who comes to the end, until somebody cannot; whether the replay goes on then."""
         self._told.clear()
         self.replay.ask(hands_over=True)
+        deadline = asyncio.get_running_loop().time() + WAIT_S
         while self._is_used() and not self.replay.answers[1]:
+            if self._is_awaited() and asyncio.get_running_loop().time() >= deadline:
+                return False
             await self._wait(LOOK_S)
+        return True
 
     async def _make_room(self) -> None:
         self._told.clear()

@@ -144,6 +144,7 @@ class Replays:
                 self._source,
                 lambda topic: self._may_make(topic, channel),
                 self._places,
+                lambda: len(self._by_id) > ACTIVE,
             )
             plans = [replay.locate(one.serial) for one in together]
             self._by_id[replay.id] = reading

@@ -9,6 +9,7 @@ import pytest
 from fanout._core import DEDUP_WINDOW_MS, GAP, RESUMED
 from fanout.errors import ErrorInfo, SourceError
 from fanout.replay import reading, service
+from fanout.sources.base import Slice
 from tests.unit.history.memory_log import MemoryLog
 from tests.unit.replay.bed import Bed, Client
 
@@ -308,6 +309,53 @@ class TestBounds:
         await bed.until(lambda: bed.engine.stats()["replays_handed_over"] == 3)
         for client, start in zip(clients, (0, 100, 200), strict=True):
             assert numbers(client) == list(range(start, 1_000))
+
+    async def test_who_does_not_read_keeps_no_place_that_others_wait_for(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(service, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "WAIT_S", 0.3)
+        bed = make(filled(4_000, others=0, size=500))
+        slow = bed.resumed(1)
+        slow.reads = False
+        for _ in range(600):  # nobody waits for its place
+            bed.turn()
+            await asyncio.sleep(0.001)
+        assert not slow.is_left
+        other = bed.resumed(0)
+        await bed.until(lambda: len(other.values) == 4_000, 5)
+        slow.reads = True
+        await bed.until(lambda: slow.is_left)
+        seen = numbers(slow)
+        assert seen == list(range(1, 1 + len(seen)))
+        again = bed.resumed(1 + len(seen))
+        await bed.until(lambda: len(again.values) == 3_999 - len(seen))
+
+    async def test_what_cannot_be_read_keeps_no_place_that_others_wait_for(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(reading, "RETRY_S", 0.01)
+        log = filled(6_000, partitions=2)
+        bed = make(log, partitions=2)
+        first = bed.resumed(0, log.ends[1])
+        await bed.begun(first)
+        read, away = log.read, True
+
+        async def partly(topic: str, partition: int, start: int, stop: int) -> Slice:
+            if away and partition == 0:
+                raise SourceError("away")
+            return await read(topic, partition, start, stop)
+
+        monkeypatch.setattr(log, "read", partly)
+        second = bed.resumed(log.ends[0], 0)
+        await bed.until(lambda: len(second.values) == 3_000)
+        assert not first.is_left
+        away = False
+        await bed.until(lambda: len(first.values) == 3_000)
+        assert (numbers(first), numbers(second)) == (list(range(0, 6_000, 2)), list(range(1, 6_000, 2)))
 
     async def test_who_comes_beyond_what_may_wait_is_sent_away(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
