@@ -32,6 +32,7 @@ ACTIVE: Final = 8  # with what a replay holds, 64 MiB at most
 REPLAYS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
 ANSWERS_PER_TURN: Final = 20
+_TOO_MANY: Final = "too many resume from the log at once"
 
 Answer = Callable[[Plan | ErrorInfo | None], None]
 Place = tuple[str, int, int]
@@ -88,7 +89,7 @@ class Replays:
                 answer(plan)
                 return
         if self._waiting >= WAITING_MAX or len(self._by_id) >= REPLAYS_MAX:
-            answer(error(50003, "too many resume from the log at once"))
+            answer(error(50003, _TOO_MANY))
             return
         self._waiting += 1
         waiting = self._gathered.setdefault(channel, [])
@@ -124,8 +125,11 @@ class Replays:
                         await settle(self._memory, self._source, channel, one.serial)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
-            refused = error(50003, "the log cannot be read now")
-            await self._answer((one, refused) for one in self._take(channel))
+            await self._refuse(self._take(channel), "the log cannot be read now")
+            return
+        except Exception:
+            log.exception("what clients missed is not looked for, for an error that was not expected")
+            await self._refuse(self._take(channel), "the log cannot be read now")
             return
         waiting = self._take(channel)
         try:
@@ -134,6 +138,9 @@ class Replays:
             await self._answer((one, None) for one in waiting)
             return
         for together in _groups(gathered, earliest.keys()):
+            if len(self._by_id) >= REPLAYS_MAX:  # others have begun meanwhile
+                await self._refuse(together, _TOO_MANY)
+                continue
             starts = {where: min(one.places[where] for one in together) for where in together[0].places}
             starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}
             replay = self._memory.replay(channel, [(*where, start) for where, start in starts.items()])
@@ -169,6 +176,10 @@ class Replays:
 
     def _take(self, channel: str) -> list[_Waiting]:
         return self._gathered.pop(channel)
+
+    async def _refuse(self, waiting: Sequence[_Waiting], why: str) -> None:
+        refused = error(50003, why)
+        await self._answer((one, refused) for one in waiting)
 
     async def _answer(self, answers: Iterable[tuple[_Waiting, Plan | ErrorInfo | None]]) -> None:
         for count, (waiting, answer) in enumerate(answers, 1):

@@ -243,6 +243,22 @@ class TestALogThatDoesNotAnswer:
         again = bed.resumed(0)
         await bed.until(lambda: len(again.values) == 100)
 
+    async def test_or_fails_as_nobody_expects_sends_them_away(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bed = make(filled(100))
+
+        async def bounds(topic: str) -> dict[int, tuple[int, int]]:
+            raise OSError(topic)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(bed.log, "bounds", bounds)
+            client = bed.resumed(0)
+            await bed.until(lambda: client.answer is not ...)
+        assert isinstance(client.answer, ErrorInfo)
+        again = bed.resumed(0)
+        await bed.until(lambda: len(again.values) == 100)
+
     async def test_is_tried_again_for_those_who_are_attached(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reading, "RETRY_S", 0.01)
         bed = make(filled(3_000))
@@ -377,6 +393,18 @@ class TestBounds:
         await bed.until(lambda: not len(bed.replays))
         third = bed.resumed(0)
         await bed.until(lambda: len(third.values) == 1_000)
+
+    async def test_there_are_no_more_of_those_who_come_at_once_either(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(service, "REPLAYS_MAX", 2)
+        monkeypatch.setattr(service, "AHEAD_MAX", 0)
+        bed = make(filled(1_000))
+        clients = [bed.resumed(2 * start) for start in (0, 100, 200, 300)]
+        await bed.until(lambda: all(client.answer is not ... for client in clients))
+        assert len(bed.replays) == 2
+        assert [isinstance(client.answer, ErrorInfo) for client in clients] == [False, False, True, True]
+        await bed.until(lambda: not len(bed.replays))
 
     async def test_a_replay_that_nobody_is_on_ends(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reading, "IDLE_S", 0.1)
