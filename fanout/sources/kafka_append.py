@@ -115,10 +115,13 @@ class Appender:
             self._pending.wake()
 
     def _reported(self, group: _Group, index: int, error: KafkaError | None, message: "Message[bytes, bytes]") -> None:
-        if error is None:
-            place = (message.topic(), message.partition(), message.offset(), message.timestamp()[1])
+        offset = None if error else message.offset()
+        if offset is not None and offset >= 0:
+            place = (message.topic(), message.partition(), offset, message.timestamp()[1])
             group.placed[index] = Appended(*place)  # type: ignore[arg-type]  # a record that was written has them all
             self._ended(group, 1, None)
+        elif error is None:  # only what was confirmed behind it tells that it was written
+            self._ended(group, 1, SourceTimeout("Kafka did not say where a record is"))
         else:
             self._ended(group, 1, _failure(error))
 

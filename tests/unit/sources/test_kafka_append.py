@@ -21,7 +21,7 @@ Report = Callable[[KafkaError | None, Any], None]
 class Place:
     """A delivery report's message."""
 
-    def __init__(self, topic: str, offset: int) -> None:
+    def __init__(self, topic: str, offset: int | None) -> None:
         self.topic = lambda: topic
         self.partition = lambda: 0
         self.offset = lambda: offset
@@ -33,6 +33,8 @@ class FakeProducer:
 
     made: ClassVar[list[Any]] = []
     fail: ClassVar[dict[bytes, Exception | KafkaError]] = {}
+    somewhere: ClassVar[set[bytes]] = set()
+    """What is confirmed without its offset."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self.error_cb = settings["error_cb"]
@@ -53,7 +55,10 @@ class FakeProducer:
             taken, self.waiting = self.waiting, []
         for number, (topic, value, report) in enumerate(taken):
             failure = self.fail.get(value)
-            report(failure if isinstance(failure, KafkaError) else None, Place(topic, number))
+            report(
+                failure if isinstance(failure, KafkaError) else None,
+                Place(topic, None if value in self.somewhere else number),
+            )
             if isinstance(failure, KafkaError) and failure.fatal():
                 self.error_cb(failure)
 
@@ -72,6 +77,7 @@ async def appender(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Appender]:
     monkeypatch.setattr(kafka_append, "Producer", FakeProducer)
     monkeypatch.setattr(FakeProducer, "made", [])
     monkeypatch.setattr(FakeProducer, "fail", {})
+    monkeypatch.setattr(FakeProducer, "somewhere", set())
     appender = Appender({}, Pending(asyncio.get_running_loop()), lambda _: None)
     with polling(appender):
         yield appender
@@ -109,6 +115,12 @@ async def test_one_failure_fails_the_append_once(
     outcome = await outcome_of(appender, b"1", b"bad", b"2")
     assert type(outcome) is kind
     assert text in str(outcome)
+    assert isinstance(await outcome_of(appender, b"1", b"2"), list)
+
+
+async def test_a_record_of_which_nobody_says_where_it_is_counts_as_not_confirmed(appender: Appender) -> None:
+    FakeProducer.somewhere.add(b"?")
+    assert isinstance(await outcome_of(appender, b"1", b"?", b"2"), SourceTimeout)
     assert isinstance(await outcome_of(appender, b"1", b"2"), list)
 
 
