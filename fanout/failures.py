@@ -7,7 +7,8 @@ Rules:
 - Every node reads the same records and meets the same failures; so a node reads dead letters too, and writes only those
   that nobody has written. It waits a moment first, on each node another. Two that write in the same instant both do: a
   dead letter is written once or, rarely, more than once, and never not at all.
-- What waits to be written is bounded; past that dead letters are lost, counted, and told.
+- What waits to be written is bounded; past that dead letters are lost, counted, and told. So are those that are larger
+  than their topic takes.
 - A rule that stops is told by `/ready` until the node is started anew, with another rule or without that record.
 """
 
@@ -21,7 +22,7 @@ from functools import partial
 from typing import Any, Final
 
 from fanout.callbacks import outcome
-from fanout.errors import SourceError
+from fanout.errors import SourceError, SourceTooLarge
 from fanout.routing import as_record
 from fanout.rules.route import Rule
 from fanout.sources.base import LIMITS, Appended, NewRecord, Source
@@ -86,7 +87,7 @@ class Failures:
         await ready.wait()
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
-            if due := self._due():
+            for due in self._due():
                 await self._write(due)
 
     # -- on the loop --
@@ -131,27 +132,43 @@ class Failures:
         if (waiting := self._waiting.pop(place, None)) is not None:
             self._waiting_bytes -= _size(waiting[1])
 
-    def _due(self) -> dict[Place, NewRecord]:
-        """Those whose time has come, as many as are written at once."""
+    def _due(self) -> list[dict[Place, NewRecord]]:
+        """Those whose time has come, as many as are written at once; each topic's by themselves, so that one that
+        takes none keeps no other waiting.
+        """
         now = self._loop.time()
-        due: dict[Place, NewRecord] = {}
+        due: dict[str, dict[Place, NewRecord]] = {}
         for place, (at, letter) in self._waiting.items():
-            if at <= now:
-                due[place] = letter
-                if len(due) == LIMITS.read_batch:
-                    break
-        return due
+            of_topic = due.setdefault(letter.topic, {}) if at <= now else None
+            if of_topic is not None and len(of_topic) < LIMITS.read_batch:
+                of_topic[place] = letter
+        return list(due.values())
 
     async def _write(self, due: dict[Place, NewRecord]) -> None:
-        """Writes them; those that the log refuses wait on."""
+        """Writes them; those that the log refuses wait on, unless it would never take them."""
         with contextlib.suppress(SourceError):
             written: asyncio.Future[list[Appended] | SourceError] = outcome(
                 partial(self._source.append, list(due.values()))
             )
-            if isinstance(await written, SourceError):
-                return
-            self.counts["dead_letters"] += len(due)
-            self._have_been_written(list(due))
+            result = await written
+            if isinstance(result, SourceTooLarge):
+                await self._write_one_by_one(due)
+            elif not isinstance(result, SourceError):
+                self.counts["dead_letters"] += len(due)
+                self._have_been_written(list(due))
+
+    async def _write_one_by_one(self, due: dict[Place, NewRecord]) -> None:
+        """Gives up the one that is too large. What was written beside it has been read back by the next look."""
+        if len(due) == 1:
+            for place, letter in due.items():
+                log.error("%r takes no dead letter of %d bytes: it is counted and lost", letter.topic, _size(letter))
+                self.counts["dead_letters_lost"] += 1
+                self._have_been_written([place])
+            return
+        await asyncio.sleep(WRITE_EVERY_S)
+        for place, letter in due.items():
+            if place in self._waiting:
+                await self._write({place: letter})
 
 
 def _letter(topic: str, record: Record, cause: str, reason: str) -> NewRecord:

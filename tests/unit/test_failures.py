@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fanout import failures as failures_module
-from fanout.errors import SourceError
+from fanout.errors import SourceError, SourceTooLarge
 from fanout.failures import Failures
 from fanout.rules.route import Rule
 from fanout.sources.base import Appended, Done, NewRecord
@@ -121,6 +121,39 @@ async def test_what_the_log_refuses_is_written_later() -> None:
     fail(node, 1)
     await ran(node, seconds=0.5)
     assert [letter.value for letter in log.letters] == [b"v1"]
+
+
+async def test_one_that_is_too_large_keeps_no_other_waiting(caplog: pytest.LogCaptureFixture) -> None:
+    class Narrow(Log):
+        def append(self, records: Sequence[NewRecord], done: Done) -> None:
+            if any(record.value == b"v2" for record in records):
+                return done(SourceTooLarge("1 MB"))
+            return super().append(records, done)
+
+    log = Narrow()
+    node = log.node(LETTERS)
+    fail(node, 1, 2, 3)
+    await ran(node, seconds=0.6)
+    assert [letter.value for letter in log.letters] == [b"v1", b"v3"]
+    assert node.counts == {"dead_letters": 2, "dead_letters_lost": 1}
+    assert "'failed' takes no dead letter of" in caplog.text
+
+
+async def test_a_topic_that_takes_none_keeps_no_other_waiting() -> None:
+    class Closed(Log):
+        def append(self, records: Sequence[NewRecord], done: Done) -> None:
+            if any(record.topic == "failed" for record in records):
+                return done(SourceError("not authorized"))
+            return super().append(records, done)
+
+    log = Closed()
+    source: Any = log
+    other = Rule("news", "#{key}", on_failure="dead-letter", dead_letter="failed-news")
+    node = Failures([LETTERS, other], source, (0.0, 0.0))
+    batch = [record(1), record(2)._replace(topic="news")]
+    node.taken(batch, [(("orders", 1, 1), 0, "field", "no"), (("news", 1, 2), 1, "field", "no")])
+    await ran(node)
+    assert [letter.topic for letter in log.letters] == ["failed-news"]
 
 
 async def test_nothing_is_written_before_the_node_has_caught_up() -> None:
