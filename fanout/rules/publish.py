@@ -66,6 +66,8 @@ class PublishRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def parts(self, channel: str) -> tuple[str, ...] | None:
         """What the stars or groups stand for in this channel's name; None if the rule is not for it."""
+        if not self.channel.startswith("^"):
+            return _stars(self.channel, channel)
         found = _compiled(self.channel).match(channel)
         return None if found is None else tuple(part or "" for part in found.groups())
 
@@ -89,6 +91,29 @@ class PublishRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def fill(template: str, values: Mapping[str, str]) -> str:
     """The template with its fields' values; empty text for those that are not among them."""
     return PLACEHOLDER.sub(lambda field: values.get(field[1], ""), template)
+
+
+def _stars(glob: str, channel: str) -> tuple[str, ...] | None:
+    """What the stars stand for, each for as much as it can, the first ones first; None if the channel does not match.
+
+    In one way through the name, from its end: anybody may choose a name, and a regular expression of several stars may
+    try all their lengths with all others'.
+    """
+    first, *between = glob.split("*")
+    if not between:
+        return () if channel == glob else None
+    last = between.pop()
+    if len(channel) < len(first) + len(last) or not channel.startswith(first) or not channel.endswith(last):
+        return None
+    begin, end = len(first), len(channel) - len(last)
+    parts: list[str] = []
+    for text in reversed(between):
+        at = channel.rfind(text, begin, end)
+        if at < 0:
+            return None
+        parts.append(channel[at + len(text) : end])
+        end = at
+    return channel[begin:end], *reversed(parts)
 
 
 @cache

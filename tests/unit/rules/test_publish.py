@@ -1,8 +1,11 @@
 """One `[[publish]]`: the channels it is for, its templates, and what is refused."""
 
+import re
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanout.rules.publish import PublishRule, fill
 
@@ -25,6 +28,16 @@ from fanout.rules.publish import PublishRule, fill
 )
 def test_a_pattern_is_for_these_channels(pattern: str, channel: str, parts: tuple[str, ...] | None) -> None:
     assert PublishRule(pattern).parts(channel) == parts
+
+
+def test_a_name_made_to_match_nearly_costs_no_more_than_another() -> None:
+    assert PublishRule("*:*:*:*:*:*:private").parts(":" * 1_024) is None
+
+
+@given(glob=st.text("ab*", min_size=1, max_size=8), channel=st.text("ab", max_size=12))
+def test_stars_stand_for_what_greedy_groups_would(glob: str, channel: str) -> None:
+    found = re.fullmatch("(.*)".join(map(re.escape, glob.split("*"))), channel)
+    assert PublishRule(glob).parts(channel) == (found and found.groups())
 
 
 def test_a_template_is_filled_with_what_there_is() -> None:
