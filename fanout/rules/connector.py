@@ -239,7 +239,7 @@ def _properties(file: Path) -> dict[str, str]:
         document = json.loads(file.read_bytes())
     except OSError as problem:
         raise ConfigError(f"connector: '{file}' cannot be read ({problem.strerror}); name a JSON file") from problem
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise ConfigError(f"connector: '{file}' is not JSON: {problem}") from problem
     if isinstance(document, dict) and isinstance(document.get("config"), dict):
         document = {**{name: value for name, value in document.items() if name != "config"}, **document["config"]}

@@ -34,7 +34,7 @@ def read_rules(file: Path) -> RulesFile:
             tables = tomllib.load(opened)
     except OSError as problem:
         raise ConfigError(f"rules: '{file}' cannot be read ({problem.strerror}); name a TOML file") from problem
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise ConfigError(f"rules: '{file}' is not TOML: {problem}") from problem
     if strange := next((name for name in tables if name not in TABLES), None):
         raise ConfigError(f"rules: '{strange}' in '{file}' is no table of rules; there are [[route]] and [[publish]]")

@@ -11,7 +11,7 @@ import msgspec
 
 from fanout.config import parse_duration
 from fanout.errors import ConfigError
-from fanout.rules.template import check_template, may_make
+from fanout.rules.template import check_fields, check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
 __all__ = ["UNDECODABLE", "WITH_SCHEMA", "Format", "OnFailure", "Rule", "linger_ms", "parse_rule"]
@@ -62,6 +62,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check("channel", partial(check_template, several=True), self.channel)
         _check("name", check_template, self.name)
         _check("client_id", check_template, self.client_id)
+        templates = [template for template in (self.channel, self.name, self.client_id) if template is not None]
+        _check("channel", partial(check_fields, is_key_json=self.key in ("json", *WITH_SCHEMA)), *templates)
         _check("dead_letter", check_topic, self.dead_letter)
         if (self.on_failure == "dead-letter") != (self.dead_letter is not None):
             raise ValueError('dead_letter: the topic goes with on_failure = "dead-letter"; give both or neither')
@@ -120,11 +122,11 @@ def linger_ms(text: str) -> int:
     return milliseconds
 
 
-def _check(field: str, check: Callable[[str], None], value: str | None) -> None:
-    """Checks a field that is given. Raises ValueError that names it."""
+def _check(field: str, check: Callable[..., None], value: str | None, *others: str) -> None:
+    """Checks a field that is given, and others with it. Raises ValueError that names it."""
     if value is None:
         return
     try:
-        check(value)
+        check(value, *others)
     except ValueError as problem:
         raise ValueError(f"{field}: {problem}") from None

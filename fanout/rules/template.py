@@ -16,7 +16,7 @@ import re
 from functools import cache
 from typing import Final
 
-__all__ = ["check_template", "may_make"]
+__all__ = ["check_fields", "check_template", "may_make"]
 
 TEMPLATE_MAX: Final = 1_000  # characters; a channel's name is shorter
 
@@ -40,15 +40,26 @@ def check_template(template: str, *, several: bool = False) -> None:
             )
     if "#{" in PLACEHOLDER.sub("", template):
         raise ValueError(f"'{template}' opens a field and does not close it; write it like #{{key}}")
-    paths = {field for field in fields if field.startswith(("key.", "value."))}
-    for path in paths:
-        if path + "[]" in paths or any(other.startswith(path + ".") for other in paths):
-            raise ValueError(f"'{path}' in '{template}' cannot be text and something else")
+    check_fields(template)
     lists = [field for field in fields if field.endswith("[]")]
     if lists and not several:
         raise ValueError(f"'#{{{lists[0]}}}' in '{template}' has several values; only a channel's template may")
     if len(lists) > 1:
         raise ValueError(f"'{template}' has two fields with several values; one may")
+
+
+def check_fields(*templates: str, is_key_json: bool = False) -> None:
+    """Raises ValueError if templates of one rule ask for a field as text, and for what is in it, too.
+
+    `is_key_json` says whether the key as a whole is JSON, of which `#{key}` is the text.
+    """
+    fields = {field for template in templates for field in PLACEHOLDER.findall(template)}
+    paths = sorted(f for f in fields if f.startswith(("key.", "value.")) or (is_key_json and f == "key"))
+    for path in paths:
+        base = path.removesuffix("[]")
+        if any(other.startswith(base + ".") or other == base + "[]" != path for other in paths):
+            where = next(template for template in templates if f"#{{{path}}}" in template)
+            raise ValueError(f"'{path}' in '{where}' cannot be text and something else")
 
 
 def may_make(template: str, topic: str, text: str) -> bool:

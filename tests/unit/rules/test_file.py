@@ -69,6 +69,7 @@ def test_an_empty_file_has_no_rules(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("route = [", "is not TOML"),
+        ("route = " + "[" * 100_000, "is not TOML"),
         ("[route]\ntopic='t'\nchannel='c'", "has one [route]; write [[route]]"),
         ("[[routes]]\ntopic='t'", "is no table of rules; there are [[route]] and [[publish]]"),
         ("route = ['t=c']", "[[route]] 1 in 'FILE': Expected `object`, got `str`"),

@@ -32,6 +32,9 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
     [
         ({"name": "#{x}"}, "name: '#{x}'"),
         ({"client_id": "#{value.a[]}"}, "client_id: '#{value.a[]}' in '#{value.a[]}' has several values"),
+        ({"channel": "#{value.a}", "name": "#{value.a.b}"}, "channel: 'value.a' in '#{value.a}' cannot be text and"),
+        ({"channel": "#{value.a[]}", "name": "#{value.a}"}, "channel: 'value.a' in '#{value.a}' cannot be text and"),
+        ({"channel": "#{key}", "name": "#{key.a}", "key": "json"}, "channel: 'key' in '#{key}' cannot be text and"),
         ({"on_failure": "dead-letter"}, "dead_letter: the topic goes with on_failure"),
         ({"dead_letter": "failed"}, "dead_letter: the topic goes with on_failure"),
         ({"on_failure": "dead-letter", "dead_letter": "a b"}, "dead_letter: 'a b' is no name"),
@@ -43,7 +46,7 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
 )
 def test_what_cannot_be_right_is_refused(fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
-        Rule("t", "c", **fields)
+        Rule(**{"topic": "t", "channel": "c", **fields})
     assert words in str(refused.value)
 
 

@@ -41,6 +41,7 @@ def test_is_text_with_fields(template: str) -> None:
         ("#{ key }", "is no field"),
         ("#{value.a}#{value.a.b}", "'value.a' in '#{value.a}#{value.a.b}' cannot be text and something else"),
         ("#{key.a}#{key.a[]}", "'key.a' in '#{key.a}#{key.a[]}' cannot be text and something else"),
+        ("#{key.a[]}#{key.a.b}", "'key.a[]' in '#{key.a[]}#{key.a.b}' cannot be text and something else"),
         ("#{value.a[]}#{header.b[]}", "has two fields with several values; one may"),
         ("x#{key", "opens a field and does not close it"),
         ("#{a#{key}}", "opens a field and does not close it"),
