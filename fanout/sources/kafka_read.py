@@ -49,7 +49,8 @@ def find_since(
     consumer: Consumer, topic: str, partitions: Sequence[int], timestamp: int, errand: Errand
 ) -> dict[int, int]:
     """See `Source.since`."""
-    asked = [TopicPartition(topic, partition, timestamp) for partition in partitions]
+    since = max(timestamp, 0)  # by others Kafka means places, or nothing
+    asked = [TopicPartition(topic, partition, since) for partition in partitions]
     found = _asked(errand, lambda: consumer.offsets_for_times(asked, timeout=REQUEST_S))
     return {
         where.partition: where.offset if where.offset >= 0 else _bounds(consumer, topic, where.partition, errand)[1]

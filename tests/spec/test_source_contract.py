@@ -329,6 +329,8 @@ async def test_bounds_and_times_tell_where_to_read(log: Log) -> None:
         places += await append(source, record(topic, value))
         await asyncio.sleep(0.02)
     assert await source.bounds(topic) == {0: (0, 3)}
+    for long_ago in (0, -1, -2, -120_000):
+        assert await source.since(topic, long_ago) == {0: 0}
     for place in places:
         assert await source.since(topic, place.timestamp) == {0: place.offset}
         assert await source.since(topic, place.timestamp + 1) == {0: place.offset + 1}
