@@ -7,6 +7,7 @@
   later. Of all that have begun `ACTIVE` read at a time, the others in the order in which they came.
 - `REPLAYS_MAX` replays and `WAITING_MAX` clients without an answer are the bounds; who comes beyond, or when the log
   does not answer, is refused, and is to come back.
+- The log is asked what it has once for all channels that want to know at a time.
 - Many answers are given a few in each turn of the loop.
 """
 
@@ -68,6 +69,7 @@ class Replays:
         self._gathered: dict[str, list[_Waiting]] = {}
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: dict[str, asyncio.Task[dict[int, tuple[int, int]]]] = {}  # by topic
 
     def __len__(self) -> int:
         """Replays at the moment."""
@@ -104,7 +106,7 @@ class Replays:
 
     def close(self) -> None:
         """Ends all replays."""
-        for task in self._tasks:
+        for task in [*self._tasks, *self._asked.values()]:
             task.cancel()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -193,9 +195,19 @@ class Replays:
         topics = {topic for topic, _, _ in self._memory.places(channel, None)}
         earliest: dict[Where, int] = {}
         for topic in sorted(topic for topic in topics if self._may_make(topic, channel)):
-            bounds = await self._source.bounds(topic)
+            bounds = await self._bounds(topic)
             earliest |= {(topic, number): first for number, (first, _) in bounds.items()}
         return earliest
+
+    async def _bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """Those of a topic's partitions, asked for once for all who want to know meanwhile. Retention may have gone on
+        since: a replay that begins too early finds that. Raises SourceError.
+        """
+        if topic not in self._asked:
+            self._asked[topic] = asked = asyncio.get_running_loop().create_task(self._source.bounds(topic))
+            asked.add_done_callback(lambda _: self._asked.pop(topic))
+            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # perhaps nobody waits any more
+        return await asyncio.shield(self._asked[topic])
 
 
 def _groups(waiting: Sequence[_Waiting], read: Collection[Where]) -> list[list[_Waiting]]:

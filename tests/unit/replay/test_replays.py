@@ -10,7 +10,7 @@ from fanout._core import DEDUP_WINDOW_MS, GAP, RESUMED
 from fanout.errors import ErrorInfo, SourceError
 from fanout.replay import reading, service
 from fanout.sources.base import Slice
-from tests.unit.history.memory_log import MemoryLog
+from tests.unit.history.memory_log import TOPIC, MemoryLog
 from tests.unit.replay.bed import Bed, Client
 
 
@@ -79,6 +79,28 @@ async def test_a_thousand_clients_are_one_reading(make: Make) -> None:
     assert bed.log.reads == alone.log.reads
     for number, client in enumerate(clients):
         assert numbers(client) == list(range(number % 7, 3_000))
+
+
+async def test_many_channels_at_once_ask_the_log_once_what_it_has(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = MemoryLog()
+    for number in range(200):
+        log.put(f"c{number}", "x")
+    bed = make(log)
+    bounds, asked, answers = log.bounds, 0, list[Any]()
+
+    async def slow(topic: str) -> dict[int, tuple[int, int]]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.05)
+        return await bounds(topic)
+
+    monkeypatch.setattr(log, "bounds", slow)
+    for number in range(200):
+        position = bed.engine.position_at(f"c{number}", [(TOPIC, 0, 0)])
+        bed.replays.resume(f"c{number}", position, answers.append)
+    await bed.until(lambda: len(answers) == 200)
+    assert {plan.outcome for plan in answers} == {RESUMED}
+    assert asked == 1
 
 
 async def test_who_comes_later_joins_those_who_are_there(make: Make) -> None:
