@@ -21,6 +21,7 @@ pub struct First {
     /// Its offset.
     pub offset: i64,
     timestamp: i64,
+    since: i64,
 }
 
 impl First {
@@ -64,7 +65,7 @@ impl Dedup {
             return Some(first.clone());
         }
         self.expire(now_ms);
-        self.seen.insert(hash, First { partition: Arc::clone(partition), offset, timestamp });
+        self.seen.insert(hash, First { partition: Arc::clone(partition), offset, timestamp, since: since_ms });
         self.order.push_back((since_ms, hash));
         None
     }
@@ -91,7 +92,10 @@ impl Dedup {
                 break;
             }
             self.order.pop_front();
-            self.seen.remove(&hash);
+            // A later first one with the same id stays as long as others of its time.
+            if self.seen.get(&hash).is_some_and(|first| first.since == since) {
+                self.seen.remove(&hash);
+            }
         }
     }
 
@@ -129,6 +133,17 @@ mod tests {
         let mut ids = Dedup::new([1; 16]);
         ids.observe("c", "x", &partition(), (5, 0), (0, 0));
         assert!(ids.observe("c", "x", &partition(), (9, DEDUP_WINDOW_MS + 1), (10, 10)).is_none());
+    }
+
+    #[test]
+    fn an_id_that_is_new_again_is_not_forgotten_with_what_it_was_before() {
+        let mut ids = Dedup::new([1; 16]);
+        let again = DEDUP_WINDOW_MS + 1;
+        assert!(ids.observe("c", "x", &partition(), (1, 0), (0, 0)).is_none());
+        assert!(ids.observe("c", "x", &partition(), (2, again), (again, 0)).is_none());
+        assert!(ids.observe("c", "y", &partition(), (3, again), (again, again)).is_none(), "the first x expires");
+        let first = ids.observe("c", "x", &partition(), (4, again + 10), (again + 10, again));
+        assert_eq!(first.unwrap().offset, 2);
     }
 
     #[test]
