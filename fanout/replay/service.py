@@ -206,7 +206,7 @@ class Replays:
         if topic not in self._asked:
             self._asked[topic] = asked = asyncio.get_running_loop().create_task(self._source.bounds(topic))
             asked.add_done_callback(lambda _: self._asked.pop(topic))
-            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # perhaps nobody waits any more
+            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # heard, also if nobody waits
         return await asyncio.shield(self._asked[topic])
 
 
