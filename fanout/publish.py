@@ -8,18 +8,13 @@ that one has been read back (`Engine.find`), is confirmed and not read back yet 
 (`writing`). Repeats that slip through, by way of another node, are recognised by every reader. What is confirmed counts
 for the de-duplication window from when it was handed over, so that an id is never taken for a repeat that the readers
 would not take for one.
-
-Where a record may be such a repeat it is answered once it has been read back: what counts is the first, and so its
-serial. That is so for who comes from another node, and for what the log took `SLOW_S` or longer to confirm: the log's
-own client may have written it twice.
 """
 
-import asyncio
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
@@ -31,10 +26,6 @@ __all__ = ["Publisher"]
 
 RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full one's are all known until read back
 WINDOW_S = DEDUP_WINDOW_MS / 1_000
-SLOW_S = 1.0
-READ_BACK_S = 5.0  # so long is waited for that; a node that is further behind answers with what it wrote
-READ_BACK_LOOK_S = 0.005
-DOUBTED_MAX = 20_000  # messages that wait for it; beyond, as many as a log takes at once, none does
 
 Written = Callable[["list[str] | SourceError"], None]
 Key = str  # channel, NUL, message id: no channel's name holds a NUL
@@ -45,9 +36,6 @@ class Seen(Protocol):
 
     def find(self, channel: str, message_id: str) -> str | None:
         """The serial of the message with this id, if the de-duplication window holds it."""
-
-    def places(self, channel: str, position: None) -> list[tuple[str, int, int]]:
-        """How far the node has read: topic, partition and next offset."""
 
 
 @dataclass(slots=True)
@@ -73,17 +61,6 @@ class _Publish:
 Waiter = tuple[_Publish, int]  # a call, and the index of its message
 
 
-class _Doubted(NamedTuple):
-    """Records that are confirmed, and may not be the first with their ids: the clock when they were handed over, and
-    until when they are waited for.
-    """
-
-    keys: list[Key]
-    began: float
-    until: float
-    places: list[Appended]
-
-
 class Publisher:
     """Writes messages to the log. Belongs to the event loop; nothing blocks."""
 
@@ -103,34 +80,21 @@ class Publisher:
         self._clock = clock
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the log takes at once
         self._recent: OrderedDict[Key, tuple[str, float]] = OrderedDict()  # serial, and when it was handed over
-        self._doubted: deque[_Doubted] = deque()
-        self._doubted_messages = 0
         self.ends: dict[tuple[str, int], int] = {}
         """By topic and partition, the offset behind the last confirmed message: what is read may lag behind it."""
         self.counts = {"published": 0, "repeated": 0, "failed": 0}  # messages, for the metrics
 
     def publish(
-        self,
-        channel: str,
-        messages: Sequence[OutMessage],
-        done: Callable[[list[str] | ErrorInfo], None],
-        *,
-        may_repeat: bool = False,
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
     ) -> None:
         """Writes the messages next to each other; for protocol clients.
 
-        They `may_repeat` what another node has written.
         `done` is called once, on the loop, perhaps before this returns: with one serial for each message when the log
         has all of them durably, or with the numbered error. The messages may be sent again under their ids.
         """
-        self.write(
-            channel,
-            messages,
-            lambda result: done(result if isinstance(result, list) else _numbered(result)),
-            may_repeat=may_repeat,
-        )
+        self.write(channel, messages, lambda result: done(result if isinstance(result, list) else _numbered(result)))
 
-    def write(self, channel: str, messages: Sequence[OutMessage], done: Written, *, may_repeat: bool = False) -> None:
+    def write(self, channel: str, messages: Sequence[OutMessage], done: Written) -> None:
         """As `publish`, but a failure is the exception itself: SourceBusy, SourceTimeout or SourceError.
 
         There is at least one message. Raises ValueError, and writes nothing, for text that UTF-8 cannot hold.
@@ -160,56 +124,22 @@ class Publisher:
         for index, serial in known:
             call.fill(index, serial)
         if fresh:
-            self._append(list(fresh), records, may_repeat)
+            self._append(list(fresh), records)
 
-    def _append(self, keys: list[Key], records: list[NewRecord], may_repeat: bool) -> None:
+    def _append(self, keys: list[Key], records: list[NewRecord]) -> None:
         """Writes what has no record yet, and answers all that wait for it."""
         began = self._clock()
 
         def appended(result: list[Appended] | SourceError) -> None:
-            took = self._clock() - began
-            self._took(took)
-            is_doubted = may_repeat or took >= SLOW_S
-            if is_doubted and isinstance(result, list) and self._doubted_messages + len(keys) <= DOUBTED_MAX:
-                self._doubt(_Doubted(keys, began, began + took + READ_BACK_S, result))
-            else:
-                self._appended(keys, began, result)
+            self._took(self._clock() - began)
+            self._appended(keys, began, result)
 
         try:
             self._log.append(records, appended)
         except SourceError as problem:
             self._appended(keys, began, problem)
 
-    def _doubt(self, doubted: _Doubted) -> None:
-        """Answers them when they have been read back."""
-        self._doubted_messages += len(doubted.keys)
-        self._doubted.append(doubted)
-        if len(self._doubted) == 1:
-            asyncio.get_running_loop().call_soon(self._look)
-
-    def _look(self) -> None:
-        waiting, self._doubted = self._doubted, deque()
-        read = {(topic, partition): end for topic, partition, end in self._seen.places("", None)}
-        now = self._clock()
-        for doubted in waiting:
-            is_read = all(read.get((topic, number), end + 1) > end for topic, number, end, _ in doubted.places)
-            if not is_read and now < doubted.until:
-                self._doubted.append(doubted)
-                continue
-            self._doubted_messages -= len(doubted.keys)
-            firsts = {key: self._seen.find(*key.split("\0", 1)) for key in doubted.keys}
-            self._appended(doubted.keys, doubted.began, doubted.places, firsts)
-        if self._doubted:
-            asyncio.get_running_loop().call_later(READ_BACK_LOOK_S, self._look)
-
-    def _appended(
-        self,
-        keys: list[Key],
-        began: float,
-        result: list[Appended] | SourceError,
-        firsts: Mapping[Key, str | None] | None = None,
-    ) -> None:
-        """Answers all that wait for these records; `firsts` are the serials of those that they repeat."""
+    def _appended(self, keys: list[Key], began: float, result: list[Appended] | SourceError) -> None:
         waiting = [self._writing.pop(key) for key in keys]
         if isinstance(result, SourceError):
             self.counts["failed"] += len(keys)
@@ -220,8 +150,8 @@ class Publisher:
         self.counts["published"] += len(keys)
         recent = self._recent
         for key, waiters, (topic, partition, offset, _) in zip(keys, waiting, result, strict=True):
-            serial = (firsts and firsts.get(key)) or message_serial(topic, partition, offset)
-            self.ends[topic, partition] = max(offset + 1, self.ends.get((topic, partition), 0))
+            serial = message_serial(topic, partition, offset)
+            self.ends[topic, partition] = offset + 1
             if key in recent:  # an expired one that a slower first still kept from being dropped
                 del recent[key]
             recent[key] = serial, began

@@ -55,8 +55,6 @@ class Publish(msgspec.Struct, frozen=True):
     messages: Sequence[OutMessage]
     size: int
     """Bytes, by the rule of `fanout.session.limits.Limits.message_bytes`."""
-    may_repeat: bool = False
-    """Whether another node may have written them, and this one not read them yet."""
 
 
 class Present(msgspec.Struct, frozen=True):

@@ -29,7 +29,7 @@ from fanout.session.effects import Effect
 from fanout.session.limits import SessionSettings
 from fanout.session.params import ConnectParams
 from fanout.session.ports import Authenticator, Channels
-from fanout.session.resume import REPEATS_MS, ConnectionState, ConnectionTable
+from fanout.session.resume import ConnectionState, ConnectionTable
 from fanout.session.session import Session
 from fanout.types import Identity
 
@@ -124,5 +124,4 @@ def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now
     if state is None:
         raise ClientError(error(80008))
     state.generation = max(state.generation, key.generation) + 1
-    state.repeats_until_ms = now_ms + REPEATS_MS
     return state

@@ -69,9 +69,9 @@ class Publisher:
         # Answers that have not been sent, oldest first. Most often all but the newest few are known at once.
         self._waiting: list[Answer] = []
 
-    def publish(self, spelling: str, frame: ClientFrame, *, may_repeat: bool) -> list[Effect]:
-        """Takes a MESSAGE, which `may_repeat` one that another node has written. Raises like `take`."""
-        return self.take(frame, lambda serial: self._accepted(serial, spelling, frame, may_repeat))
+    def publish(self, spelling: str, frame: ClientFrame) -> list[Effect]:
+        """Takes a MESSAGE. Raises like `take`."""
+        return self.take(frame, lambda serial: self._accepted(serial, spelling, frame))
 
     def refuse(self, frame: ClientFrame, reason: ErrorInfo) -> list[Effect]:
         """Refuses a frame that takes part in the sequence but is not offered here. Raises like `take`."""
@@ -142,7 +142,7 @@ class Publisher:
         """Takes an ANNOTATION. Raises like `take`."""
         return self.take(frame, lambda serial: self._annotated(serial, spelling, frame))
 
-    def _accepted(self, serial: int, spelling: str, frame: ClientFrame, may_repeat: bool) -> Accepted:
+    def _accepted(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         if (frame.params or {}).get("_forceNack") in (True, "true"):
             raise ClientError(error(40099))
         channel = self._channel(spelling, Flag.PUBLISH)
@@ -152,7 +152,7 @@ class Publisher:
             return Accepted([Change(serial, channel, [change], size)], 1, size)
         self._check_right(channel, "publish")
         checked, size = check_messages(messages, **self._given(serial))
-        return Accepted([Publish(serial, channel, checked, size, may_repeat)], len(checked), size)
+        return Accepted([Publish(serial, channel, checked, size)], len(checked), size)
 
     def _annotated(self, serial: int, spelling: str, frame: ClientFrame) -> Accepted:
         channel = self._channel(spelling, Flag.ANNOTATION_PUBLISH)

@@ -22,13 +22,10 @@ from fanout.session.limits import Limits
 from fanout.session.params import REMAIN_MS
 from fanout.session.ports import Members
 
-__all__ = ["REPEATS_MS", "Answer", "ConnectionState", "ConnectionTable", "Holder", "Publishes"]
+__all__ = ["Answer", "ConnectionState", "ConnectionTable", "Holder", "Publishes"]
 
 LOST_CONNECTIONS: Final = 20_000
 """Lost connections kept at once, as many as a process can hold open: about 1 KiB each, besides their answers."""
-
-REPEATS_MS: Final = 30_000
-"""Clients send what has no answer again as soon as they are back; on a slow way it takes so long at most."""
 
 LOST_ANSWERS: Final = 200_000
 """Answers that all lost connections keep together, counted in messages: about 300 bytes each, 450 for a refusal, and so
@@ -123,7 +120,6 @@ class ConnectionState:
 
     __slots__ = (
         "_limits", "_on_release", "_publishes", "connection_id", "generation", "holder", "remain_present_ms",
-        "repeats_until_ms",
     )  # fmt: skip
 
     def __init__(
@@ -137,7 +133,6 @@ class ConnectionState:
         self.generation = 0  # how often it has been continued, on any node
         self.holder: Holder | None = None
         self.remain_present_ms = REMAIN_MS  # as the newest transport said
-        self.repeats_until_ms = 0  # so long it may send again what another node has written
         self._limits = limits
         self._on_release = on_release
         self._publishes: Publishes | None = None

@@ -162,9 +162,7 @@ class Session:
             case Action.HEARTBEAT:
                 return [Reply(connection.heartbeat(frame))]
             case Action.MESSAGE:
-                return self._publishing().publish(
-                    _channel(frame), frame, may_repeat=now_ms < self.state.repeats_until_ms
-                )
+                return self._publishing().publish(_channel(frame), frame)
             case Action.ATTACH:
                 return self._attachments.attach(_channel(frame), frame, now_ms)
             case Action.DETACH:

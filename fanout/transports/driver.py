@@ -64,16 +64,9 @@ class Publisher(Protocol):
     """Writes to the log; `fanout.publish.Publisher` answers this."""
 
     def publish(
-        self,
-        channel: str,
-        messages: Sequence[OutMessage],
-        done: Callable[[list[str] | ErrorInfo], None],
-        *,
-        may_repeat: bool,
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
     ) -> None:
-        """Writes the messages next to each other, unless they repeat some. `done` is called once, on the loop, perhaps
-        before this returns.
-        """
+        """Writes the messages next to each other. `done` is called once, on the loop, perhaps before this returns."""
 
 
 class Presence(Protocol):
@@ -380,10 +373,7 @@ class Driver:
             case Publish():
                 weight = self._begin(len(effect.messages), effect.size)
                 self._node.publisher.publish(
-                    effect.channel,
-                    effect.messages,
-                    partial(self._answered, effect.msg_serial, weight),
-                    may_repeat=effect.may_repeat,
+                    effect.channel, effect.messages, partial(self._answered, effect.msg_serial, weight)
                 )
             case Present():
                 weight = self._begin(len(effect.events), effect.size)

@@ -1,14 +1,12 @@
 """A message on its way to the log: the record it becomes, and what becomes of a repeat."""
 
-import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from fanout import publish
 from fanout._core import message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge
-from fanout.publish import READ_BACK_S, RECENT_MAX, SLOW_S, WINDOW_S, Publisher
+from fanout.publish import RECENT_MAX, WINDOW_S, Publisher
 from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
 from fanout.targets import Targets
 from fanout.types import OutMessage
@@ -61,13 +59,9 @@ class Seen:
 
     def __init__(self) -> None:
         self.ids: dict[tuple[str, str], str] = {}
-        self.next = 0
 
     def find(self, channel: str, message_id: str) -> str | None:
         return self.ids.get((channel, message_id))
-
-    def places(self, channel: str, position: None) -> list[tuple[str, int, int]]:
-        return [("out", 3, self.next)]
 
 
 class Bed:
@@ -79,18 +73,11 @@ class Bed:
         self.now_s = 1_000.0
         self.publisher = Publisher(self.seen, self.log, Targets("out"), clock=lambda: self.now_s)
 
-    def publish(self, channel: str, *ids: str, may_repeat: bool = False) -> list[Result]:
+    def publish(self, channel: str, *ids: str) -> list[Result]:
         """Publishes messages of these ids; the list holds the answer once there is one."""
         answers: list[Result] = []
-        messages = [OutMessage(id=one, data="x") for one in ids]
-        self.publisher.publish(channel, messages, answers.append, may_repeat=may_repeat)
+        self.publisher.publish(channel, [OutMessage(id=one, data="x") for one in ids], answers.append)
         return answers
-
-    async def confirm_and_read(self) -> None:
-        """The log confirms, and the node reads all that is in it."""
-        self.log.confirm()
-        self.seen.next = len(self.log.records)
-        await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -246,10 +233,10 @@ class TestRepeat:
         bed.log.confirm()
         assert [record.key for record in bed.log.records] == [b"chat", b"news"]
 
-    async def test_is_one_for_the_window_of_the_readers_and_no_longer(self, bed: Bed) -> None:
+    def test_is_one_for_the_window_of_the_readers_and_no_longer(self, bed: Bed) -> None:
         bed.publish("chat", "a")
         bed.now_s += 100  # the log takes its time
-        await bed.confirm_and_read()
+        bed.log.confirm()
         bed.now_s += WINDOW_S - 100
         assert bed.publish("chat", "a") == [serials(0)]
         bed.now_s += 1
@@ -259,14 +246,14 @@ class TestRepeat:
         bed.now_s += WINDOW_S
         assert bed.publish("chat", "a") == [serials(1)]
 
-    async def test_is_none_after_its_own_window_though_an_older_answer_is_still_good(self, bed: Bed) -> None:
+    def test_is_none_after_its_own_window_though_an_older_answer_is_still_good(self, bed: Bed) -> None:
         bed.publish("chat", "slow")
         slow, bed.log.waiting = bed.log.waiting, []
         bed.now_s += 60
         bed.publish("chat", "quick")
         bed.log.confirm()
         bed.log.waiting = slow
-        await bed.confirm_and_read()
+        bed.log.confirm()
         bed.now_s += WINDOW_S - 59
         late = bed.publish("chat", "slow")
         bed.log.confirm()
@@ -294,51 +281,3 @@ def test_counts_tell_published_repeated_and_failed(bed: Bed) -> None:
     bed.publish("chat", "c")
     bed.log.refuse(SourceError("no"))
     assert bed.publisher.counts == {"published": 2, "repeated": 1, "failed": 1}
-
-
-class TestDoubt:
-    """A record that may repeat one which this node has yet to read is answered with the serial of the first."""
-
-    async def test_is_answered_when_it_was_read_back(self, bed: Bed) -> None:
-        answer = bed.publish("chat", "a", "b", may_repeat=True)
-        bed.log.confirm()
-        await asyncio.sleep(0.02)
-        again = bed.publish("chat", "a")
-        assert answer == again == []
-        bed.seen.ids["chat", "a"] = "first"
-        bed.seen.next = 2
-        await asyncio.sleep(0.02)
-        assert answer == [["first", *serials(1)]]
-        assert again == [["first"]]
-        assert bed.publish("chat", "a") == [["first"]]
-        assert len(bed.log.records) == 2
-
-    async def test_so_is_what_the_log_was_slow_to_confirm(self, bed: Bed) -> None:
-        answer = bed.publish("chat", "a")
-        bed.now_s += SLOW_S
-        bed.log.confirm()
-        assert answer == []
-        bed.seen.next = 1
-        await asyncio.sleep(0.02)
-        assert answer == [serials(0)]
-
-    async def test_does_not_wait_for_ever(self, bed: Bed) -> None:
-        answer = bed.publish("chat", "a", may_repeat=True)
-        bed.log.confirm()
-        bed.now_s += READ_BACK_S
-        await asyncio.sleep(0.02)
-        assert answer == [serials(0)]
-
-    async def test_nobody_waits_beyond_the_bound(self, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(publish, "DOUBTED_MAX", 2)
-        waiting = bed.publish("chat", "a", "b", may_repeat=True)
-        beyond = bed.publish("chat", "c", may_repeat=True)
-        bed.log.confirm()
-        assert (waiting, beyond) == ([], [serials(2)])
-
-    async def test_a_topic_that_is_not_read_is_not_waited_for(self, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bed.seen, "places", lambda channel, position: [])
-        answer = bed.publish("chat", "a", may_repeat=True)
-        bed.log.confirm()
-        await asyncio.sleep(0.02)
-        assert answer == [serials(0)]

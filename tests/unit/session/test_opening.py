@@ -6,12 +6,11 @@ import pytest
 
 from fanout.auth.connection_key import CONNECTION_ID, ConnectionKey, ConnectionKeys
 from fanout.errors import ClientError, ErrorInfo
-from fanout.session.effects import Effect, Publish
+from fanout.session.effects import Effect
 from fanout.session.limits import SessionSettings
 from fanout.session.opening import KEY_TTL_MS, open_session
-from fanout.session.resume import REPEATS_MS, ConnectionTable
+from fanout.session.resume import ConnectionTable
 from fanout.session.session import Session
-from fanout.wire import Action, ClientFrame, ClientMessage
 from tests.support.conversation import FakeChannels, error_code, only_frame
 from tests.support.credentials import SECRET, accepting
 
@@ -61,12 +60,6 @@ class Node:
 @pytest.fixture
 def node() -> Node:
     return Node()
-
-
-def _may_repeat(effects: list[Effect]) -> bool:
-    (effect,) = effects
-    assert isinstance(effect, Publish)
-    return effect.may_repeat
 
 
 def resumed(first: Client, second: Client) -> bool:
@@ -140,15 +133,6 @@ class TestAResume:
         keys = [node.connection_keys.read(client.connection_key) for client in (first, second, elsewhere, stale)]
         assert [key.generation for key in keys] == [0, 1, 2, 2]
         assert elsewhere.session.state.generation == 2
-
-    def test_may_send_again_for_a_while_what_another_node_has_written(self, node: Node) -> None:
-        first = node.open(key="app.one:secret")
-        frame = ClientFrame(Action.MESSAGE, "news", msg_serial=0, messages=[ClientMessage(data="x")])
-        assert not _may_repeat(first.session.receive(frame, node.now_ms))
-        second = Node().open(key="app.one:secret", resume=first.connection_key)
-        assert _may_repeat(second.session.receive(frame, node.now_ms))
-        frame = ClientFrame(Action.MESSAGE, "news", msg_serial=1, messages=[ClientMessage(data="x")])
-        assert not _may_repeat(second.session.receive(frame, node.now_ms + REPEATS_MS))
 
     @pytest.mark.parametrize("parameter", ["resume", "recover"])
     def test_goes_on_with_the_id_under_a_new_key(self, node: Node, parameter: str) -> None:

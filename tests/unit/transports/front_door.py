@@ -181,12 +181,7 @@ class FakePublisher:
         self.refusal: ErrorInfo | None = None
 
     def publish(
-        self,
-        channel: str,
-        messages: Sequence[OutMessage],
-        done: Callable[[list[str] | ErrorInfo], None],
-        *,
-        may_repeat: bool = False,
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
     ) -> None:
         self.published.append((channel, messages))
         result: list[str] | ErrorInfo = self.refusal or [f"s{len(self.published)}-{i}" for i in range(len(messages))]
