@@ -56,6 +56,8 @@ pub(super) struct Found {
 pub(super) enum Missing {
     /// It is not JSON, as far as it was read.
     NotJson,
+    /// An array has more elements than are looked at.
+    TooMany,
     /// The path of the first that is missing, or is not what it should be.
     Field(Box<str>),
 }
@@ -65,6 +67,9 @@ impl Missing {
     pub(super) fn told(self, cause: Cause, part: &str) -> Failure {
         match self {
             Self::NotJson => Failure::new(cause, format!("its {part} is not JSON")),
+            Self::TooMany => {
+                Failure::new(Cause::Channel, format!("a list in its {part} has more than {ELEMENTS_MAX} elements"))
+            }
             Self::Field(path) if path.is_empty() => Failure::new(cause, format!("its {part} is no text or number")),
             Self::Field(path) => Failure::new(Cause::Field, format!("its {part} has no field {path:?} that fits")),
         }
@@ -175,6 +180,9 @@ impl Fields {
     fn why(&self, is_broken: bool, found: &Found) -> Missing {
         if is_broken {
             return Missing::NotJson;
+        }
+        if found.elements.len() > ELEMENTS_MAX {
+            return Missing::TooMany;
         }
         let first = found.places.iter().position(Option::is_none).unwrap_or_default();
         Missing::Field(self.paths[first].clone())

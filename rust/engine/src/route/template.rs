@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::failure::{Cause, Failure};
 use super::fields::{Fields, Found};
 use super::shape::Shape;
-use crate::limits::CHANNELS_PER_RECORD_MAX;
+use crate::limits::{CHANNEL_NAME_MAX, CHANNELS_PER_RECORD_MAX};
 use crate::record::Record;
 
 /// What a template is filled from: a record, and what was found in its JSON texts.
@@ -176,7 +176,12 @@ impl Template {
     fn add(&self, each: &str, context: Context<'_, '_>, several: &mut Several) -> Result<(), Failure> {
         let from = several.text.len();
         self.push(context, each, &mut several.text)?;
-        let is_known = several.iter().any(|other| *other == several.text[from..]);
+        let name = &several.text[from..];
+        if name.len() > CHANNEL_NAME_MAX {
+            // At the first of them: one long field in as many names as a list has parts is more than memory should see.
+            return Err(Failure::of_name(name));
+        }
+        let is_known = several.iter().any(|other| other == name);
         if is_known {
             several.text.truncate(from);
         } else if several.places.len() == CHANNELS_PER_RECORD_MAX {

@@ -59,6 +59,19 @@ fn a_list_gives_a_channel_for_each_of_its_elements() {
     let list = |count: usize| format!("{{\"in\":{:?}}}", (0..count).collect::<Vec<_>>());
     assert_eq!(route("#{value.in[]}", None, list(64).as_bytes(), &[]).unwrap().len(), 64);
     assert_eq!(cause(route("#{value.in[]}", None, list(65).as_bytes(), &[])), Cause::Channel);
+    assert_eq!(cause(route("#{value.in[]}", None, list(1000).as_bytes(), &[])), Cause::Channel);
+}
+
+#[test]
+fn a_long_field_beside_a_long_list_is_put_together_once() {
+    let (long, list) = ("x".repeat(1 << 20), "a,".repeat(1 << 19));
+    let headers = [Header { name: "l", value: Some(list.as_bytes()) }];
+    let rules = Rules::new([("t", "#{key}#{header.l[]}")]).unwrap();
+    let mut scratch = Scratch::default();
+    let record = record(Some(long.as_bytes()), None, &headers);
+    let failed = rules.of("t").unwrap().apply(&record, &mut scratch).unwrap_err();
+    assert_eq!(failed, Failure::new(Cause::Channel, "the channel's name has 1048577 bytes").into());
+    assert!(scratch.names.iter().count() == 0);
 }
 
 #[test]
