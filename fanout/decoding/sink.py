@@ -54,7 +54,7 @@ def decoded(record: Record, formats: Formats, schemas: Schemas, *, may_give_up: 
     With `may_give_up` it is marked when the registry was away for too long, without it never for that. What fanout
     itself wrote into the topic is no format's and stays as it is.
     """
-    if any(name == "fanout.type" for name, _ in record.headers or ()):
+    if _is_published(record):
         return record
     try:
         key = _part("key", formats.key, record.key, schemas, may_give_up)
@@ -65,6 +65,12 @@ def decoded(record: Record, formats: Formats, schemas: Schemas, *, may_give_up: 
     if key is ASKED or value is ASKED:
         return None
     return record._replace(key=key, value=value)
+
+
+def _is_published(record: Record) -> bool:
+    """Whether the engine will take it for what its headers say: the first of this name counts, if it is text."""
+    kind = next((value for name, value in record.headers or () if name == "fanout.type"), None)
+    return kind is not None and kind.decode(errors="replace").encode() == kind
 
 
 def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas, may_give_up: bool) -> Any:

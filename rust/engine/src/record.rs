@@ -70,9 +70,9 @@ impl<'r> Record<'r> {
         self.headers.iter().find(|header| header.name == name)?.value
     }
 
-    /// Whether a client published it, and it says itself what its message is.
+    /// Whether a client published it, and it says itself what its message is: in text, for so fanout writes.
     pub(crate) fn is_published(&self) -> bool {
-        self.raw_header("fanout.type").is_some()
+        self.header("fanout.type").is_some()
     }
 
     /// The message in this record.

@@ -138,6 +138,16 @@ async def test_null_values_other_topics_and_what_fanout_wrote_stay_as_they_are(r
     assert registry.asked == []
 
 
+@pytest.mark.parametrize("kind", [None, b"\xff"])
+async def test_a_header_that_does_not_say_what_fanout_would_lets_nothing_pass(
+    registry: SchemaRegistry, kind: bytes | None
+) -> None:
+    async with Rig(registry, 30) as rig:
+        await rig.deliver(record(b"plain", 1, headers=[("fanout.type", kind)]))
+        await eventually(lambda: len(rig.sink.delivered) == 1)
+        assert reasons(rig.sink) == ["the value cannot be decoded: it does not begin with the id of a schema"]
+
+
 async def test_what_cannot_be_decoded_goes_on_marked_and_in_its_place(registry: SchemaRegistry) -> None:
     good = Serializers(registry).avro(ORDER, {"id": "a", "count": 1})
     bad = [b"plain text", good[:5] + b"\xff" * 20, b"\0\0\0\0\x63 of no schema"]

@@ -113,6 +113,9 @@ fn formats_are_asked_of_records_that_no_client_published() {
     assert!(outcome(Format::Json, Format::Json, b"{}").is_ok());
     let published = [Header { name: "fanout.type", value: Some(b"binary") }];
     assert!(channels(spec(Format::Json, Format::Json), &record(Some(b"{"), Some(b"{"), &published)).is_ok());
+    let no_text = [Header { name: "fanout.type", value: Some(b"\xff") }];
+    let failed = channels(spec(Format::Any, Format::Json), &record(None, Some(b"{"), &no_text));
+    assert_eq!(cause(failed), Cause::Value, "nobody published it");
     let undecodable = [Header { name: "fanout.undecodable", value: Some(b"no such schema") }];
     let failed = channels(spec(Format::Any, Format::Decoded), &record(None, Some(b"x"), &undecodable));
     assert_eq!(failed, Err(Failure::new(Cause::Decoding, "no such schema").into()));
