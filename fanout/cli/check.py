@@ -110,7 +110,7 @@ def _masked(name: str, value: object) -> object:
     if name == "key":
         return tuple(re.sub(r":[^=]*", f":{MASK}", key, count=1) for key in value)
     if name == "schema_registry":
-        return re.sub(r"//[^/@,]*@", f"//{MASK}@", str(value))
+        return re.sub(r"//[^/,]*@", f"//{MASK}@", str(value))
     if name in ("kafka_setting", "schema_registry_setting"):
         return tuple(re.sub(r"=.*", f"={MASK}", text, flags=re.DOTALL) if _is_private(text) else text for text in value)
     return value

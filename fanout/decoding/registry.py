@@ -19,7 +19,7 @@ __all__ = ["Registry", "RegistryAway", "SchemaUnknown"]
 CLIENT: Final = {"timeout": 5, "max.retries": 0}  # who waits for a schema asks again by itself
 SCHEMAS_MAX: Final = 10_000  # kept by one node
 REFERENCES_MAX: Final = 1_000  # schemas that one may refer to, directly and through others
-USER: Final = re.compile(r"//([^/@,]*)@")
+USER: Final = re.compile(r"//([^/,]*)@")  # to the last @: one in the password belongs to it
 _ASK_AGAIN: Final = {401, 403, 408, 429}  # refusals that an operator or time can mend
 
 T = TypeVar("T")

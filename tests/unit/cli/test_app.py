@@ -101,7 +101,7 @@ class TestCheck:
     def test_masks_every_secret(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--kafka=k:1", "--kafka-setting=sasl.password=hunter2", "--secret", "hunter2hunter2hunter2"]
         options += [
-            "--schema-registry=https://me:hunter2@r:1",
+            "--schema-registry=https://me:hunter2@hunter2@r:1",
             "--schema-registry-setting=basic.auth.user.info=hunter2:x",
         ]
         options += ["--key=a.b:hunter2", '--key=a.c:hunter2={"*":["subscribe"]}', "--kafka-setting=client.id=me"]

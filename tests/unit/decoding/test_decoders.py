@@ -231,7 +231,8 @@ def test_the_registry_may_want_credentials_which_are_never_logged(caplog: pytest
             decoders = Decoders(Registry(url, given_settings))
             decoders.prepare(decoders.wanted("avro", data))
             decoders.close()
-        for url in (registry.url, registry.url.replace("//", "//ann:sesame@")):
+        for user in ("", "ann:sesame@", "ann:open@sesame@"):
+            url = registry.url.replace("//", f"//{user}")
             decoders = Decoders(Registry(url, {}))
             with pytest.raises(RegistryAway, match="401") as caught:
                 decoders.prepare(decoders.wanted("avro", data))
