@@ -1,6 +1,7 @@
 """Server-sent events and streams of lines, as clients see them: byte by byte, cut anywhere, and as curl reads them."""
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
@@ -210,3 +211,73 @@ async def test_streams_that_are_cut_by_the_network_leave_nothing(node: Server) -
         while left != "fanout_connections 0.0":
             lines = (await client.get("/metrics")).text.splitlines()
             left = next(line for line in lines if line.startswith("fanout_connections "))
+
+
+async def test_a_client_that_never_reads_is_nobodys_burden(tmp_path: Path) -> None:
+    config = Config(port=0, key=(KEY,), secret="0123456789abcdef", data=tmp_path, history_mib=4)
+    async with Server(config) as server:
+        await server.ready()
+        query = {"channels": "c"}
+        async with StreamClient(server.port, query=query) as idle, StreamClient(server.port, query=query) as client:
+            expected, got = [], []
+            for number in range(2_400):  # more than all buffers on the way hold
+                expected.append(f"{number} " + "x" * 10_000)
+                await server.publish("c", expected[-1])
+                if number % 20 == 19:
+                    got += [event.json["data"] for event in await client.messages(20)]
+            assert got == expected
+            assert server.stats()["history_bytes"] < 8 << 20
+            # It is told that it missed something, and where it goes on.
+            late = 0
+            while (event := (await idle.messages(1))[0]).kind == "message":
+                assert event.json["data"] == expected[late]
+                late += 1
+            assert (event.kind, event.json["code"], event.json["channel"]) == ("error", 80020, "c")
+            await server.publish("c", "last")
+            assert [event.json["data"] for event in await idle.messages(1)] == ["last"]
+
+
+async def test_requests_that_are_never_finished_hold_nobody_up(node: Server) -> None:
+    halves = [await asyncio.open_connection("127.0.0.1", node.port) for _ in range(500)]
+    for _, writer in halves:
+        writer.write(b"GET /sse?v=3&channels=c HTTP/1.1\r\nhost:")
+    async with StreamClient(node.port, query={"channels": "c"}) as client:
+        await node.publish("c", "x")
+        assert [event.json["data"] for event in await client.messages(1)] == ["x"]
+    async with asyncio.timeout(20):
+        for reader, writer in halves:
+            assert b" 408 " in await reader.readline()
+            writer.close()
+
+
+async def test_what_a_client_says_out_of_turn_is_dropped_and_much_of_it_ends_the_stream(node: Server) -> None:
+    async with StreamClient(node.port, query={"channels": "c"}) as client:
+        client.writer.write(b"GET /time HTTP/1.1\r\nhost: x\r\n\r\n")
+        await node.publish("c", "x")
+        assert [event.json["data"] for event in await client.messages(1)] == ["x"]
+        client.writer.write(b"x" * (256 << 10))
+        async with asyncio.timeout(20):
+            with contextlib.suppress(ConnectionError):
+                while not client.ended:
+                    await client.text()
+
+
+async def test_who_was_away_longer_than_memory_reaches_misses_nothing(tmp_path: Path) -> None:
+    config = Config(port=0, key=(KEY,), secret="0123456789abcdef", data=tmp_path, history="1s")
+    async with Server(config) as first:
+        await first.ready()
+        async with StreamClient(first.port, query={"channels": "c,d"}) as client:
+            await client.event()
+            last = client.last_id
+        for number in range(300):
+            await first.publish("cd"[number % 2], str(number))
+    async with Server(config) as second:  # which never saw it
+        await second.ready()
+        await asyncio.sleep(3)  # past what memory holds
+        await second.publish("c", "300")
+        async with StreamClient(second.port, query={"channels": "c,d", "lastEvent": last}) as client:
+            events = await client.messages(301)
+            assert {event.kind for event in events} == {"message"}
+            for channel, start in (("c", 0), ("d", 1)):
+                found = [event.json["data"] for event in events if event.json["channel"] == channel]
+                assert found == [str(number) for number in range(start, 301, 2)]
