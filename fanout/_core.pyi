@@ -189,6 +189,8 @@ class Engine:
     def register(self, fd: int, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Takes over the outgoing side of a connected, non-blocking socket; returns the connection's handle (> 0).
         The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone.
+        `wire` is JSON, MSGPACK, or of streams 2 (events) or 3 (lines), 4 more if bare, 8 more for several channels:
+        then nothing is given before an attachment came with a reply that is not empty, which is the last one's.
         """
     def register_pipe(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Makes a connection whose outgoing bytes the loop writes itself; returns its handle. What it would be written
@@ -201,8 +203,8 @@ class Engine:
     def unregister(self, connection: int) -> None:
         """The socket is about to be closed. After this returns `fd` is never touched again. Unknown is ignored."""
     def send(self, connection: int, payload: bytes, opcode: int = 0) -> None:
-        """Queues one WebSocket message, in order with everything else. `opcode` 0 stands for the connection's wire's
-        (1 text, 2 binary; 9 ping, 10 pong).
+        """Queues one WebSocket message or HTTP chunk, in order with everything else. `opcode` 0 stands for the
+        connection's wire's (1 text, 2 binary; 9 ping, 10 pong).
         """
     def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
         """Queues a CLOSE frame; when all is written the engine shuts the socket down. The loop then sees its end."""

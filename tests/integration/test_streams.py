@@ -14,7 +14,7 @@ import pytest
 from fanout import Config, Server
 from tests.support.presence_client import LEAVE, PresenceClient
 from tests.support.proxy import proxy_to
-from tests.support.stream_client import StreamClient, get
+from tests.support.stream_client import Event, StreamClient, get
 
 KEY = "app.key:secret"
 MESSAGES = 400
@@ -281,3 +281,26 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(tmp_path: 
             for channel, start in (("c", 0), ("d", 1)):
                 found = [event.json["data"] for event in events if event.json["channel"] == channel]
                 assert found == [str(number) for number in range(start, 301, 2)]
+
+
+async def everything(port: int, begun: asyncio.Event) -> list[Event]:
+    """What a stream gives until it ends, ids alone left out."""
+    events = []
+    async with StreamClient(port, query={"channels": "c"}) as client:
+        begun.set()
+        while (event := await client.event()) is not None:
+            events.append(event)
+    return [event for event in events if event.data is not None]
+
+
+async def test_a_node_that_drains_ends_its_streams_and_says_so(tmp_path: Path) -> None:
+    config = Config(port=0, key=(KEY,), secret="0123456789abcdef", data=tmp_path)
+    async with Server(config) as server:
+        await server.ready()
+        begun = asyncio.Event()
+        reading = asyncio.create_task(everything(server.port, begun))
+        await begun.wait()
+        await server.publish("c", "last")
+    message, wrong = await reading
+    assert message.json["data"] == "last"
+    assert (wrong.kind, wrong.json["code"], "channel" in wrong.json) == ("error", 80003, False)

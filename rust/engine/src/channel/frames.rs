@@ -48,10 +48,10 @@ impl Frame {
         kind: Kind,
         name: &str,
         (to, since): (u64, (u64, u64)),
-        serials: SmallVec<[String; 1]>,
+        serials: &[String],
         parts: &[&[u8]],
     ) -> Self {
-        let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), &serials, parts);
+        let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), serials, parts);
         let serial = (ask.wire.messages_max() == 1).then(|| serials[0].as_str().into());
         Self { bytes, to, messages: parts.len() as u32, kind, since, serial }
     }
@@ -207,7 +207,7 @@ impl Ring {
             let serials = behind.serials(to, print);
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, since), serials, &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, since), &serials, &parts))
         };
         drop(parts);
         if let Some(Steps { deltas, .. }) = steps {

@@ -229,7 +229,7 @@ impl Ring {
             });
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, ALL), serials, &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, ALL), &serials, &parts))
         };
         drop(parts);
         self.bytes += made;

@@ -63,6 +63,23 @@ impl Memo {
     }
 }
 
+/// Where a connection's frames go.
+struct Out<'a> {
+    wire: Wire,
+    outbox: &'a mut Outbox,
+    places: Option<&'a mut Places>,
+}
+
+impl Out<'_> {
+    /// A frame of an attachment, and before it what is this connection's own.
+    fn push(&mut self, number: u32, frame: Frame) {
+        if let (Some(places), Some(serial), Wire::Stream(stream)) = (&mut self.places, frame.serial, self.wire) {
+            self.outbox.push(places.before(number, serial, stream));
+        }
+        self.outbox.push(frame.bytes);
+    }
+}
+
 /// Fills the outbox as far as there is room; notes whether that was not far enough.
 pub(super) fn fill(
     connection: &mut Connection,
@@ -76,17 +93,18 @@ pub(super) fn fill(
     if places.as_ref().is_some_and(|places| !places.complete) {
         return; // more attachments are to come
     }
+    let mut out = Out { wire: *wire, outbox, places: places.as_deref_mut() };
     for at in 0..cursors.len() {
         let cursor = &mut cursors[at];
         if let Some(channel) = groups.channel(cursor) {
             while groups.is_due(cursor) || cursor.syncs() {
-                if outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
+                if out.outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
                     *behind = true;
                     cursors.rotate_left(at); // it is this one's turn first the next time
                     return;
                 }
-                if !give_page(*wire, outbox, cursor, channel, context) {
-                    give(*wire, outbox, cursor, places, channel, context, memo, tally);
+                if !give_page(out.wire, out.outbox, cursor, channel, context) {
+                    give(&mut out, cursor, channel, context, memo, tally);
                 }
                 if cursor.at == STOPPED {
                     let has_passed = cursor.special.as_ref().is_some_and(|special| special.passed.is_some());
@@ -121,17 +139,15 @@ fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Cha
 
 /// Moves a cursor that is due on by one frame.
 fn give(
-    wire: Wire,
-    outbox: &mut Outbox,
+    out: &mut Out<'_>,
     cursor: &mut Cursor,
-    places: &mut Option<Box<Places>>,
     channel: &Channel,
     context: &Context<'_>,
     memo: &mut Memo,
     tally: &mut Tally,
 ) {
     cursor.shed();
-    let ask = Ask { kinds: cursor.kinds.shared(), since: cursor.since, ..Ask::plain(wire, cursor.at) };
+    let ask = Ask { kinds: cursor.kinds.shared(), since: cursor.since, ..Ask::plain(out.wire, cursor.at) };
     let given = match &cursor.special {
         None => memo.frame(&ask, channel, context),
         Some(special) => special.frame(ask, channel, context, memo),
@@ -143,10 +159,7 @@ fn give(
                 special.in_step();
             }
             tally.deliveries += u64::from(frame.messages);
-            if let (Some(places), Some(serial), Wire::Stream(stream)) = (places, frame.serial, wire) {
-                outbox.push(places.before(cursor.number, serial, stream));
-            }
-            outbox.push(frame.bytes);
+            out.push(cursor.number, frame);
         }
         Given::Skipped(to) => cursor.at = to,
         Given::Nothing => unreachable!("a cursor that is due stands below its channel's end"),

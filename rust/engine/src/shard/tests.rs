@@ -14,6 +14,7 @@ mod fairness;
 mod lingering;
 mod replay;
 mod snapshots;
+mod streams;
 mod sync;
 
 /// One shard over a node, and sockets that take what they are told to.

@@ -95,10 +95,9 @@ impl Wire {
     /// How its messages are encoded.
     pub fn coding(self) -> Coding {
         match self {
-            Self::Json => Coding::Json,
             Self::Msgpack => Coding::Msgpack,
             Self::Stream(stream) if stream.bare => Coding::Text,
-            Self::Stream(_) => Coding::Json,
+            Self::Json | Self::Stream(_) => Coding::Json,
         }
     }
 
@@ -201,7 +200,7 @@ impl Wire {
         }
     }
 
-    /// What is written last. Only WebSockets have a word for why.
+    /// What is written last. Streams have no word for why.
     pub fn end(self, code: u16, reason: &str) -> Vec<u8> {
         match self {
             Self::Json | Self::Msgpack => websocket::close(code, reason),
