@@ -111,6 +111,18 @@ impl Latest {
         }
     }
 
+    /// What is in the log no more is lost, and nothing leads on to `end`: walkers begin anew. Of a log that was cut, older
+    /// values of the same keys may be there that nobody holds.
+    pub(super) fn interrupt(&mut self, end: u64) {
+        let is_gone = |slot: &Slot| !slot.message.partition.has(slot.message.offset);
+        let gone: Vec<u64> = self.entries.iter().filter(|(_, slot)| is_gone(slot)).map(|(&number, _)| number).collect();
+        for number in gone {
+            self.is_cut |= self.entries[&number].message.partition.has(0);
+            self.lose(number);
+        }
+        self.lost = end;
+    }
+
     /// What a walker is given from a number on, that came without a key only from `others_from` on.
     fn range(&self, from: u64, others_from: u64) -> impl Iterator<Item = (u64, &Message)> {
         let is_given = move |(number, slot): &(&u64, &Slot)| slot.key.is_some() || **number >= others_from;

@@ -205,6 +205,14 @@ impl Ring {
             dropped.bytes += bytes;
         }
         self.base += 1;
+        let end = self.end();
+        if let Some(latest) = &mut self.latest {
+            let before = latest.bytes();
+            latest.interrupt(end);
+            dropped.newest = before - latest.bytes();
+            dropped.bytes += dropped.newest;
+        }
+        dropped.bytes += self.forget_frames();
         dropped
     }
 

@@ -40,6 +40,7 @@ impl Hub {
         for (channel, told) in &mut channels {
             let dropped = channel.interrupt();
             self.memory.fetch_sub(dropped.bytes, Ordering::Relaxed);
+            self.snapshot_bytes.fetch_sub(dropped.newest, Ordering::Relaxed);
             self.stats.messages_interrupted.add(dropped.messages as u64);
             *told = channel.announce();
         }

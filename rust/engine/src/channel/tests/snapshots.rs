@@ -211,6 +211,36 @@ fn memory_is_bounded_and_who_comes_is_told_what_is_missing() {
 }
 
 #[test]
+fn of_a_topic_made_anew_nothing_is_kept_and_who_is_there_is_told() {
+    let mut node = Node::new();
+    node.put("a", "a1");
+    node.record(1, "b", Some("b1"));
+    for number in 0..2 {
+        node.hub.assign("s", [9; 16], number, 0).unwrap();
+    }
+    assert!(matches!(node.channel().frame(&Ask::plain(Wire::Json, 2), &node.hub.context()), Given::Lost));
+    let gauges: BTreeMap<_, _> = node.hub.gauges().into();
+    assert_eq!(gauges["snapshot_bytes"], 0);
+    node.next = [0; 3];
+    node.put("c", "c1");
+    let walk = node.come(None).all(&node);
+    assert_eq!((walk.outcome, walk.payloads()), (Outcome::Fresh, vec!["c1"]));
+}
+
+#[test]
+fn what_was_cut_off_is_kept_no_more_and_who_comes_is_told_that_keys_are_missing() {
+    let mut node = Node::new();
+    for (key, value) in [("a", "a1"), ("b", "b1"), ("a", "a2")] {
+        node.put(key, value);
+    }
+    let (key, value) = (Some(&b"c"[..]), Some(&b"c1"[..]));
+    let record = Record { topic: "s", partition: 0, offset: 2, epoch: 1, timestamp: 0, key, value, headers: &[] };
+    node.hub.ingest([(record, Routing::Rules)].into_iter(), 0);
+    let walk = node.come(None).all(&node);
+    assert_eq!((walk.outcome, walk.payloads()), (Outcome::Partial, vec!["b1", "c1"]));
+}
+
+#[test]
 fn what_is_kept_is_counted_until_it_leaves() {
     let mut node = Node::new();
     for number in 0..100 {
