@@ -4,7 +4,8 @@ Rules:
 
 - What was acknowledged is in the log once, where the acknowledgement's serial says, and a publisher's messages to a
   channel are there in the order in which it published them. A serial of a record that repeats it is counted apart: the
-  message is there once all the same.
+  message is there once all the same. So is a message that a later one overtook if either was sent again: two nodes may
+  have written them, of which the first gave up on some while the log was away.
 - What was refused, and what has no answer, may be there once or not, and at any place: a refusal can come before the
   record is written, or after. Having no answer at the end is a fault all the same, for publishers wait long enough.
 
@@ -52,6 +53,8 @@ class Published:
     """Publishes sent more than once."""
     cut_off: int = 0
     """Publishes that the log had before they were sent for the last time: the answer was lost, not the message."""
+    overtaken: int = 0
+    """Behind a message that was published later, where one of the two was sent again."""
     under_repeats: int = 0
     """Acknowledged with the serial of a record that repeats the message."""
     faults: Counter[str] = field(default_factory=Counter)
@@ -106,7 +109,7 @@ def _judge_channel(
     found: dict[str, list[int]] = {}
     for index, entry in enumerate(entries):
         found.setdefault(entry.message.text, []).append(index)
-    reached: dict[str, int] = {}
+    reached: dict[str, tuple[int, bool]] = {}
     for publish in publishes:
         places = found.pop(publish.text, [])
         if not places:
@@ -123,9 +126,13 @@ def _judge_channel(
                 result.fault("misplaced", channel, publish.text)
         result.cut_off += publish.sent > 1 and record.timestamp < publish.last_sent_ms
         if publish.serial is not None:
-            if places[0] < reached.get(publish.publisher, -1):
+            last, was_sent_again = reached.get(publish.publisher, (-1, False))
+            if places[0] > last:
+                reached[publish.publisher] = places[0], publish.sent > 1
+            elif publish.sent > 1 or was_sent_again:
+                result.overtaken += 1
+            else:
                 result.fault("disordered", channel, publish.text)
-            reached[publish.publisher] = max(places[0], reached.get(publish.publisher, -1))
     for text in found:
         result.fault("strange", channel, text)
 

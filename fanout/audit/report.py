@@ -66,7 +66,7 @@ class Report:
             f"published  {published.published:,}: {published.acknowledged:,} acknowledged, "
             f"refused {_by(published.refused)}, {published.sent_again:,} sent again, "
             f"of which the log had {published.cut_off:,}, "
-            f"{published.under_repeats:,} acknowledged under a repeat's serial",
+            f"{published.under_repeats:,} acknowledged under a repeat's serial, {published.overtaken:,} overtaken",
             f"log        {self.records:,} messages in {self.channels:,} channels, {self.repeated:,} repeats; "
             "of what was published: " + _each(FAULTS, published.faults),
             f"delivered  {self.delivered:,} to {self.views:,} views: " + _each(KINDS, self.differences),

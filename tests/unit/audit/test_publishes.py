@@ -70,6 +70,16 @@ def test_order_counts_for_each_publisher() -> None:
     assert judged([refused, acknowledged(1), other], 1, 2, 0).exact, "it was written later than it was refused"
 
 
+def test_what_was_sent_again_may_be_overtaken() -> None:
+    for again in (0, 1):
+        publishes = [acknowledged(number, sent=1 + (number == again)) for number in (0, 1)]
+        for number, publish in enumerate(publishes):
+            publish.serial = message_serial(TOPIC, 0, 1 - number)
+        log = expected([record(0)._replace(value=b"text 1"), record(1)._replace(value=b"text 0")])
+        result = judge_publishes(publishes, log)
+        assert (result.exact, result.overtaken) == (True, 1)
+
+
 def test_what_nobody_published_is_strange() -> None:
     assert judged([acknowledged(0)], 0, 1).faults == {"strange": 1}
 
