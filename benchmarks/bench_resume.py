@@ -29,6 +29,7 @@ STEP = RATE // 2 if FULL else RATE // 10  # sent before looking whether it is ov
 QUIET = 10 if FULL else 3  # steps before anybody comes back
 FILLED = 600_000 if FULL else 20_000  # two minutes at 5,000 a second
 FILLED_CHANNELS = 1_000
+FILL_RATE = 100_000  # records a second: what the broker takes from one producer without its queue running over
 READ_BACK = "2m"
 
 
@@ -117,7 +118,7 @@ def bench_resume__start(benchmark: Any, record: Record, kafka: Kafka, kafka_topi
     """A node starts on a topic with a history window full of messages."""
     topic = kafka_topic(PARTITIONS)
     with producer(kafka.bootstrap, topic, f"--channels={FILLED_CHANNELS}", "--payload=128") as feeder:
-        feeder.ask(f"pace {FILLED // FILLED_CHANNELS} {10**9}")
+        feeder.ask(f"pace {FILLED // FILLED_CHANNELS} {FILL_RATE}")
     started = ("--kafka", kafka.bootstrap, "--topic", topic, "--history", READ_BACK)
     found: list[tuple[float, float, int]] = []
 
