@@ -283,24 +283,27 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(tmp_path: 
                 assert found == [str(number) for number in range(start, 301, 2)]
 
 
-async def everything(port: int, begun: asyncio.Event) -> list[Event]:
-    """What a stream gives until it ends, ids alone left out."""
+async def everything(port: int, begun: asyncio.Event, came: asyncio.Event) -> list[Event]:
+    """What a stream gives until it ends, ids alone left out; `came` tells of the first."""
     events = []
     async with StreamClient(port, query={"channels": "c"}) as client:
         begun.set()
         while (event := await client.event()) is not None:
-            events.append(event)
-    return [event for event in events if event.data is not None]
+            if event.data is not None:
+                events.append(event)
+                came.set()
+    return events
 
 
 async def test_a_node_that_drains_ends_its_streams_and_says_so(tmp_path: Path) -> None:
     config = Config(port=0, key=(KEY,), secret="0123456789abcdef", data=tmp_path)
     async with Server(config) as server:
         await server.ready()
-        begun = asyncio.Event()
-        reading = asyncio.create_task(everything(server.port, begun))
+        begun, came = asyncio.Event(), asyncio.Event()
+        reading = asyncio.create_task(everything(server.port, begun, came))
         await begun.wait()
         await server.publish("c", "last")
+        await came.wait()  # the log has it before the node has read it back
     message, wrong = await reading
     assert message.json["data"] == "last"
     assert (wrong.kind, wrong.json["code"], "channel" in wrong.json) == ("error", 80003, False)
