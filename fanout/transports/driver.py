@@ -354,18 +354,7 @@ class Driver:
             case Reply():
                 engine.send(self._handle, encode(effect.frame, self.wire), 1 if self.wire == JSON else 2)
             case Attach():
-                reply = encode(effect.frame, self.wire)
-                engine.attach(
-                    self._handle,
-                    effect.attachment,
-                    effect.plan,
-                    effect.spelling,
-                    effect.kinds,
-                    effect.echo,
-                    reply,
-                    delta=effect.delta,
-                    filter=effect.filter,
-                )
+                self._attach(effect, encode(effect.frame, self.wire))
             case Regrant():
                 engine.regrant(self._handle, effect.attachment, effect.plan, effect.spelling, effect.kinds, effect.echo)
             case Detach():
@@ -410,6 +399,20 @@ class Driver:
                 if effect.error is not None:
                     log.info("connection closed: %s (%d)", effect.error.message, effect.error.code)
                 self.link.finish(effect.code)
+
+    def _attach(self, effect: Attach, reply: bytes) -> None:
+        """Sends `reply` and delivers from the plan's place on."""
+        self._node.engine.attach(
+            self._handle,
+            effect.attachment,
+            effect.plan,
+            effect.spelling,
+            effect.kinds,
+            effect.echo,
+            reply,
+            delta=effect.delta,
+            filter=effect.filter,
+        )
 
     def _connection_id(self) -> str:
         assert self._session is not None

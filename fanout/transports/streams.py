@@ -226,19 +226,6 @@ class _Client(Driver):
         else:
             self._prepared.set_exception(ClientError(refused))
 
-    def _attach(self, effect: Attach, reply: bytes) -> None:
-        self._node.engine.attach(
-            self._handle,
-            effect.attachment,
-            effect.plan,
-            effect.spelling,
-            effect.kinds,
-            effect.echo,
-            reply,
-            delta=effect.delta,
-            filter=effect.filter,
-        )
-
     # -- what the engine has no messages for --
 
     def _gap(self, attach: Attach) -> bytes:
