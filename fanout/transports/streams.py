@@ -17,8 +17,8 @@ Belongs to the event loop.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -31,17 +31,13 @@ from fanout.transports.http import Handler, Request, Response, Streamed
 from fanout.transports.replies import with_cors
 from fanout.transports.router import Route
 from fanout.transports.stream_link import StreamLink
+from fanout.transports.stream_wishes import Wishes
 from fanout.wire import JSON, Action, ClientFrame, Flag, encode
 
-__all__ = ["CHANNELS_MAX", "streams"]
-
-CHANNELS_MAX: Final = 32
-"""Of one stream: each event carries as many positions."""
+__all__ = ["streams"]
 
 _READY_SECONDS: Final = 8.0  # as for connections of other kinds
-_EVENTS, _LINES, _BARE, _SEVERAL = 2, 3, 4, 8  # as the engine numbers what it writes, and adds to that
 _MODES: Final = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
-_FOR_EACH: Final = ("rewind", "rewindLimit", "delta", "occupancy")
 _HEADERS: Final = (("cache-control", "no-cache, no-transform"), ("x-accel-buffering", "no"))
 
 
@@ -54,7 +50,7 @@ def streams(connections: Connections) -> Sequence[Route]:
         )
 
     async def handler(request: Request) -> Response:
-        wishes = _Wishes.read(request, lines=not events(request))
+        wishes = Wishes.read(request, lines=not events(request))
         if request.method == "HEAD":
             return with_cors(request, Response(200, content_type=wishes.content_type, headers=_HEADERS))
         if request.version != "1.1":
@@ -69,66 +65,12 @@ def streams(connections: Connections) -> Sequence[Route]:
     return [("GET", "/sse", stream), ("GET", "/event-stream", stream)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Wishes:
-    """What a stream is asked to be. `places` are the channels, as they are spelled, and the positions to go on from."""
-
-    places: Mapping[str, str]
-    params: Mapping[str, str]
-    lines: bool
-    bare: bool
-    heartbeats: bool
-
-    @classmethod
-    def read(cls, request: Request, *, lines: bool) -> "_Wishes":
-        """Raises ClientError: 40003 for a value that makes no sense, 40010 if there is no channel."""
-        query = request.query
-        separator = query.get("separator") or ","
-        named = query.get("channels") or query.get("channel") or ""
-        spellings = list(dict.fromkeys(name for name in named.split(separator) if name))
-        if not spellings:
-            raise ClientError(error(40010, "channels names none"))
-        if len(spellings) > CHANNELS_MAX:
-            raise ClientError(error(40003, f"channels: {CHANNELS_MAX} is the limit"))
-        last = request.header("last-event-id") or query.get("lastEvent") or ""
-        positions = last.split(",") if last else [""] * len(spellings)
-        if len(positions) != len(spellings):
-            raise ClientError(error(40003, "lastEvent is of a stream of other channels"))
-        return cls(
-            places=dict(zip(spellings, positions, strict=True)),
-            params={name: query[name] for name in _FOR_EACH if name in query},
-            lines=lines,
-            bare=not _truth(query, "enveloped", default=True),
-            heartbeats=_truth(query, "heartbeats", default=False),
-        )
-
-    @property
-    def wire(self) -> int:
-        """As the engine numbers it."""
-        return (
-            (_LINES if self.lines else _EVENTS)
-            + (_BARE if self.bare else 0)
-            + (_SEVERAL if len(self.places) > 1 else 0)
-        )
-
-    @property
-    def content_type(self) -> str:
-        return "application/x-ndjson" if self.lines else "text/event-stream"
-
-
-def _truth(query: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = query.get(name, str(default).lower())
-    if text not in ("true", "false"):
-        raise ClientError(error(40003, f"{name} is true or false"))
-    return text == "true"
-
-
 class _Client(Driver):
     """The driver of one stream."""
 
     __slots__ = ("_attaches", "_connection", "_prepared", "_watches", "_wishes")
 
-    def __init__(self, connections: Connections, request: Request, wishes: _Wishes) -> None:
+    def __init__(self, connections: Connections, request: Request, wishes: Wishes) -> None:
         dropped = ("resume", "recover", "format", "heartbeats")  # of sockets
         query = {name: value for name, value in request.query.items() if name not in dropped}
         self._connection = replace(request, query=query)
