@@ -12,7 +12,7 @@ from fanout import backlog, sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
 from fanout.sources import base, kafka, kafka_append
-from fanout.transports import driver, streams
+from fanout.transports import driver, stream_wishes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -53,7 +53,7 @@ def test_readme_lists_every_option_with_its_default() -> None:
     ("what", "number"),
     [
         ("channels of one connection", Limits().attachments),
-        ("channels of one stream", streams.CHANNELS_MAX),
+        ("channels of one stream", stream_wishes.CHANNELS_MAX),
         ("a channel's name", Limits().channel_bytes),
         ("one publish", Limits().message_bytes),
         ("one publish", Limits().messages_per_frame),

@@ -7,14 +7,14 @@ from fanout.transports.http import Request
 from fanout.transports.stream_wishes import CHANNELS_MAX, Wishes
 
 
-def read(query: dict[str, str], *, lines: bool = False, **headers: str) -> Wishes:
-    fields = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Wishes.read(Request("GET", "/sse", query, fields), lines=lines)
+def read(query: dict[str, str], *, last_event_id: str | None = None, lines: bool = False) -> Wishes:
+    headers = {} if last_event_id is None else {"last-event-id": last_event_id}
+    return Wishes.read(Request("GET", "/sse", query, headers), lines=lines)
 
 
-def refusal(query: dict[str, str], **headers: str) -> int:
+def refusal(query: dict[str, str], *, last_event_id: str | None = None) -> int:
     with pytest.raises(ClientError) as refused:
-        read(query, **headers)
+        read(query, last_event_id=last_event_id)
     return refused.value.info.code
 
 
