@@ -133,7 +133,7 @@ class Server:
     async def ready(self) -> None:
         """Waits until the node has read the log as far as it was when it started."""
         self._check_running()
-        await self._node.subscriptions.ready.wait()
+        await self._node.messages.subscriptions.ready.wait()
 
     def health(self) -> Health:
         """Whether clients are well served here, and if not why not: what `/ready` answers."""
@@ -158,7 +158,7 @@ class Server:
         Raises ConfigError for files that cannot be used; then the former ones stay in use.
         """
         self._check_running()
-        self._node.reload_certificate()
+        self._node.doors.reload_certificate()
 
     # -- messages --
 
@@ -199,7 +199,7 @@ class Server:
         )
         await self._caught_up()
         written: asyncio.Future[list[str] | SourceError] = outcome(
-            partial(self._node.publisher.write, target, [message])
+            partial(self._node.messages.publisher.write, target, [message])
         )
         result = await written
         if isinstance(result, SourceError):
@@ -212,12 +212,12 @@ class Server:
         Raises ClientError 40010 for an impossible channel. See `Subscription` for what the iterator promises.
         """
         self._check_running()
-        return self._node.subscriptions.open(self._channel(channel), since)
+        return self._node.messages.subscriptions.open(self._channel(channel), since)
 
     def position(self, channel: str) -> str:
         """Where the channel stands now, to give as `since` later, on any node of this log."""
         self._check_running()
-        return self._node.engine.position(self._channel(channel))
+        return self._node.messages.engine.position(self._channel(channel))
 
     def presence(self, channel: str) -> AsyncIterator[PresenceMessage]:
         """Everyone present on the channel, as far as this node has read the log.
@@ -226,12 +226,16 @@ class Server:
         channel.
         """
         self._check_running()
-        return everybody(self._node.engine, self._channel(channel))
+        return everybody(self._node.messages.engine, self._channel(channel))
 
     def stats(self) -> dict[str, int]:
         """Counters and gauges by name; `/metrics` has the same with explanations."""
         self._check_running()
-        return {**self._node.engine.stats(), **self._node.publisher.counts, "connections": len(self._node.connections)}
+        return {
+            **self._node.messages.engine.stats(),
+            **self._node.messages.publisher.counts,
+            "connections": len(self._node.doors.connections),
+        }
 
     async def _caught_up(self) -> None:
         try:
@@ -268,8 +272,8 @@ class Server:
         self._is_running = True
         stack.callback(setattr, self, "_is_running", False)  # just before the subscriptions end
         await node.start(stack)
-        await node.listen()
-        self.port = node.port
+        await node.doors.listen()
+        self.port = node.doors.port
         stack.push_async_callback(self.drain, 0)
 
 

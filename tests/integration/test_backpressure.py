@@ -35,7 +35,7 @@ async def test_publishers_wait_for_a_paused_broker_and_nobody_is_refused(
                 for index in range(EACH)
                 for number, client in enumerate(clients)
             ]
-            waiting = server._node.backlog
+            waiting = server._node.messages.backlog
             await eventually(lambda: waiting.is_full, 8)
             await asyncio.sleep(1)
             assert HIGH <= waiting.bytes < HIGH + 2 * PAYLOAD

@@ -160,11 +160,11 @@ async def test_reused_descriptors_get_nothing_of_the_server(seconds: int, io_thr
 def remember_descriptors(server: Server) -> set[int]:
     """The descriptors of all connections that the server accepts from now on."""
     served: set[int] = set()
-    take = server._node.listener._take
+    take = server._node.doors.listener._take
 
     def remember(accepted: socket.socket) -> None:
         served.add(accepted.fileno())
         take(accepted)
 
-    server._node.listener._take = remember
+    server._node.doors.listener._take = remember
     return served

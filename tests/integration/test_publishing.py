@@ -51,7 +51,7 @@ async def test_what_is_written_enveloped_arrives_as_it_was_published(tmp_path: P
             await server.publish("orders:7", "again", id="same"),
         ]
         messages = await some(subscription, 4)
-        told = await server._node.source.read("orders", 0, 0, 10)
+        told = await server._node.messages.source.read("orders", 0, 0, 10)
     assert [message.serial for message in messages] == serials[:4]
     assert serials[4] == serials[3]
     assert [(message.data, message.encoding) for message in messages] == [

@@ -65,7 +65,7 @@ async def forgotten(node: Server) -> None:
     """Waits until memory holds nothing of what was published."""
 
     def is_forgotten() -> bool:
-        stats, inside = node.stats(), node._node
+        stats, inside = node.stats(), node._node.messages
         if not has_read(inside.engine.places("c", None), inside.publisher.ends):
             return False
         return stats["messages"] + stats["presence_events"] == stats["messages_expired"]
@@ -143,14 +143,14 @@ async def test_many_who_come_at_once_share_one_reading(log: Log, monkeypatch: py
     expected = await fill(node, 1_500)
     await forgotten(node)
     reads = 0
-    read = node._node.source.read
+    read = node._node.messages.source.read
 
     async def counted(*asked: Any) -> Any:
         nonlocal reads
         reads += 1
         return await read(*asked)
 
-    monkeypatch.setattr(node._node.source, "read", counted)
+    monkeypatch.setattr(node._node.messages.source, "read", counted)
     clients = await asyncio.gather(*(came_back(node, position, wire=("json", "msgpack")[n % 2]) for n in range(200)))
     for client in clients:
         await heard(client, len(expected))

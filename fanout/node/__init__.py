@@ -1,0 +1,170 @@
+"""The parts of one node, and who is given which.
+
+Making a `Node` starts nothing; then the source is started, and then the port is opened. What is put on the stack stops
+them the other way round: nobody is let in before there is something to serve, and nothing that was taken is cut off
+from the log. Everything belongs to the event loop that made the node.
+
+Each part is made by the first of these that has what it needs, and each knows only those before it: `messages`,
+`people`, `doors`.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Final
+
+from fanout._core import DEDUP_WINDOW_MS, Engine
+from fanout.config import Config
+from fanout.credentials import Access
+from fanout.node.doors import Doors
+from fanout.node.messages import Messages
+from fanout.node.people import People
+from fanout.observe.metrics import Metrics, Readings
+from fanout.observe.statistics import watch_minutes
+from fanout.probes import probes
+from fanout.routing import Route, Routing
+from fanout.session.limits import SessionSettings
+from fanout.sources.base import Health, Source
+from fanout.stats import Stats
+
+__all__ = ["Node"]
+
+HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
+
+
+class Node:
+    """What serves: each part by its name, for the server that owns it and for the other parts.
+
+    `route` and `source` are the program's own, as for `fanout.server.Server`; `stack` closes what is opened. Raises
+    ConfigError for routes that the engine cannot follow.
+    """
+
+    def __init__(
+        self,
+        stack: AsyncExitStack,
+        config: Config,
+        routing: Routing,
+        access: Access,
+        settings: SessionSettings,
+        *,
+        route: Route | None,
+        source: Source | None,
+    ) -> None:
+        self.config = config
+        self.draining = False
+        self.metrics = Metrics(self._readings())
+        self.stats = Stats()
+        self.messages = Messages(
+            stack,
+            config,
+            routing,
+            access.secret,
+            settings,
+            route=route,
+            source=source,
+            took=self.metrics.publish_seconds.observe,
+            clock=_now_ms,
+        )
+        self.people = People(stack, config, routing, access, settings, self.messages, clock=_now_ms)
+        self.doors = Doors(
+            config,
+            access,
+            settings,
+            self.messages,
+            self.people,
+            stats=self.stats,
+            probes=probes(self.health, self.metrics.render),
+            clock=_now_ms,
+        )
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Starts to read the log. Raises SourceError, or ConfigError for a data directory that cannot be used."""
+        loop = asyncio.get_running_loop()
+        messages, people = self.messages, self.people
+        engine, source, caught_up = messages.engine, messages.source, messages.subscriptions.ready
+        _watch(stack, engine.event_fd, self._on_events)
+        if engine.shard_fd >= 0:
+            _watch(stack, engine.shard_fd, engine.run_shards)
+        stack.push_async_callback(source.stop)
+        # Which of the oldest records are repeats is only known from those before them.
+        read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
+        sink = _Sink(engine, loop, messages.subscriptions.caught_up)
+        await source.start(sink, messages.topics, read_back_ms, messages.state_topics)
+        for watching in (
+            self.metrics.watch_loop(),
+            watch_minutes(self.stats, self._readings(), _now_ms),
+            people.presence.run(),
+            people.occupancy.run(),
+            people.leases.run(caught_up),
+            people.revocations.sweep(),
+            messages.failures.run(caught_up),
+        ):
+            stack.callback(loop.create_task(watching).cancel)
+        stack.callback(self.doors.connections.abort_all)
+
+    async def drain(self, window_s: float) -> None:
+        """Takes no new clients, and sends those that are here away over the window."""
+        self.draining = True
+        self.doors.close()
+        await asyncio.gather(self.doors.connections.drain(window_s), self.doors.front.drain(HTTP_DRAIN_S))
+
+    def health(self) -> Health:
+        """Whether clients are well served here, and if not why not: what `/ready` answers."""
+        if self.draining:
+            return Health(False, "the node is draining")
+        log_state = self.messages.source.health()
+        if log_state.ok and not self.messages.subscriptions.ready.is_set():
+            return Health(False, "the node is reading the log back")
+        if log_state.ok and self.messages.failures.stopped:
+            return Health(False, self.messages.failures.stopped)
+        return log_state
+
+    def _readings(self) -> Readings:
+        return Readings(
+            engine=lambda: self.messages.engine.stats(),
+            publisher=lambda: self.messages.publisher.counts,
+            presence=lambda: self.people.presence.counts,
+            failures=lambda: self.messages.failures.counts,
+            unconfirmed=lambda: self.messages.backlog.records,
+            lag=lambda: self.messages.source.lag(),
+            held=lambda: {key: held.seconds for key, held in self.messages.source.health().held.items()},
+            connections=lambda: len(self.doors.connections),
+            opened=lambda: self.doors.connections.opened,
+            refused=lambda: self.doors.listener.refused,
+            ready=lambda: self.health().ok,
+        )
+
+    def _on_events(self) -> None:
+        """Hands the engine's events to those they are about."""
+        for kind, number, argument in self.messages.engine.events():
+            if kind == "wake":
+                self.messages.subscriptions.wake(number)
+            elif kind == "replayed":
+                self.messages.replays.look(number)
+            else:
+                self.doors.connections.event(kind, number, argument)
+
+
+class _Sink:
+    """What a source delivers to: the engine, and the loop for the one word that is not about records."""
+
+    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, caught_up: Callable[[], None]) -> None:
+        self.partition = engine.partition
+        self.records = engine.records
+        self.progress = engine.progress
+        self._loop = loop
+        self._caught_up = caught_up
+
+    def ready(self) -> None:
+        self._loop.call_soon_threadsafe(self._caught_up)
+
+
+def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_reader(descriptor, act)
+    stack.callback(loop.remove_reader, descriptor)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
