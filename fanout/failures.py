@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any, Final
 
 from fanout.callbacks import outcome
+from fanout.delivered import as_record
 from fanout.errors import SourceError, SourceTooLarge
-from fanout.routing import as_record
 from fanout.rules.route import Rule
 from fanout.sources.base import LIMITS, Appended, NewRecord, Source
 from fanout.types import Record

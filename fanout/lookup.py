@@ -15,11 +15,12 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
-from fanout._core import Engine, headers_of
+from fanout._core import Engine
+from fanout.delivered import headers_of, offset_of
 from fanout.errors import ClientError, SourceBusy, SourceError, SourceTimeout, error
 from fanout.shares import Shares
 from fanout.sources.base import Source
-from fanout.types import Annotation, Message, Record
+from fanout.types import Annotation, Message
 
 __all__ = ["Known", "Lookup"]
 
@@ -212,7 +213,6 @@ def _known(engine: Engine, channel: str, serial: str) -> Known:
 
 def _is_about(record: Any, serials: Collection[bytes], offsets: Collection[int]) -> bool:
     """Whether a record is one of those at these offsets, or does something to one of their messages."""
-    if (record.offset if isinstance(record, Record) else record.offset()) in offsets:
-        return True
-    headers = record.headers if isinstance(record, Record) else headers_of(record)
-    return any(name == "fanout.serial" and value in serials for name, value in headers or ())
+    return offset_of(record) in offsets or any(
+        name == "fanout.serial" and value in serials for name, value in headers_of(record)
+    )

@@ -22,8 +22,8 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from fanout._core import headers_of
 from fanout.config import Config, RegistryAddress
+from fanout.delivered import as_record
 from fanout.errors import ConfigError
 from fanout.rules.connector import NO_CONNECTOR, Connector, read_connector
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
@@ -38,7 +38,6 @@ __all__ = [
     "STATE_TOPICS",
     "Route",
     "Routing",
-    "as_record",
     "configured_routing",
     "guarded",
     "routing",
@@ -249,22 +248,6 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
             return ("",)
 
     return call
-
-
-def as_record(delivered: Any) -> Record:
-    """A `Record`, also of confluent-kafka's `Message`."""
-    if isinstance(delivered, Record):
-        return delivered
-    return Record(
-        delivered.topic(),
-        delivered.partition(),
-        delivered.offset(),
-        delivered.leader_epoch() if delivered.leader_epoch() is not None else -1,
-        delivered.timestamp()[1],
-        delivered.key(),
-        delivered.value(),
-        headers_of(delivered),
-    )
 
 
 def _channels(answer: object) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from fanout.decoding.decoders import Undecodable
 from fanout.decoding.schemas import ASKED, Schemas
-from fanout.routing import as_record
+from fanout.delivered import as_record, topic_of
 from fanout.rules.route import UNDECODABLE
 from fanout.sources.base import LIMITS, Sink
 from fanout.types import Record
@@ -118,8 +118,7 @@ class DecodingSink:
             through: list[Any] = []
             self._written.clear()
             for item in batch:
-                topic = item.topic if isinstance(item, Record) else item.topic()
-                formats = self._formats_of(topic)
+                formats = self._formats_of(topic_of(item))
                 if formats is None:
                     through.append(item)
                 elif (record := self._taken(as_record(item), formats)) is not None:

@@ -10,8 +10,8 @@ from typing import Final
 
 from fanout.decoding.schemas import Schemas
 from fanout.decoding.sink import DecodingSink, Formats, FormatsOf, decoded
+from fanout.delivered import as_record
 from fanout.errors import SourceTimeout
-from fanout.routing import as_record
 from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice, Source
 from fanout.types import Record
 

@@ -23,8 +23,9 @@ from typing import Any, Final, Protocol
 import orjson
 
 from fanout._core import DEDUP_WINDOW_MS
+from fanout.delivered import timestamp_of, value_bytes_of
 from fanout.sources.base import Source
-from fanout.types import Message, Record
+from fanout.types import Message
 
 __all__ = ["Budget", "Decoder", "Stream", "merge"]
 
@@ -207,8 +208,8 @@ class Stream:
             records, following = await self._source.read(*self.where, low, high)
             if records:
                 count += len(records)
-                size += sum(map(_size, records))
-                times += _time(records[0]), _time(records[-1])
+                size += sum(map(value_bytes_of, records))
+                times += timestamp_of(records[0]), timestamp_of(records[-1])
                 messages += filter(None, self._decoder.decode(self._channel, records))
             if following <= low:  # the log has been cut here since
                 break
@@ -246,15 +247,3 @@ def _repeats(message: Message, firsts: dict[str, int]) -> bool:
 
 def _offset(message: Message) -> int:
     return int(message.serial.partition("-")[0])
-
-
-def _time(record: Any) -> int:
-    """The timestamp of a `Record` or of confluent-kafka's `Message`."""
-    timestamp: int = record.timestamp if isinstance(record, Record) else record.timestamp()[1]
-    return timestamp
-
-
-def _size(record: Any) -> int:
-    """The bytes of a record's value."""
-    value = record.value if isinstance(record, Record) else record.value()
-    return len(value or b"")

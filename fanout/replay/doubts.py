@@ -8,8 +8,8 @@ or none within `BACK` offsets, the doubt stays.
 
 from typing import Any, Final, Protocol
 
+from fanout.delivered import leader_epoch_of, offset_of
 from fanout.sources.base import Source
-from fanout.types import Record
 
 __all__ = ["Epochs", "settle"]
 
@@ -33,10 +33,10 @@ async def settle(epochs: Epochs, source: Source, channel: str, position: str) ->
         last = await _last(source, topic, partition, max(earliest, offset - BACK), offset)
         if last is None:
             continue
-        if _epoch(last) > epoch:
+        if leader_epoch_of(last) > epoch:
             last = await _first_newer(source, topic, partition, epoch, (earliest, last))
-            offset = _offset(last) + 1
-        epochs.saw(topic, partition, _epoch(last), _offset(last), offset)
+            offset = offset_of(last) + 1
+        epochs.saw(topic, partition, leader_epoch_of(last), offset_of(last), offset)
 
 
 async def _last(source: Source, topic: str, partition: int, start: int, stop: int) -> Any | None:
@@ -66,24 +66,13 @@ async def _first(source: Source, topic: str, partition: int, start: int, stop: i
 async def _first_newer(source: Source, topic: str, partition: int, epoch: int, bounds: tuple[int, Any]) -> Any:
     """The first record of a newer epoch from an offset on; one is known. Epochs rise with the offsets."""
     low, newer = bounds
-    high = _offset(newer)
+    high = offset_of(newer)
     while low < high:
         middle = (low + high) // 2
         record = await _first(source, topic, partition, middle, high)
-        if record is not None and _epoch(record) <= epoch:
-            low = _offset(record) + 1
+        if record is not None and leader_epoch_of(record) <= epoch:
+            low = offset_of(record) + 1
         else:
             newer = newer if record is None else record  # a message without a value is false
             high = middle
     return newer
-
-
-def _epoch(record: Any) -> int:
-    """The leader epoch of a `Record` or of confluent-kafka's `Message`; -1 where there is none."""
-    epoch: int | None = record.leader_epoch if isinstance(record, Record) else record.leader_epoch()
-    return -1 if epoch is None else epoch
-
-
-def _offset(record: Any) -> int:
-    offset: int = record.offset if isinstance(record, Record) else record.offset()
-    return offset

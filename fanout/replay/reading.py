@@ -19,10 +19,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, RESUMED, Plan, Replay
+from fanout.delivered import offset_of, timestamp_of
 from fanout.errors import SourceError
 from fanout.replay.order import Goal, Order, Where
 from fanout.sources.base import Slice, Source
-from fanout.types import Record
 
 __all__ = ["AHEAD_MAX", "Feeder", "Reading"]
 
@@ -203,15 +203,15 @@ class Reading:
             return False
         clock_ms = self._order.clock_ms(goals)
         if part.records and not self._order.is_begun(goal.where):
-            await self._read_ids(goal, _timestamp(part.records[0]) - DEDUP_WINDOW_MS, clock_ms)
+            await self._read_ids(goal, timestamp_of(part.records[0]) - DEDUP_WINDOW_MS, clock_ms)
         await self._feed(part.records, clock_ms, ids_only=False)
         self.replay.advance(goal.topic, goal.partition, part.next)
-        self._order.reached(goal.where, _timestamp(part.records[-1]) if part.records else None)
+        self._order.reached(goal.where, timestamp_of(part.records[-1]) if part.records else None)
         return True
 
     async def _is_cut(self, goal: Goal, part: Slice) -> bool:
         """Whether the log no longer has what comes next: it has been taken by retention, or cut off."""
-        if part.records and _offset(part.records[0]) == goal.place:
+        if part.records and offset_of(part.records[0]) == goal.place:
             return False
         earliest, end = (await self._source.bounds(goal.topic)).get(goal.partition, (0, 0))
         return earliest > goal.place or end < goal.place or (part.next <= goal.place and end < goal.goal)
@@ -231,15 +231,3 @@ class Reading:
         for start in range(0, len(records), PIECE):
             self._feeder.feed(self.replay, records[start : start + PIECE], ids_only=ids_only, clock_ms=clock_ms)
             await asyncio.sleep(PAUSE_S)
-
-
-def _offset(record: Any) -> int:
-    """The offset of a `Record` or of confluent-kafka's `Message`."""
-    offset: int = record.offset if isinstance(record, Record) else record.offset()
-    return offset
-
-
-def _timestamp(record: Any) -> int:
-    """The same for its time."""
-    timestamp: int = record.timestamp if isinstance(record, Record) else record.timestamp()[1]
-    return timestamp

@@ -14,6 +14,7 @@ LAYERS = [
     {"rules"},
     {"_engine"},
     {"_core", "wire"},
+    {"delivered"},
     {"auth", "routing", "namespaces", "shares", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
