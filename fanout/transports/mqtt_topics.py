@@ -1,0 +1,35 @@
+"""Between MQTT's topics and channels' names.
+
+A topic is its channel's name, letter by letter. Where the levels of channels' names are parted by something else than a
+slash, that stands for the slash, and the slash for it, so that wildcards find levels and no two topics are one channel.
+Qualifiers stay as they are: `[?rewind=1]` leads to the same channel with parameters (Ably protocol, "Names and
+qualifiers"). Pure; any thread.
+"""
+
+from typing import Final
+
+__all__ = ["Topics"]
+
+_LEVEL: Final = "/"
+
+
+class Topics:
+    """One node's way to spell channels as topics."""
+
+    def __init__(self, separator: str = _LEVEL) -> None:
+        """`separator` is the one character that parts the levels of channels' names."""
+        self._swap = str.maketrans({_LEVEL: separator, separator: _LEVEL})
+
+    def channel(self, topic: str) -> str:
+        """The channel, with its qualifier, that a topic stands for."""
+        return self._swapped(topic)
+
+    def topic(self, channel: str) -> str:
+        """The topic that stands for a channel, with its qualifier."""
+        return self._swapped(channel)
+
+    def _swapped(self, name: str) -> str:
+        if not name.startswith("["):
+            return name.translate(self._swap)
+        qualifier, bracket, rest = name.partition("]")
+        return qualifier + bracket + rest.translate(self._swap)
