@@ -2,8 +2,8 @@
 
 It does what SDKs do where that matters for exactness (Ably protocol, "Connection life" and "Channels"):
 
-- It remembers each channel's last `channelSerial`, comes back after every loss, on whichever node is next, with its
-  connection key, and attaches its channels again from those serials.
+- It remembers each channel's last `channelSerial`, comes back after every loss (`returning.py`) with its connection
+  key, and attaches its channels again from those serials.
 - It sends again what has no answer: under the old numbers if its connection was resumed, else counted anew from 0.
 - What comes for a channel that is not attached on this link is dropped, and the serial moves on all the same: a server
   that speaks too early loses messages here, as it would with them.
@@ -12,37 +12,22 @@ Times are in seconds. Everything belongs to the loop that connected it.
 """
 
 import asyncio
-import contextlib
-import random
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 import orjson
-from picows import WSError
 
 from fanout.audit.link import Link, open_link
+from fanout.audit.returning import ANSWER_S, Refused, Returning
 from fanout.wire import Action, Flag
 
-__all__ = ["Client", "Refused"]
+__all__ = ["Client"]
 
-ANSWER_S: Final = 20.0
-RETRY_S: Final = 0.2  # between two tries to come back; half as much again, by chance
 ATTACH_S: Final = 15.0  # until an ATTACH without an answer is sent again
-GRACE_S: Final = 10.0  # of silence beyond what the server promised
-DEAF_MAX: Final = 2  # abandoned links that are kept; before the next one the oldest is ended
-
-
-class Refused(Exception):
-    """The server answered with an error. `code` is its number."""
-
-    def __init__(self, error: Mapping[str, Any]) -> None:
-        super().__init__(f"{error.get('message')} ({error['code']})")
-        self.code: int = error["code"]
 
 
 @dataclass(slots=True)
@@ -63,9 +48,9 @@ class _Channel:
     answer: "asyncio.Future[dict[str, Any]] | None" = None
 
 
-class Client:
-    """One client. `on_message(channel, message)` is given what comes; `on_gap(channel, code)` hears where the server
-    did not continue, with its code, None if it gave none.
+class Client(Returning[Link]):
+    """One client over a WebSocket. `on_message(channel, message)` is given what comes; `on_gap(channel, code)` hears
+    where the server did not continue, with its code, None if it gave none.
     """
 
     def __init__(
@@ -80,142 +65,56 @@ class Client:
         on_message: Callable[[str, dict[str, Any]], None] = lambda channel, message: None,
         on_gap: Callable[[str, int | None], None] = lambda channel, code: None,
     ) -> None:
-        """`urls` are those of the nodes, the first to begin with; `query` has more parameters, or others.
-
-        `source` and `receive_buffer` as of `open_link`.
-        """
+        """`query` has more parameters, or others; the rest as of `Returning`."""
+        super().__init__(urls, source=source, receive_buffer=receive_buffer)
         self.connection_id: str | None = None
         self.hello: dict[str, Any] = {}
         """The last CONNECTED."""
-        self.connections = 0
-        """How often the server has said CONNECTED."""
-        self.refusals = 0
-        """How often it did not resume the connection, and gave another one."""
-        self.errors = Counter[int]()
-        """Channels that it refused to attach again, by code; they are asked for once more later."""
-        self.refused: Refused | None = None
-        """Why it does not come back any more."""
-        self.urls = list(urls)
-        """Of the nodes; after each loss the next one's turn has come."""
-        self._turn = 0
         self._query = {"v": "5", "format": wire, "key": key} | dict(query or {})
         self._binary = wire == "msgpack"
-        self._source = source
-        self._receive_buffer = receive_buffer
         self._on_message = on_message
         self._on_gap = on_gap
         self._connection_key: str | None = None
         self._channels: dict[str, _Channel] = {}
         self._pending: dict[int, _Pending] = {}
         self._next_serial = 0
-        self._link: Link | None = None
-        self._deaf = deque[Link]()
-        self._connected: asyncio.Future[None] | None = None
-        self._returning: asyncio.Task[None] | None = None
-        self._stays_away = False
-        self._is_paused = False
-        self._heard_at = 0.0
-        self._gone = asyncio.Event()
-        self._may_return = asyncio.Event()
-        self._may_return.set()
 
     # -- connection --
 
-    async def connect(self) -> Self:
-        """Returns once the server has said CONNECTED. Raises Refused when it refuses, WSError or OSError else."""
+    async def _open(self, url: str) -> None:
         query = self._query
         if self._connection_key is not None:
             query = query | {"resume": self._connection_key}
-        url = urlsplit(self.urls[self._turn % len(self.urls)])
-        scheme = "wss" if url.scheme == "https" else "ws"
-        self._connected = asyncio.get_running_loop().create_future()
-        self._connected.add_done_callback(_noticed)  # whoever waited for it may have been cancelled by then
-        self._gone.clear()
-        await open_link(
-            f"{scheme}://{url.netloc}/?{urlencode(query)}",
-            self,
-            source=self._source,
-            receive_buffer=self._receive_buffer,
-        )
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await self._connected
-        except TimeoutError:
-            self.cut()
-            raise
-        return self
-
-    @property
-    def is_connected(self) -> bool:
-        """Whether the server has said CONNECTED on the link of now."""
-        return self._link is not None and self._connected is not None and self._connected.done()
+        node = urlsplit(url)
+        scheme = "wss" if node.scheme == "https" else "ws"
+        address = f"{scheme}://{node.netloc}/?{urlencode(query)}"
+        await open_link(address, self, source=self._source, receive_buffer=self._receive_buffer)
 
     @property
     def is_settled(self) -> bool:
         """Whether it is connected, all its channels are attached and all its publishes answered."""
         return self.is_connected and not self._pending and all(one.is_attached for one in self._channels.values())
 
-    def cut(self) -> None:
-        """Resets the connection; it comes back by itself."""
-        if self._link is not None:
-            self._link.end(reset=True)
-
-    def leave(self) -> None:
-        """Resets the connection, and stays away until `come_back`."""
-        self._may_return.clear()
-        self.cut()
-
-    def come_back(self) -> None:
-        """Ends an absence that `leave` began."""
-        self._may_return.set()
-
-    def abandon(self) -> None:
-        """Comes back on a new link, and leaves the old one open to the server, and silent, for a while."""
-        if self._link is not None and self.is_connected:
-            link, self._link = self._link, None
-            link.deafen()
-            if len(self._deaf) == DEAF_MAX:
-                self._deaf.popleft().end()
-            self._deaf.append(link)
-            self.lost(link)
-
-    def pause(self) -> None:
-        """Stops reading."""
-        self._is_paused = True
-        if self._link is not None:
-            self._link.pause()
-
-    def resume(self) -> None:
-        """Reads again."""
-        self._is_paused = False
-        self._heard_at = time.monotonic()
-        if self._link is not None:
-            self._link.resume()
+    async def follow(self, channels: Iterable[str]) -> None:
+        """See `fanout.audit.transports.Follower`."""
+        await self.connect()
+        for channel in channels:
+            await self.attach(channel)
 
     async def close(self) -> None:
         """Ends the connection for good, without a word. Publishes without an answer never get one."""
-        self._stays_away = True
-        for link in self._deaf:
-            link.end()
-        if self._returning is not None:
-            self._returning.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._returning
-        if self._link is not None:
-            self._link.end()
-            await self._gone.wait()
+        await super().close()
         for pending in self._pending.values():
             pending.answer.cancel()
 
     def tend(self) -> None:
         """To be called about once a second: gives up a link that is silent for too long, asks again for a channel."""
-        now = time.monotonic()
         if not self.is_connected or self._is_paused:
             return
-        silence = self.hello["connectionDetails"]["maxIdleInterval"] / 1000
-        if silence and now - self._heard_at > silence + GRACE_S:
+        if self._is_silent(self.hello["connectionDetails"]["maxIdleInterval"] / 1000):
             self.cut()
             return
+        now = time.monotonic()
         for channel in self._channels.values():
             if not channel.is_attached and now - channel.asked > ATTACH_S:
                 self._attach(channel)
@@ -264,12 +163,6 @@ class Client:
 
     # -- what comes --
 
-    def opened(self, link: Link) -> None:
-        """See `Owner`."""
-        self._link = link
-        if self._is_paused:
-            link.pause()
-
     def heard(self, link: Link, payload: bytes) -> None:
         """See `Owner`."""
         self._heard_at = time.monotonic()
@@ -277,31 +170,9 @@ class Client:
 
     def lost(self, link: Link) -> None:
         """See `Owner`."""
-        self._link = None
-        self._gone.set()
-        self._turn += 1
         for channel in self._channels.values():
             channel.is_attached = False
-        if self._connected is not None and not self._connected.done():
-            self._connected.set_exception(ConnectionResetError("cut before CONNECTED"))
-        elif not self._stays_away and self._returning is None:
-            self._returning = asyncio.get_running_loop().create_task(self._return())
-
-    async def _return(self) -> None:
-        while True:
-            await self._may_return.wait()
-            try:
-                await self.connect()
-            except Refused as problem:
-                self.refused = problem
-                return
-            except (OSError, WSError):
-                self._turn += 1
-                await asyncio.sleep(RETRY_S * random.uniform(1, 1.5))
-                continue
-            if self._link is not None:  # else it was cut again meanwhile
-                self._returning = None
-                return
+        super().lost(link)
 
     def _frame(self, payload: bytes) -> None:
         frame = msgspec.msgpack.decode(payload) if self._binary else orjson.loads(payload)
@@ -331,7 +202,6 @@ class Client:
                 self._on_message(frame["channel"], message)
 
     def _is_connected(self, frame: dict[str, Any]) -> None:
-        self.connections += 1
         self.hello = frame
         self._connection_key = frame["connectionDetails"]["connectionKey"]
         if self.connection_id is not None and frame["connectionId"] != self.connection_id:
@@ -342,8 +212,7 @@ class Client:
             self._attach(channel)
         for pending in self._pending.values():
             self._send_publish(pending)
-        if self._connected is not None and not self._connected.done():
-            self._connected.set_result(None)
+        self._is_in()
 
     def _count_anew(self) -> None:
         pending = list(self._pending.values())
@@ -391,10 +260,7 @@ class Client:
         if channel is not None and channel.answer is not None and not channel.answer.done():
             channel.answer.set_exception(Refused(frame["error"]))
             del self._channels[frame["channel"]]
-        elif "channel" not in frame and self._connected is not None and not self._connected.done():
-            self._stays_away = True
-            self._connected.set_exception(Refused(frame["error"]))
-        else:
+        elif "channel" in frame or not self._is_refused_for_good(frame["error"]):
             if channel is not None:
                 channel.is_attached = False
                 self.errors[frame["error"]["code"]] += 1
@@ -402,8 +268,3 @@ class Client:
 
     def _other(self, frame: dict[str, Any]) -> None:
         """What nothing here waits for: heartbeats, DISCONNECTED, presence, errors."""
-
-
-def _noticed(done: "asyncio.Future[None]") -> None:
-    if not done.cancelled():
-        done.exception()

@@ -10,44 +10,51 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fanout.audit.client import Client, Refused
+from fanout.audit.client import Client
 from fanout.audit.publishes import Publish
+from fanout.audit.returning import Refused
+from fanout.audit.transports import QUERY, follower
 from fanout.audit.views import Catalogue, View, received
 
 __all__ = ["Publisher", "Subscriber"]
 
 IN_FLIGHT_MAX: Final = 1_000  # publishes of one publisher; the next waits
-QUERY: Final = {"heartbeatInterval": "5000"}  # the shortest: a frozen node is noticed soon
 
 
 class Subscriber:
-    """A client that is attached to some channels, and its view of each."""
+    """A client that follows some channels, and its view of each."""
 
     def __init__(
         self,
+        transport: str,
+        number: int,
         urls: Sequence[str],
         key: str,
-        wire: str,
         catalogues: Mapping[str, Catalogue],
         receive_buffer: int | None = None,
     ) -> None:
-        """`catalogues` has its channels; `receive_buffer` is its socket's, in bytes."""
+        """`number` is its own among those of its transport; `catalogues` has its channels; `receive_buffer` is its
+        socket's, in bytes.
+        """
         self.views = {channel: View(catalogue) for channel, catalogue in catalogues.items()}
-        self.client = Client(
+        self.client = follower(
+            transport,
+            number,
             urls,
             key,
-            wire,
-            query=QUERY,
             receive_buffer=receive_buffer,
             on_message=self._on_message,
             on_gap=self._on_gap,
         )
 
+    @property
+    def delivered(self) -> int:
+        """Messages that came so far."""
+        return sum(len(view.numbers) for view in self.views.values())
+
     async def join(self) -> None:
-        """Connects and attaches. Raises as `Client.connect` and `Client.attach`."""
-        await self.client.connect()
-        for channel in self.views:
-            await self.client.attach(channel)
+        """Connects and follows its channels. Raises as `Follower.follow`."""
+        await self.client.follow(self.views)
 
     def _on_message(self, channel: str, message: dict[str, Any]) -> None:
         self.views[channel].take(received(message))

@@ -8,11 +8,13 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-__all__ = ["Link", "Owner", "open_link"]
+from fanout.audit.returning import Owner
+
+__all__ = ["Link", "open_link"]
 
 OPEN_S: Final = 10.0
 BUFFER_BYTES: Final = 4096  # thousands of links share a process
@@ -21,24 +23,11 @@ RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of thousands of connections
 
 
-class Owner(Protocol):
-    """Who is told of what comes."""
-
-    def opened(self, link: "Link") -> None:
-        """The handshake is done; frames may come before `open_link` returns."""
-
-    def heard(self, link: "Link", payload: bytes) -> None:
-        """One whole message came."""
-
-    def lost(self, link: "Link") -> None:
-        """The link is no more. Not called for one that was deafened."""
-
-
 class Link(WSListener):
     """An open WebSocket. Made by `open_link`."""
 
-    def __init__(self, owner: Owner) -> None:
-        self._owner: Owner | None = owner
+    def __init__(self, owner: Owner["Link"]) -> None:
+        self._owner: Owner[Link] | None = owner
         self._transport: WSTransport | None = None
         self.close_code: int | None = None
         """Of the server's CLOSE."""
@@ -95,7 +84,9 @@ class Link(WSListener):
             self._owner.lost(self)
 
 
-async def open_link(url: str, owner: Owner, *, source: str | None = None, receive_buffer: int | None = None) -> Link:
+async def open_link(
+    url: str, owner: Owner[Link], *, source: str | None = None, receive_buffer: int | None = None
+) -> Link:
     """Opens a WebSocket. Raises OSError, TimeoutError after 10 s, or picows' WSError when it cannot be had.
 
     Binds to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
@@ -128,5 +119,5 @@ async def open_link(url: str, owner: Owner, *, source: str | None = None, receiv
     return link
 
 
-def _factory(owner: Owner) -> Callable[[], Link]:
+def _factory(owner: Owner[Link]) -> Callable[[], Link]:
     return lambda: Link(owner)

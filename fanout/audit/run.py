@@ -14,17 +14,17 @@ from typing import Final, Self
 
 from picows import WSError
 
-from fanout.audit.client import Client, Refused
 from fanout.audit.crowd import Publisher, Subscriber
 from fanout.audit.expected import Expected, by_channel, expect
 from fanout.audit.log import Log
 from fanout.audit.report import Clients, Report, judge
+from fanout.audit.returning import Refused
+from fanout.audit.transports import TRANSPORTS, WIRES, Follower
 from fanout.audit.views import Catalogue, View
 from fanout.errors import SourceError
 
 __all__ = ["Audit", "Plan", "run", "tell"]
 
-WIRES: Final = ("json", "msgpack")
 JOINING_MAX: Final = 50  # subscribers that join at once
 TEND_S: Final = 1.0
 LOOK_S: Final = 0.25
@@ -47,6 +47,8 @@ class Plan:
     """Messages a second of all publishers together."""
     size: int = 100
     """Bytes of a payload."""
+    transports: tuple[str, ...] = ("websocket",)
+    """Of `TRANSPORTS`, dealt to the subscribers in turn. Publishers speak WebSocket."""
     receive_buffer: int | None = None
     """Bytes of each subscriber's socket; a small one shows soon that its client does not read."""
 
@@ -62,12 +64,7 @@ class Audit:
         self._routes = dict.fromkeys(topics, by_channel(f"{run}:"))
         self.catalogues = {f"{run}:{number}": Catalogue() for number in range(plan.channels)}
         names = list(self.catalogues)
-        self.subscribers = [
-            Subscriber(
-                _turned(plan.urls, number), plan.key, WIRES[number % 2], self._chosen(number), plan.receive_buffer
-            )
-            for number in range(plan.subscribers)
-        ]
+        self.subscribers = [self._subscriber(number) for number in range(plan.subscribers)]
         self.publishers = [
             Publisher(
                 f"p{number}",
@@ -81,14 +78,21 @@ class Audit:
         ]
         self._tending: asyncio.Task[None] | None = None
 
-    def _chosen(self, number: int) -> dict[str, Catalogue]:
-        """The channels of a subscriber, so that each channel has as many subscribers as every other."""
-        each = min(self._plan.attachments, self._plan.channels)
-        chosen = itertools.islice(itertools.cycle(self.catalogues.items()), number * each % self._plan.channels, None)
-        return dict(itertools.islice(chosen, each))
+    def _subscriber(self, number: int) -> Subscriber:
+        plan = self._plan
+        transports = plan.transports
+        transport, own_number = transports[number % len(transports)], number // len(transports)
+        urls = _turned(plan.urls, number)
+        chosen = self._chosen(number, min(plan.attachments, plan.channels, TRANSPORTS[transport]))
+        return Subscriber(transport, own_number, urls, plan.key, chosen, plan.receive_buffer)
+
+    def _chosen(self, number: int, count: int) -> dict[str, Catalogue]:
+        """So many channels for a subscriber, so that each channel has as many subscribers as every other."""
+        chosen = itertools.islice(itertools.cycle(self.catalogues.items()), number * count % self._plan.channels, None)
+        return dict(itertools.islice(chosen, count))
 
     @property
-    def clients(self) -> Iterator[Client]:
+    def clients(self) -> Iterator[Follower]:
         """All of them."""
         yield from (subscriber.client for subscriber in self.subscribers)
         yield from (publisher.client for publisher in self.publishers)
@@ -96,7 +100,7 @@ class Audit:
     @property
     def delivered(self) -> int:
         """Messages that came so far."""
-        return sum(len(view.numbers) for subscriber in self.subscribers for view in subscriber.views.values())
+        return sum(subscriber.delivered for subscriber in self.subscribers)
 
     async def __aenter__(self) -> Self:
         """Connects everybody and attaches all channels. Raises Refused, OSError or picows' WSError."""

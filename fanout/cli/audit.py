@@ -25,6 +25,7 @@ def audit(
     subscribers: int = 100,
     attachments: int = 5,
     publishers: int = 5,
+    transport: tuple[str, ...] = ("websocket",),
     rate: float = 50.0,
     size: int = 100,
     seconds: float = 30.0,
@@ -56,7 +57,9 @@ def audit(
     attachments
         Channels of each of them.
     publishers
-        Clients that publish.
+        Clients that publish, over WebSocket.
+    transport
+        What subscribers speak, websocket or sse. Repeatable: they take turns.
     rate
         Messages a second, of all publishers together.
     size
@@ -69,6 +72,7 @@ def audit(
     import uvloop
 
     from fanout.audit.run import Plan, run
+    from fanout.audit.transports import TRANSPORTS
 
     for name, value in {"channels": channels, "subscribers": subscribers, "publishers": publishers}.items():
         if value < 1:
@@ -76,6 +80,9 @@ def audit(
     for name, amount in {"rate": rate, "attachments": attachments, "seconds": seconds, "patience": patience}.items():
         if not amount > 0:
             raise ConfigError(f"{name}: '{amount}' is wrong; give more than 0")
+    for name in transport:
+        if name not in TRANSPORTS:
+            raise ConfigError(f"transport: '{name}' is wrong; give {' or '.join(TRANSPORTS)}")
     if (kafka is None) == (data is None):
         raise ConfigError("give --kafka or --data, to read the log that the nodes use")
     plan = Plan(
@@ -87,6 +94,7 @@ def audit(
         publishers=publishers,
         rate=rate,
         size=size,
+        transports=transport,
     )
     opened = partial(_log, kafka, kafka_setting, data, topic)
     report = uvloop.run(run(plan, opened, topic, seconds, patience, lambda line: sys.stderr.write(f"{line}\n")))

@@ -42,8 +42,12 @@ def count(printed: str, what: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-async def test_a_good_node_is_exact_and_the_counts_say_of_how_much(node: NodeProcess, tmp_path: Path) -> None:
-    status, printed, said = await audit(f"--url={node.url}", f"--data={tmp_path / 'data'}", *SMALL)
+@pytest.mark.parametrize("transports", [["websocket"], ["sse"], ["sse", "websocket"]], ids="+".join)
+async def test_a_good_node_is_exact_and_the_counts_say_of_how_much(
+    transports: list[str], node: NodeProcess, tmp_path: Path
+) -> None:
+    spoken = [f"--transport={name}" for name in transports]
+    status, printed, said = await audit(f"--url={node.url}", f"--data={tmp_path / 'data'}", *SMALL, *spoken)
     assert (status, said) == (0, "")
     published = count(printed, "acknowledged")
     assert published > 100
@@ -74,8 +78,14 @@ async def test_what_cannot_be_audited_is_said_in_one_line(node: NodeProcess, tmp
         ((f"--url={node.url}", f"--data={tmp_path}"), 1, "there is no log in"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--topic=other"), 1, "has no topic 'other'"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--channels=0"), 2, "channels: '0' is wrong"),
+        ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--transport=x"), 2, "transport: 'x' is wrong; give"),
         (("--url=http://127.0.0.1:1", f"--data={tmp_path / 'data'}"), 1, "a client could not join"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--key=app.full:other"), 1, "a client could not join"),
+        (
+            (f"--url={node.url}", f"--data={tmp_path / 'data'}", "--key=app.full:other", "--transport=sse"),
+            1,
+            "a client could not join: credentials refused: no such key (40101)",
+        ),
     ):
         answered, printed, said = await audit(*arguments)
         assert (answered, printed) == (status, "")

@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fanout.audit.client import ANSWER_S, Client, Refused
+from fanout.audit.client import Client
 from fanout.audit.link import Link
+from fanout.audit.returning import ANSWER_S, Refused
 from fanout.audit.views import Received, received
 from fanout.wire import Action, Flag
 

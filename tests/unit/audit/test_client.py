@@ -7,8 +7,9 @@ from typing import Any
 import orjson
 import pytest
 
-from fanout.audit.client import ATTACH_S, DEAF_MAX, GRACE_S, Client, Refused
+from fanout.audit.client import ATTACH_S, Client
 from fanout.audit.link import Link
+from fanout.audit.returning import DEAF_MAX, GRACE_S, Refused
 from fanout.wire import Action, Flag
 
 
@@ -256,4 +257,4 @@ class TestLinks:
 def later(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """From now on the client's clock is that far ahead."""
     now = time.monotonic()
-    monkeypatch.setattr("fanout.audit.client.time.monotonic", lambda: now + seconds)
+    monkeypatch.setattr(time, "monotonic", lambda: now + seconds)
