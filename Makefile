@@ -88,10 +88,11 @@ $(NODE)/.stamp: tests/clients/package.json
 	cd tests/clients && npm install --silent --no-audit --no-fund
 	@touch $@
 
-# What the tests use besides Python: a browser, Node.js, and a JVM with Maven for a real Kafka.
+# What the tests use besides Python: a browser, Node.js, nginx, and a JVM with Maven for a real Kafka.
 check-system:
-	@missing=; \
-	for need in java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium; do \
+	@missing=; PATH="$$PATH:/usr/sbin"; \
+	for need in java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium \
+		nginx:nginx-light; do \
 		command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
