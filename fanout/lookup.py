@@ -133,7 +133,7 @@ class Lookup:
             return self.held(channel, serial)
         topic, partition, offset = self._place(serial)
         with _numbered():
-            _, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
+            _, stop = (await self._source.bounds(topic, [partition])).get(partition, (0, 0))
         if offset < stop:
             await self._comes_until(begun + AHEAD_S, channel, serial)
         return self.held(channel, serial)
@@ -149,7 +149,7 @@ class Lookup:
     async def _in_log(self, channel: str, serial: str, who: str, answer: Callable[[Engine], _Answer]) -> _Answer:
         topic, partition, offset = self._place(serial)
         async with self._scan(who) as engine:
-            start, stop = (await self._source.bounds(topic)).get(partition, (0, 0))
+            start, stop = (await self._source.bounds(topic, [partition])).get(partition, (0, 0))
             if not start <= offset < stop:
                 raise ClientError(error(40400, "no message has this serial"))
             if stop - offset > SCAN_RECORDS:
@@ -181,7 +181,7 @@ class Lookup:
         topic, partition, first = min(places)
         wanted = {serial.encode() for serial in serials}
         offsets = {offset for *_, offset in places}
-        _, end = (await self._source.bounds(topic)).get(partition, (0, 0))
+        _, end = (await self._source.bounds(topic, [partition])).get(partition, (0, 0))
         at, stop = first, min(end, first + most)
         engine.partition(topic, bytes(16), partition, first)
         while at < stop:

@@ -5,7 +5,7 @@ What is appended goes into the log as it is. Of topics without a format nothing 
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 from fanout.decoding.schemas import Schemas
@@ -74,13 +74,13 @@ class DecodedSource:
         """A record that the sink is just given, as it lies in the log. For the thread that delivers."""
         return record if self._sink is None else self._sink.as_written(record)
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """See `Source.bounds`."""
-        return await self._source.bounds(topic)
+        return await self._source.bounds(topic, partitions)
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         """See `Source.since`."""
-        return await self._source.since(topic, timestamp)
+        return await self._source.since(topic, timestamp, partitions)
 
     def health(self) -> Health:
         """See `Source.health`. Partitions that wait for a registry which is away are held."""

@@ -29,7 +29,7 @@ class Epochs(Protocol):
 async def settle(epochs: Epochs, source: Source, channel: str, position: str) -> None:
     """Settles the doubts about a position, as far as the log can. Raises SourceError. May be cancelled."""
     for topic, partition, offset, epoch in epochs.doubts(channel, position):
-        earliest, _ = (await source.bounds(topic)).get(partition, (offset, offset))
+        earliest, _ = (await source.bounds(topic, [partition])).get(partition, (offset, offset))
         last = await _last(source, topic, partition, max(earliest, offset - BACK), offset)
         if last is None:
             continue

@@ -1,16 +1,19 @@
 """One replay while it is filled: reads the log back, as far and as fast as those who are on it are given it.
 
 - It reads until memory holds what comes next, and a little further, since memory forgets meanwhile. Then it asks its
-  attachments to go on live, which they do where they stand; for those who cannot any more it reads on.
+  attachments to go on live, which they do where they stand; for those who cannot any more it reads on. Where nothing is
+  left to read and they cannot all the same (they are ahead of the node, or the log was cut below them), they are asked
+  again for `WAIT_S`; then they come back, and are told.
 - It holds `RING_BYTES` at most. Then it waits until all have been given that, and drops the older half of it; who has
   not read as much within `WAIT_S` is left behind, and comes back to a replay that begins where it is.
 - What cannot hold the channel, as far as the node knows, is passed over unread.
 - Which of the first records are repeats is only known from those of one de-duplication window before them.
 - Where retention has taken what comes next, it ends: its clients come back, and are told so.
 - A log that cannot be read now is tried again, as long as somebody waits.
-- Of the loop it takes `PIECE` records at a time, with pauses. Of `ACTIVE` places it has one while it reads, and until
-  all are live. One that others wait for is not kept: who is not live `WAIT_S` after all was read is left behind, and
-  what cannot be read now is tried again when the others had their turn; until then nothing is held.
+- Of the loop it takes `PIECE` records or one look at the index at a time, with pauses. Of `ACTIVE` places it has one
+  while it reads, and until all are live. One that others wait for is not kept: who is not live `WAIT_S` after all was
+  read is left behind, and what cannot be read now is tried again when the others had their turn; until then nothing is
+  held.
 """
 
 import asyncio
@@ -157,13 +160,18 @@ class Reading:
 
     async def _hand_over(self) -> bool:
         """Lets everyone go on live who comes to the end, until somebody cannot; whether the replay goes on then."""
-        self._told.clear()
-        self.replay.ask(hands_over=True)
-        deadline = asyncio.get_running_loop().time() + WAIT_S
-        while self._is_used() and not self.replay.answers[1]:
-            if self._is_awaited() and asyncio.get_running_loop().time() >= deadline:
-                return False
-            await self._wait(LOOK_S)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WAIT_S
+        while self._is_used():
+            self._told.clear()
+            self.replay.ask(hands_over=True)
+            while self._is_used() and not self.replay.answers[1]:
+                if self._is_awaited() and loop.time() >= deadline:
+                    return False
+                await self._wait(LOOK_S)
+            if self._goals() != [] or loop.time() >= deadline:
+                return self._goals() != []
+            await asyncio.sleep(LOOK_S)
         return True
 
     async def _make_room(self) -> None:
@@ -197,6 +205,7 @@ class Reading:
         first, stop = next(iter(self._feeder.blocks(self._channel, *goal.where, goal.place, stop)), (stop, stop))
         if first > goal.place:
             self.replay.advance(goal.topic, goal.partition, first)
+            await asyncio.sleep(PAUSE_S)
             return True
         part = await self._source.read(*goal.where, goal.place, stop)
         if await self._is_cut(goal, part):
@@ -213,12 +222,13 @@ class Reading:
         """Whether the log no longer has what comes next: it has been taken by retention, or cut off."""
         if part.records and offset_of(part.records[0]) == goal.place:
             return False
-        earliest, end = (await self._source.bounds(goal.topic)).get(goal.partition, (0, 0))
+        earliest, end = (await self._source.bounds(goal.topic, [goal.partition])).get(goal.partition, (0, 0))
         return earliest > goal.place or end < goal.place or (part.next <= goal.place and end < goal.goal)
 
     async def _read_ids(self, goal: Goal, since_ms: int, clock_ms: int) -> None:
         """Reads what a partition has since then, below the place."""
-        at = (await self._source.since(goal.topic, since_ms)).get(goal.partition, goal.place)
+        found = await self._source.since(goal.topic, since_ms, [goal.partition])
+        at = found.get(goal.partition, goal.place)
         while at < goal.place:
             stop = min(goal.place, at + LOOK)
             at, stop = next(iter(self._feeder.blocks(self._channel, *goal.where, at, stop)), (stop, stop))
@@ -226,6 +236,8 @@ class Reading:
                 part = await self._source.read(*goal.where, at, stop)
                 await self._feed(part.records, clock_ms, ids_only=True)
                 at = max(part.next, at + 1)
+            else:
+                await asyncio.sleep(PAUSE_S)
 
     async def _feed(self, records: Sequence[Any], clock_ms: int, *, ids_only: bool) -> None:
         for start in range(0, len(records), PIECE):

@@ -7,13 +7,14 @@
   later. Of all that have begun `ACTIVE` read at a time, the others in the order in which they came.
 - `REPLAYS_MAX` replays and `WAITING_MAX` clients without an answer are the bounds; who comes beyond, or when the log
   does not answer, is refused, and is to come back.
-- The log is asked what it has once for all channels that want to know at a time.
-- Many answers are given a few in each turn of the loop.
+- The log is asked what it has of the partitions that have to be read, and of no others; once for all channels that want
+  to know the same at a time.
+- Many answers are given a few in each turn of the loop; what is found out for one position serves all who have it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from fanout._core import FOREIGN, Plan, Replay
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 GATHER_S: Final = 0.02
 BOUNDS_S: Final = 5.0  # half of what clients allow an ATTACH to take
 ACTIVE: Final = 8  # with what a replay holds, 64 MiB at most
+ASKING: Final = 8  # questions at a time: others look back too, and a source takes 64
 REPLAYS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
 ANSWERS_PER_TURN: Final = 20
@@ -37,6 +39,7 @@ _TOO_MANY: Final = "too many resume from the log at once"
 
 Answer = Callable[[Plan | ErrorInfo | None], None]
 Place = tuple[str, int, int]
+_Places = dict[Where, int]
 
 
 class _Memory(Epochs, Feeder, Protocol):
@@ -52,7 +55,6 @@ class _Waiting(NamedTuple):
 
     serial: str
     answer: Answer
-    places: dict[Where, int]
 
 
 class Replays:
@@ -69,7 +71,8 @@ class Replays:
         self._gathered: dict[str, list[_Waiting]] = {}
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asked: dict[str, asyncio.Task[dict[int, tuple[int, int]]]] = {}  # by topic
+        self._asking = asyncio.Semaphore(ASKING)
+        self._asked: dict[tuple[str, frozenset[int]], asyncio.Task[dict[int, tuple[int, int]]]] = {}
 
     def __len__(self) -> int:
         """Replays at the moment."""
@@ -95,7 +98,7 @@ class Replays:
             return
         self._waiting += 1
         waiting = self._gathered.setdefault(channel, [])
-        waiting.append(_Waiting(serial, answer, places))
+        waiting.append(_Waiting(serial, answer))
         if len(waiting) == 1:
             self._start(self._begin(channel))
 
@@ -117,14 +120,14 @@ class Replays:
     async def _begin(self, channel: str) -> None:
         """Answers those who were gathered, and begins the replays that they need."""
         await asyncio.sleep(GATHER_S)
+        earliest, settled = dict[Where, int](), set[str]()
         try:
             async with asyncio.timeout(BOUNDS_S):
-                earliest = await self._earliest(channel)
-                settled = set[str]()
                 for one in self._gathered[channel]:  # with those who come meanwhile
                     if one.serial not in settled:
                         settled.add(one.serial)
                         await settle(self._memory, self._source, channel, one.serial)
+                        await self._ask(channel, one.serial, earliest)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
             await self._refuse(self._take(channel), "the log cannot be read now")
@@ -133,19 +136,23 @@ class Replays:
             log.exception("what clients missed is not looked for, for an error that was not expected")
             await self._refuse(self._take(channel), "the log cannot be read now")
             return
-        waiting = self._take(channel)
-        try:
-            gathered = [one._replace(places=self._located(channel, one.serial)) for one in waiting]
-        except ValueError:  # its topic was made anew meanwhile
-            await self._answer((one, None) for one in waiting)
-            return
-        for together in _groups(gathered, earliest.keys()):
+        gathered: dict[str, list[_Waiting]] = {}
+        for one in self._take(channel):
+            gathered.setdefault(one.serial, []).append(one)
+        found: dict[str, _Places] = {}
+        for serial, waiting in gathered.items():
+            try:
+                found[serial] = self._located(channel, serial)
+            except ValueError:  # its topic was made anew meanwhile
+                await self._answer((one, None) for one in waiting)
+        for group in _groups(found, earliest.keys()):
+            together = [one for serial in group for one in gathered[serial]]
             if len(self._by_id) >= REPLAYS_MAX:  # others have begun meanwhile
                 await self._refuse(together, _TOO_MANY)
                 continue
-            starts = {where: min(one.places[where] for one in together) for where in together[0].places}
+            starts = _lowest([found[serial] for serial in group])
             starts = {where: max(start, earliest.get(where, 0)) for where, start in starts.items()}
-            replay = self._memory.replay(channel, [(*where, start) for where, start in starts.items()])
+            replay = self._memory.replay(channel, _listed(starts))
             reading = Reading(
                 channel,
                 replay,
@@ -155,14 +162,18 @@ class Replays:
                 self._places,
                 lambda: len(self._by_id) > ACTIVE,
             )
-            plans = [replay.locate(one.serial) for one in together]
             self._by_id[replay.id] = reading
             self._by_channel.setdefault(channel, []).append(reading)
-            self._start(self._run(channel, reading, list(zip(together, plans, strict=True))))
+            self._start(self._run(channel, reading, together))
 
-    async def _run(self, channel: str, reading: Reading, answers: Sequence[tuple[_Waiting, Plan]]) -> None:
+    async def _run(self, channel: str, reading: Reading, together: Sequence[_Waiting]) -> None:
+        def answers() -> Iterator[tuple[_Waiting, Plan | None]]:
+            for one in together:
+                plan = reading.replay.locate(one.serial)
+                yield one, None if plan.outcome == FOREIGN else plan
+
         try:
-            await self._answer((one, None if plan.outcome == FOREIGN else plan) for one, plan in answers)
+            await self._answer(answers())
             await reading.run()
         finally:
             reading.replay.end()
@@ -172,7 +183,7 @@ class Replays:
             if not readings:
                 del self._by_channel[channel]
 
-    def _located(self, channel: str, serial: str) -> dict[Where, int]:
+    def _located(self, channel: str, serial: str) -> _Places:
         """The places of a position. Raises ValueError."""
         return {(topic, number): offset for topic, number, offset in self._memory.places(channel, serial)}
 
@@ -190,38 +201,60 @@ class Replays:
             if count % ANSWERS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _earliest(self, channel: str) -> Mapping[Where, int]:
-        """The earliest offset of each partition of the topics that matter. Raises SourceError."""
-        topics = {topic for topic, _, _ in self._memory.places(channel, None)}
-        earliest: dict[Where, int] = {}
-        for topic in sorted(topic for topic in topics if self._may_make(topic, channel)):
-            bounds = await self._bounds(topic)
-            earliest |= {(topic, number): first for number, (first, _) in bounds.items()}
-        return earliest
+    async def _ask(self, channel: str, serial: str, earliest: _Places) -> None:
+        """Adds the earliest offset of each partition that has to be read for this position. Raises SourceError."""
+        wanted: dict[str, set[int]] = {}
+        for topic, number in self._wanted(channel, serial):
+            if (topic, number) not in earliest:
+                wanted.setdefault(topic, set()).add(number)
+        for topic, numbers in wanted.items():
+            bounds = await self._bounds(topic, frozenset(numbers))
+            earliest |= {(topic, number): bounds[number][0] if number in bounds else 0 for number in numbers}
 
-    async def _bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Those of a topic's partitions, asked for once for all who want to know meanwhile. Retention may have gone on
-        since: a replay that begins too early finds that. Raises SourceError.
+    def _wanted(self, channel: str, serial: str) -> list[Where]:
+        """The partitions of which memory does not have all that lies behind this position."""
+        try:
+            replay = self._memory.replay(channel, _listed(self._located(channel, serial)))
+        except ValueError:  # its topic was made anew meanwhile
+            return []
+        wanted = replay.wanted(0) or []
+        replay.end()
+        return [(topic, number) for topic, number, _, _ in wanted if self._may_make(topic, channel)]
+
+    async def _bounds(self, topic: str, numbers: frozenset[int]) -> dict[int, tuple[int, int]]:
+        """Those of these partitions, asked for once for all who want to know the same meanwhile. Retention may have
+        gone on since: a replay that begins too early finds that. Raises SourceError.
         """
-        if topic not in self._asked:
-            self._asked[topic] = asked = asyncio.get_running_loop().create_task(self._source.bounds(topic))
-            asked.add_done_callback(lambda _: self._asked.pop(topic))
+        question = (topic, numbers)
+        if question not in self._asked:
+            self._asked[question] = asked = asyncio.get_running_loop().create_task(self._bounds_of(topic, numbers))
+            asked.add_done_callback(lambda _: self._asked.pop(question))
             asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # heard, also if nobody waits
-        return await asyncio.shield(self._asked[topic])
+        return await asyncio.shield(self._asked[question])
+
+    async def _bounds_of(self, topic: str, numbers: frozenset[int]) -> dict[int, tuple[int, int]]:
+        async with self._asking:
+            return await self._source.bounds(topic, numbers)
 
 
-def _groups(waiting: Sequence[_Waiting], read: Collection[Where]) -> list[list[_Waiting]]:
-    """Those who can share a replay, from the one who was away longest on; nobody waits for more than `AHEAD_MAX`
-    offsets of the partitions that are `read`.
+def _lowest(all_places: Sequence[_Places]) -> _Places:
+    """Of each partition the lowest place."""
+    return {where: min(places.get(where, 0) for places in all_places) for where in all_places[0]}
+
+
+def _listed(places: _Places) -> list[Place]:
+    return [(*where, offset) for where, offset in places.items()]
+
+
+def _groups(found: Mapping[str, _Places], read: Collection[Where]) -> list[list[str]]:
+    """The positions that can share a replay, from the one that lies furthest back on; nobody waits for more than
+    `AHEAD_MAX` offsets of the partitions that are `read`.
     """
-
-    def along(one: _Waiting) -> int:
-        return sum(place for where, place in one.places.items() if where in read)
-
-    groups: list[list[_Waiting]] = []
-    for one in sorted(waiting, key=along):
-        if groups and along(one) - along(groups[-1][0]) <= AHEAD_MAX:
-            groups[-1].append(one)
+    along = {serial: sum(place for where, place in places.items() if where in read) for serial, places in found.items()}
+    groups: list[list[str]] = []
+    for serial in sorted(along, key=lambda serial: along[serial]):
+        if groups and along[serial] - along[groups[-1][0]] <= AHEAD_MAX:
+            groups[-1].append(serial)
         else:
-            groups.append([one])
+            groups.append([serial])
     return groups

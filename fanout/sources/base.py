@@ -21,7 +21,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   read back like any other: there is no second path to the subscribers.
 - **Reading back.** `read` gives what the log holds of a range of offsets, below those that were delivered too; `bounds`
   and `since` tell which there are. It takes nothing from what is delivered meanwhile. At most `LIMITS.reads` wait; past
-  that it raises SourceBusy. One that takes 10 s ends with SourceTimeout.
+  that it raises SourceBusy. One that takes 10 s ends with SourceTimeout. A partition that does not answer holds up who
+  asks for it, and nobody else.
 - **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
   raises `SourceBusy` and takes nothing.
 - **Threads.** `start`, `append`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the loop. The sink is
@@ -33,7 +34,7 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   records have these offsets.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
@@ -177,11 +178,14 @@ class Source(Protocol):
         or another SourceError. May be cancelled.
         """
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """By partition, the earliest offset there is, and the one behind the last. Raises as `read`."""
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        """By partition, the earliest offset there is, and the one behind the last; of these `partitions`, or all. Those
+        that are not read are left out. Raises as `read`.
+        """
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
-        """By partition, the first offset whose record is not older than `timestamp`, in ms; the end if there is none.
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """By partition, of these or all, the first offset whose record is not older than `timestamp`, in ms; the end if
+        there is none.
 
         Everything before it is older; what comes behind it need not be younger. Raises as `read`.
         """

@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -113,14 +113,18 @@ class EmbeddedSource:
         end = min(stop, self._end(topic))
         return await self._read_back(lambda reader: reader.slice(topic, start, end))
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """See `Source.bounds`."""
         end = self._end(topic)
+        if partitions is not None and 0 not in partitions:
+            return {}
         return {0: (await self._read_back(lambda reader: reader.first(topic, end)), end)}
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         """See `Source.since`."""
         end = self._end(topic)
+        if partitions is not None and 0 not in partitions:
+            return {}
         return {0: await self._read_back(lambda reader: reader.since(topic, timestamp, end))}
 
     def _end(self, topic: str) -> int:

@@ -15,7 +15,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
@@ -25,7 +25,7 @@ from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
-from fanout.sources.kafka_read import READER, find_bounds, find_since, read_range
+from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.reads import Reads
@@ -123,24 +123,27 @@ class KafkaSource:
         if partition not in self._partitions_of(topic):
             raise SourceError(f"topic {topic!r} has no partition {partition}")
         return await self._reads.run(
-            lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand)
+            lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand), [(topic, partition)]
         )
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """See `Source.bounds`."""
-        partitions = self._partitions_of(topic)
-        return await self._reads.run(lambda consumer, errand: find_bounds(consumer, topic, partitions, errand))
-
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
-        """See `Source.since`."""
-        partitions = self._partitions_of(topic)
+        asked = self._partitions_of(topic, partitions)
         return await self._reads.run(
-            lambda consumer, errand: find_since(consumer, topic, partitions, timestamp, errand)
+            lambda consumer, errand: find_bounds(consumer, topic, asked, errand), [(topic, number) for number in asked]
         )
 
-    def _partitions_of(self, topic: str) -> list[int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """See `Source.since`."""
+        asked = self._partitions_of(topic, partitions)
+        return await self._reads.run(
+            lambda consumer, errand: find_since(consumer, topic, asked, timestamp, errand),
+            [(topic, ALL), *((topic, number) for number in asked)],
+        )
+
+    def _partitions_of(self, topic: str, wanted: Collection[int] | None = None) -> list[int]:
         if partitions := [partition for name, partition in list(self._reading) if name == topic]:
-            return partitions
+            return [partition for partition in partitions if wanted is None or partition in wanted]
         raise SourceError(f"topic {topic!r} is not read, or not found yet")
 
     def _reader(self) -> Consumer:

@@ -10,14 +10,15 @@ Rules:
 - A leader that is away is waited for, until the errand ends.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
-from fanout.errors import SourceError, SourceTimeout
+from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Slice
-from fanout.sources.reads import Errand
+from fanout.sources.reads import Errand, Where
 
 __all__ = ["READER", "find_bounds", "find_since", "read_range"]
 
@@ -30,7 +31,8 @@ READER: Final[Mapping[str, Any]] = {
     "enable.partition.eof": True,
 }
 LOOK_S: Final = 0.1  # between two looks at the errand
-REQUEST_S: Final = 5.0  # for one request, which is not given up before
+REQUEST_S: Final = 1.0  # for one request, which is not given up before
+ALL: Final = -1  # in the place of a partition's number, where they are asked together
 
 # What waiting mends, by the client library's names.
 _AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_WAIT_COORD"}
@@ -49,9 +51,12 @@ def find_since(
     consumer: Consumer, topic: str, partitions: Sequence[int], timestamp: int, errand: Errand
 ) -> dict[int, int]:
     """See `Source.since`."""
+    if not partitions:
+        return {}
     since = max(timestamp, 0)  # by others Kafka means places, or nothing
     asked = [TopicPartition(topic, partition, since) for partition in partitions]
-    found = _asked(errand, lambda: consumer.offsets_for_times(asked, timeout=REQUEST_S))
+    where = (topic, partitions[0] if len(partitions) == 1 else ALL)
+    found = _asked(errand, where, lambda: consumer.offsets_for_times(asked, timeout=REQUEST_S))
     return {
         where.partition: where.offset if where.offset >= 0 else _bounds(consumer, topic, where.partition, errand)[1]
         for where in found
@@ -71,19 +76,21 @@ def read_range(consumer: Consumer, topic: str, partition: int, start: int, stop:
 
 def _bounds(consumer: Consumer, topic: str, partition: int, errand: Errand) -> tuple[int, int]:
     where = TopicPartition(topic, partition)
-    found = _asked(errand, lambda: consumer.get_watermark_offsets(where, timeout=REQUEST_S))
-    if found is None:
-        raise SourceTimeout(f"topic {topic!r}, partition {partition}: Kafka does not answer")
-    return found
+    return _asked(errand, (topic, partition), lambda: consumer.get_watermark_offsets(where, timeout=REQUEST_S))
 
 
-def _asked(errand: Errand, ask: Callable[[], T]) -> T:
-    errand.check()
-    try:
-        return ask()
-    except KafkaException as error:
-        kind = SourceTimeout if error.args[0].name() in _AWAY else SourceError
-        raise kind(f"Kafka refuses: {error.args[0].str()}") from error
+def _asked(errand: Errand, where: Where, ask: Callable[[], T | None]) -> T:
+    """What Kafka answers, which is asked until the errand ends. Raises SourceError for what waiting does not mend."""
+    errand.asks(where)
+    while True:
+        errand.check()
+        try:
+            if (found := ask()) is not None:
+                return found
+        except KafkaException as error:
+            if error.args[0].name() not in _AWAY:
+                raise SourceError(f"Kafka refuses: {error.args[0].str()}") from error
+            time.sleep(LOOK_S)
 
 
 class _Range:
@@ -98,11 +105,14 @@ class _Range:
         self._bytes = 0
 
     def read(self, errand: Errand) -> None:
+        where = (self.where.topic, self.where.partition)
+        errand.asks(where)
         while self.next < self._stop:
             errand.check()
             first = self._consumer.poll(LOOK_S)
             if first is None:
                 continue
+            errand.asks(where)
             room = LIMITS.slice_records - len(self.records) - 1
             batch = [first, *self._consumer.consume(room, 0)] if room else [first]
             if any(self._is_last(message, errand) for message in batch):

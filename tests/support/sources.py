@@ -4,7 +4,7 @@ import asyncio
 import resource
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -72,10 +72,10 @@ class NeverReadBack:
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         raise SourceError("this log is not read back")
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         raise SourceError("this log is not read back")
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         raise SourceError("this log is not read back")
 
 

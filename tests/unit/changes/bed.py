@@ -1,7 +1,7 @@
 """A node that changes messages, over a log in memory: its own engine, publisher, look-up and mutator."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fanout._core import Engine, message_serial
@@ -80,7 +80,7 @@ class Bed(NeverReadBack):
         self.engine.records(self.log[-len(records) :])
         done(places)
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         await self.reads_back.wait()
         if self.failure:
             raise self.failure

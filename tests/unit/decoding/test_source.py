@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Self
 
 import pytest
@@ -41,10 +41,10 @@ class ListedLog:
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         return Slice([r for r in self.kept if r.topic == topic and start <= r.offset < stop], stop)
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         return {0: (0, len(self.kept))}
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         return {0: 0}
 
     def health(self) -> Health:

@@ -1,5 +1,6 @@
 """A log in memory that an engine reads and history looks back into."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from fanout._core import Engine
@@ -60,16 +61,19 @@ class MemoryLog:
         found = [r for r in self.partitions.get(partition, []) if start <= r.offset < stop][: LIMITS.slice_records]
         return Slice(found, found[-1].offset + 1 if len(found) == LIMITS.slice_records else stop)
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         if self.failure:
             raise self.failure
-        return {number: (self.earliest.get(number, 0), end) for number, end in self.ends.items()}
+        return {number: (self.earliest.get(number, 0), end) for number, end in self._ends(partitions)}
 
-    async def since(self, topic: str, timestamp: int) -> dict[int, int]:
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         return {
             number: next((r.offset for r in self.partitions.get(number, []) if r.timestamp >= timestamp), end)
-            for number, end in self.ends.items()
+            for number, end in self._ends(partitions)
         }
+
+    def _ends(self, partitions: Collection[int] | None) -> list[tuple[int, int]]:
+        return [(number, end) for number, end in self.ends.items() if partitions is None or number in partitions]
 
 
 class LogNode:
@@ -89,7 +93,7 @@ class LogNode:
         self.engine.rules([Rule(TOPIC, "#{key}")])
         self.next = dict(starts)
         for number, start in starts.items():
-            self.engine.partition(TOPIC, bytes(16), number, start)
+            self.engine.partition(TOPIC, b"the id of topic.", number, start)
 
     def read_on(self) -> None:
         """Takes all that the log has, as much at a time as a source delivers."""

@@ -59,6 +59,8 @@ class Bed:
         source: Any = log
         self.replays = Replays(self.engine, source, lambda topic, channel: topic == TOPIC)
         self.clients: list[Client] = []
+        self.events: list[tuple[str, int, int]] = []
+        """Those of the last turn."""
 
     def position(self, *offsets: int) -> str:
         """That of these offsets of the partitions."""
@@ -77,7 +79,8 @@ class Bed:
     def turn(self) -> bool:
         """What a driver and a node do in a turn of the loop; whether clients were given something."""
         self.engine.run_shards()
-        for kind, number, _ in self.engine.events():
+        self.events = self.engine.events()
+        for kind, number, _ in self.events:
             if kind == "replayed":
                 self.replays.look(number)
             elif kind == "left":

@@ -1,7 +1,7 @@
 """Resuming from the log: exact, shared, bounded, and told where it cannot be."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
@@ -88,11 +88,11 @@ async def test_many_channels_at_once_ask_the_log_once_what_it_has(make: Make, mo
     bed = make(log)
     bounds, asked, answers = log.bounds, 0, list[Any]()
 
-    async def slow(topic: str) -> dict[int, tuple[int, int]]:
+    async def slow(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0.05)
-        return await bounds(topic)
+        return await bounds(topic, partitions)
 
     monkeypatch.setattr(log, "bounds", slow)
     for number in range(200):
@@ -221,6 +221,36 @@ class TestGaps:
         bed.engine.partition("t", b"another-topic-id", 0, 0)
         await bed.until(lambda: client.is_left and not len(bed.replays))
 
+    async def test_of_those_who_come_together_only_the_foreign_are_told_so(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bed = make(filled(100))
+        old = bed.position(0)
+        clients = [bed.client(), bed.client()]
+        clients[0].resume(old)
+        bed.engine.partition(TOPIC, b"another-topic-id", 0, bed.log.ends[0])
+        clients[1].resume(bed.position(0))
+        await bed.until(lambda: clients[1].values and clients[0].answer is not ...)
+        assert (clients[0].answer, clients[1].answer.outcome) == (None, RESUMED)
+        assert numbers(clients[1]) == list(range(100))
+
+    async def test_who_is_ahead_of_the_node_waits_a_while_and_comes_back(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reading, "WAIT_S", 0.6)
+        monkeypatch.setattr(reading, "LOOK_S", 0.1)
+        bed = make(filled(10))
+        client = bed.resumed(1_000)
+        asked = 0
+
+        def count() -> bool:
+            nonlocal asked
+            asked += sum(kind == "replayed" for kind, _, _ in bed.events)
+            return client.is_left
+
+        await bed.until(count)
+        assert 2 <= asked <= 10, "and the loop is not busy with it"
+
 
 class TestLeaderEpochs:
     """A position made in an older one, on a node that reads none of that."""
@@ -270,7 +300,7 @@ class TestALogThatDoesNotAnswer:
     ) -> None:
         bed = make(filled(100))
 
-        async def bounds(topic: str) -> dict[int, tuple[int, int]]:
+        async def bounds(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
             raise OSError(topic)
 
         with monkeypatch.context() as broken:
@@ -438,11 +468,67 @@ class TestBounds:
         assert bed.log.reads < 20, "of forty"
 
 
+def sparse() -> MemoryLog:
+    """Two messages of `c` with many others between and behind them, which memory has no room for."""
+    log = MemoryLog()
+    for number in range(2):
+        log.put("c", f"{number}")
+        for other in range(20_000):
+            log.put(f"other{other % 8}", "x" * 100)
+    return log
+
+
 async def test_what_is_known_not_to_hold_the_channel_is_not_read(make: Make) -> None:
-    log = filled(10, others=0)
-    for _ in range(100_000):
-        log.put("other", "x" * 100)
-    bed = make(log, start=0, history_bytes=1 << 20)
+    bed = make(sparse(), start=0, history_bytes=1 << 20)
     client = bed.resumed(0)
-    await bed.until(lambda: len(client.values) == 10)
-    assert bed.log.reads <= 2, "of a hundred"
+    await bed.until(lambda: len(client.values) == 2)
+    assert 2 <= bed.log.reads <= 4, "of forty"
+
+
+async def test_the_loop_has_its_turn_between_two_looks_at_the_index(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LOOK", 500)
+    bed = make(sparse(), start=0, history_bytes=1 << 20)
+    turn = 0
+    looked: list[int] = []
+
+    async def count() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    class Memory:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(bed.engine, name)
+
+        def blocks(self, *asked: Any) -> Any:
+            looked.append(turn)
+            return bed.engine.blocks(*asked)
+
+    counting = asyncio.ensure_future(count())
+    monkeypatch.setattr(bed.replays, "_memory", Memory())
+    client = bed.resumed(0)
+    await bed.until(lambda: len(client.values) == 2)
+    counting.cancel()
+    assert len(looked) > 30
+    assert len(set(looked)) == len(looked)
+
+
+async def test_a_partition_that_need_not_be_read_is_not_asked_for(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = filled(1_000, partitions=2)
+    bed = make(log, partitions=2)
+    bounds = log.bounds
+
+    async def partly(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        if partitions is None or 1 in partitions:
+            raise SourceError("nobody leads it")
+        return await bounds(topic, partitions)
+
+    monkeypatch.setattr(log, "bounds", partly)
+    client = bed.resumed(0, log.ends[1])
+    await bed.until(lambda: len(client.values) == 500)
+    refused = bed.resumed(0, 0)
+    await bed.until(lambda: refused.answer is not ...)
+    assert isinstance(refused.answer, ErrorInfo)
