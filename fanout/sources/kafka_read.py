@@ -20,7 +20,7 @@ from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Slice
 from fanout.sources.reads import Errand, Where
 
-__all__ = ["READER", "find_bounds", "find_since", "read_range"]
+__all__ = ["ALL", "READER", "find_bounds", "find_since", "read_range"]
 
 READER: Final[Mapping[str, Any]] = {
     "fetch.wait.max.ms": 10,
