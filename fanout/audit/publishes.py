@@ -4,8 +4,8 @@ Rules:
 
 - What was acknowledged is in the log once, where the acknowledgement's serial says, and a publisher's messages to a
   channel are there in the order in which it published them. A serial of a record that repeats it is counted apart: the
-  message is there once all the same. So is a message that a later one overtook if either was sent again: two nodes may
-  have written them, of which the first gave up on some while the log was away.
+  message is there once all the same. So is a message that a later one overtook if either was sent again: a node may
+  have refused it without its publisher's hearing of that, and another one, sent it again, have written it.
 - What was refused, and what has no answer, may be there once or not, and at any place: a refusal can come before the
   record is written, or after. Having no answer at the end is a fault all the same, for publishers wait long enough.
 

@@ -55,7 +55,8 @@ FIXED: Final = {
     "auto.offset.reset": "error",
     "isolation.level": "read_committed",
 }
-OURS: Final = {*FIXED, *WRITTEN, "auto.commit.enable", "enable.partition.eof", "request.required.acks"}
+ALIASES: Final = {"auto.commit.enable", "request.required.acks", "delivery.timeout.ms"}
+OURS: Final = {*FIXED, *WRITTEN, *ALIASES, "enable.partition.eof"}
 
 log = logging.getLogger("fanout.source.kafka")
 
