@@ -41,7 +41,8 @@ format: env ## put Python and Rust into the project's layout
 	$(CARGO) fmt $(RUST) --all
 
 cargo-test: ## the tests of the Rust crates
-	$(CARGO) test $(RUST) --package fanout-engine --package fanout-io --package fanout-load
+	$(CARGO) test $(RUST) --package fanout-engine --package fanout-io --package fanout-load \
+		--package fanout-mqtt
 
 pytest: build ## the tests of the package, short benchmarks among them (ARGS='-k name')
 	$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),tests benchmarks)

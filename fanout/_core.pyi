@@ -7,6 +7,7 @@ the event loop that made the engine. Bytes that are handed in are copied; those 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
+from fanout.packets import Ack, Connack, Disconnect, Packet, Ping, Suback, Unsuback
 from fanout.rules.route import Rule
 from fanout.types import Annotation, Message, PresenceMessage
 
@@ -31,10 +32,12 @@ __all__ = [
     "Cursor",
     "Engine",
     "Filter",
+    "MqttReader",
     "Plan",
     "Replay",
     "headers_of",
     "message_serial",
+    "mqtt_encode",
     "summary_shown",
 ]
 
@@ -369,6 +372,33 @@ class Engine:
         """Counters and gauges, by name."""
     def close(self) -> None:
         """Stops the threads. Idempotent."""
+
+@final
+class MqttReader:
+    """One MQTT client's packets, cut from what it sends and checked. Belongs to the event loop."""
+
+    def __init__(self, limit: int) -> None:
+        """Packets have at most `limit` bytes."""
+    @property
+    def held(self) -> int:
+        """Bytes that wait: what was not taken, and a packet that is not whole."""
+    def set_limit(self, limit: int) -> None:
+        """Packets may have so many bytes from now on."""
+    def feed(self, data: bytes) -> None:
+        """Takes what came, in whatever pieces. Dropped after a fault."""
+    def take(self) -> Packet | None:
+        """The next packet; None if it is not whole yet. A `Fault` is the last."""
+
+def mqtt_encode(
+    packet: Connack | Suback | Unsuback | Ack | Ping | Disconnect,
+    version: int,
+    text: str | None = None,
+    reference: str | None = None,
+) -> bytes:
+    """The bytes of a server's packet. `version` is 4 or 5; with 4, reason codes are return codes, and DISCONNECT is
+    nothing. `text` says to people why, `reference` where else to go (MQTT 5.0 §4.11). ValueError for what cannot be
+    said.
+    """
 
 def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
     """The headers of a confluent-kafka `Message`; None if there are none, or one has a name that is not UTF-8."""

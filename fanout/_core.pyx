@@ -16,14 +16,17 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
-from fanout._engine import DEDUP_WINDOW_MS, Cursor, Filter, Plan, Replay, message_serial, summary_shown
+from fanout._engine import (
+    DEDUP_WINDOW_MS, Cursor, Filter, MqttReader, Plan, Replay, message_serial, mqtt_encode, summary_shown,
+)
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "CONFLATED", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON",
     "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH",
     "KIND_WHOLE_APPENDS", "MSGPACK", "PARTIAL", "RESUMED",
-    "Cursor", "Engine", "Filter", "Plan", "Replay", "headers_of", "message_serial", "summary_shown",
+    "Cursor", "Engine", "Filter", "MqttReader", "Plan", "Replay", "headers_of", "message_serial", "mqtt_encode",
+    "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"types", "callbacks"},
+    {"types", "callbacks", "packets"},
     {"errors"},
     {"config"},
     {"rules"},

@@ -8,6 +8,7 @@ mod cursor;
 mod engine;
 mod events;
 mod messages;
+mod mqtt;
 mod replay;
 mod rules;
 mod table;
@@ -20,6 +21,8 @@ mod _engine {
     use super::cursor::Cursor;
     #[pymodule_export]
     use super::engine::{Engine, Filter, Plan, message_serial, summary_shown};
+    #[pymodule_export]
+    use super::mqtt::{MqttReader, mqtt_encode};
     #[pymodule_export]
     use super::replay::Replay;
 

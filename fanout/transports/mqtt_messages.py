@@ -1,0 +1,109 @@
+"""What an MQTT client publishes, as a message, and its will (docs/protocol.md says what becomes of payloads).
+
+=================================  ==========================================================================
+payload                            binary; text if it is said to be UTF-8; JSON if its content type says so
+user properties                    `extras.headers`; `fanout-name` and `fanout-encoding` are name and encoding
+everything else                    `extras.mqtt`, by which it is given to other MQTT clients again
+=================================  ==========================================================================
+
+Pure; any thread.
+"""
+
+import base64
+from typing import Any, Final
+
+import orjson
+
+from fanout.errors import ClientError, error
+from fanout.packets import Properties, Publish, WillPacket
+from fanout.wire import ClientMessage
+
+__all__ = ["JSON_TYPE", "client_message"]
+
+JSON_TYPE: Final = "application/json"
+_NAME, _ENCODING = "fanout-name", "fanout-encoding"
+
+
+def client_message(said: Publish | WillPacket, message_id: str | None = None) -> ClientMessage:
+    """The message that a PUBLISH or a will stands for, as yet unchecked.
+
+    Raises ClientError 40013 for a payload that is not the UTF-8 it is said to be.
+    """
+    properties = said.properties
+    given = dict(properties.user)
+    data, encoding = _payload(said.payload, properties)
+    extras = _extras(said)
+    return ClientMessage(
+        id=message_id,
+        name=given.get(_NAME),
+        data=data,
+        encoding=given.get(_ENCODING, encoding),
+        extras=extras or None,
+    )
+
+
+def _payload(payload: bytes, properties: Properties) -> tuple[str | bytes, str | None]:
+    try:
+        if _is_json(properties.content_type) and _parses(payload):
+            return payload.decode(), "json"
+        return (payload.decode(), None) if properties.utf8 else (payload, None)
+    except UnicodeDecodeError:
+        raise ClientError(error(40013, "the payload is said to be UTF-8, and is not")) from None
+
+
+def _is_json(content_type: str | None) -> bool:
+    return content_type is not None and content_type.partition(";")[0].strip().lower() == JSON_TYPE
+
+
+def _parses(payload: bytes) -> bool:
+    """Whether others will be able to read it; what cannot be read is passed on as it is."""
+    try:
+        orjson.loads(payload)
+    except ValueError:
+        return False
+    return True
+
+
+def _extras(said: Publish | WillPacket) -> dict[str, Any]:
+    properties = said.properties
+    mqtt: dict[str, Any] = {}
+    if said.retain:
+        mqtt["retain"] = True
+    if said.qos == 0:
+        mqtt["qos"] = 0
+    if properties.content_type is not None and properties.content_type != JSON_TYPE:
+        mqtt["contentType"] = properties.content_type
+    if properties.response_topic is not None:
+        mqtt["responseTopic"] = properties.response_topic
+    if properties.correlation is not None:
+        mqtt["correlationData"] = base64.b64encode(properties.correlation).decode()
+    if properties.expiry is not None:
+        mqtt["expiry"] = properties.expiry
+    headers = _headers(properties.user, mqtt)
+    extras: dict[str, Any] = {}
+    if headers:
+        extras["headers"] = headers
+    if mqtt:
+        extras["mqtt"] = mqtt
+    return extras
+
+
+def _headers(user: tuple[tuple[str, str], ...], mqtt: dict[str, Any]) -> dict[str, Any]:
+    """User properties as headers: a list of values where a name stands several times in a row. Where their order could
+    not be told from that, they are kept as they came beside it.
+    """
+    headers: dict[str, Any] = {}
+    before, ordered = None, True
+    for name, value in user:
+        if name in (_NAME, _ENCODING):
+            continue
+        if name not in headers:
+            headers[name] = value
+        else:
+            ordered &= name == before
+            earlier = headers[name]
+            headers[name] = [*earlier, value] if isinstance(earlier, list) else [earlier, value]
+        before = name
+    if not ordered:
+        mqtt["userProperties"] = [[name, value] for name, value in user if name not in (_NAME, _ENCODING)]
+    return headers

@@ -1,0 +1,105 @@
+"""What one MQTT client is subscribed to, and what is delivered under it.
+
+Each filter that a channel's topic matches is an attachment of its own, so that each delivers with its own QoS and
+identifier (MQTT 5.0 §3.3.4: a copy for each). The session tells attachments apart by their spelling, so what is found
+under wildcards is spelled with a qualifier that means nothing but that: `[?filter=1]name`.
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from fanout.transports.mqtt_ports import Place, Subscription
+from fanout.transports.mqtt_topics import Topics
+
+__all__ = ["FILTERS_MAX", "Delivery", "Subscriptions", "has_wildcards"]
+
+FILTERS_MAX: Final = 200
+"""Filters of one connection; as many as it may have channels."""
+
+
+class Delivery(NamedTuple):
+    """One channel under one subscription."""
+
+    subscription: Subscription
+    topic: str
+
+
+def has_wildcards(topic_filter: str) -> bool:
+    """Whether a filter may match several topics (MQTT 5.0 §4.7.1)."""
+    return "+" in topic_filter or "#" in topic_filter
+
+
+class Subscriptions:
+    """The subscriptions of one connection. Belongs to the event loop."""
+
+    __slots__ = ("_deliveries", "_filters", "_numbers", "_spellings", "_topics")
+
+    def __init__(self, topics: Topics) -> None:
+        self._topics = topics
+        self._filters: dict[str, Subscription] = {}
+        self._numbers: dict[str, int] = {}  # of filters with wildcards; never the same again
+        self._deliveries: dict[str, Delivery] = {}  # by spelling
+        self._spellings: dict[int, str] = {}  # by the session's number of the attachment
+
+    def __len__(self) -> int:
+        """Filters."""
+        return len(self._filters)
+
+    def __contains__(self, topic_filter: str) -> bool:
+        return topic_filter in self._filters
+
+    def add(self, subscription: Subscription) -> None:
+        """Subscribed; in the place of what was subscribed with that filter."""
+        self._filters[subscription.filter] = subscription
+        if has_wildcards(subscription.filter):
+            self._numbers.setdefault(subscription.filter, len(self._numbers) + 1)
+
+    def remove(self, topic_filter: str) -> list[str] | None:
+        """Subscribed no more; the spellings of what is delivered under it. None if it was not subscribed."""
+        if self._filters.pop(topic_filter, None) is None:
+            return None
+        return [
+            spelling for spelling, delivery in self._deliveries.items() if delivery.subscription.filter == topic_filter
+        ]
+
+    def spelling(self, topic_filter: str, topic: str) -> str:
+        """How the session is told of a channel under a filter."""
+        channel = self._topics.channel(topic)
+        number = self._numbers.get(topic_filter)
+        return channel if number is None else f"[?filter={number}]{channel}"
+
+    def wanted(self, spelling: str, delivery: Delivery) -> None:
+        """The channel is about to be attached."""
+        self._deliveries[spelling] = delivery
+
+    def find(self, spelling: str) -> Delivery | None:
+        """What is, or is about to be, delivered by that spelling."""
+        return self._deliveries.get(spelling)
+
+    def attached(self, number: int, spelling: str) -> None:
+        """The session's number of what is delivered."""
+        self._spellings[number] = spelling
+
+    def spelled(self, number: int) -> str | None:
+        """The spelling of the attachment of that number."""
+        return self._spellings.get(number)
+
+    def number(self, spelling: str) -> int | None:
+        """The number of the attachment of that spelling."""
+        return next((number for number, spelled in self._spellings.items() if spelled == spelling), None)
+
+    def gone(self, spelling: str) -> None:
+        """Delivered no more."""
+        self._deliveries.pop(spelling, None)
+        number = self.number(spelling)
+        if number is not None:
+            del self._spellings[number]
+
+    def places(self, standing: Sequence[tuple[int, str, str | None]]) -> list[Place]:
+        """Where each delivery stands: what the engine says of the attachments by their numbers."""
+        places = []
+        for number, acknowledged, sent in standing:
+            delivery = self._deliveries.get(self._spellings.get(number, ""))
+            if delivery is not None:
+                places.append(Place(delivery.subscription.filter, delivery.topic, acknowledged, sent or ""))
+        return places
