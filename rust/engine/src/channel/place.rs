@@ -46,7 +46,7 @@ impl Withheld {
 }
 
 /// What a client is not to be given again, or not at all of what was before it came.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Had {
     /// The kinds that a backlog is made of.
     pub(super) kinds: Kinds,
@@ -54,6 +54,8 @@ pub struct Had {
     pub(super) publications: bool,
     /// Offsets below which a resuming client has everything, by partition.
     pub(super) next: Box<[i64]>,
+    /// The leader epochs that its position says of these offsets.
+    pub(super) epochs: Box<[i32]>,
     /// The cursor behind the last message that could be among it; [`OPEN`] as long as that is yet to come.
     pub(super) until: AtomicU64,
 }
@@ -74,6 +76,15 @@ impl Had {
     /// From this cursor on nothing can be among it. To be said with the ring locked.
     pub(super) fn close(&self, until: u64) {
         self.until.store(until, Ordering::Relaxed);
+    }
+
+    /// How far the receiver has everything of a partition that was read up to `next`, in this leader epoch: of what lies
+    /// ahead of that its own position knows the epoch.
+    pub(super) fn reaches(&self, index: usize, (next, epoch): (i64, i32)) -> (i64, i32) {
+        match self.next.get(index) {
+            Some(&had) if had > next => (had, self.epochs.get(index).copied().unwrap_or(-1)),
+            _ => (next, epoch),
+        }
     }
 
     /// Whether this entry is among it.

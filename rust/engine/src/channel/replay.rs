@@ -174,8 +174,8 @@ impl Channel {
         let entries = entries.filter(|(_, partition)| partition.is_current() && partition.has_position);
         let entries = entries.map(|(index, partition)| {
             let Span { next, epoch, .. } = reading.span(&list, index);
-            let had = had.and_then(|had| had.next.get(index)).copied().unwrap_or(0);
-            Entry { tag: partition.tag, partition: partition.number, offset: next.max(had), epoch }
+            let (offset, epoch) = had.map_or((next, epoch), |had| had.reaches(index, (next, epoch)));
+            Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });
         Some(Position { entries: entries.collect() })
     }

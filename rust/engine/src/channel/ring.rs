@@ -238,7 +238,7 @@ impl Ring {
         let last = self.entries.iter().enumerate().rev().filter(|(_, entry)| entry.is_publication()).take(most).last();
         let first = young.unwrap_or(held).max(last.map_or(held, |(index, _)| index));
         let backlog = self.entries.range(first..).filter(|entry| entry.is_publication()).count();
-        let had = Had { kinds: Kinds::MESSAGES, publications: true, next: [].into(), until: self.end().into() };
+        let had = Had { kinds: Kinds::MESSAGES, publications: true, until: self.end().into(), ..Had::default() };
         let had = (backlog < held - first).then(|| Arc::new(had));
         let (cursor, since) = (self.base + first as u64, self.end());
         Located { outcome: Outcome::Fresh, cursor, since, had, backlog, ..Located::default() }
@@ -267,12 +267,14 @@ impl Ring {
         }
         let mut outcome = Outcome::Resumed;
         let reached = self.reached(&list);
-        let mut next = vec![0; list.len()];
+        let (mut next, mut epochs) = (vec![0; list.len()], vec![-1; list.len()]);
         let mut until = self.end();
         let told = list.iter().enumerate().filter(|(_, partition)| partition.is_current() && partition.has_position);
         for (index, partition) in told {
             let (offset, is_sound) = position.place_in(partition);
             next[index] = offset;
+            epochs[index] =
+                position.entry(partition).filter(|_| is_sound).map_or(partition.epoch(), |entry| entry.epoch);
             if !is_sound {
                 outcome = Outcome::Gap;
             }
@@ -286,7 +288,8 @@ impl Ring {
                 outcome = Outcome::Gap;
             }
         }
-        let had = Had { kinds: Kinds::ALL, publications: false, next: next.into(), until: until.into() };
+        let (next, epochs) = (next.into(), epochs.into());
+        let had = Had { kinds: Kinds::ALL, publications: false, next, epochs, until: until.into() };
         if outcome == Outcome::Gap && self.latest.is_some() {
             return self.conflated(had, partitions);
         }
@@ -369,11 +372,10 @@ impl Ring {
         let had = had.filter(|had| !had.is_past(to));
         let told = |partition: &Partition| partition.is_current() && partition.has_position;
         let entries = list.iter().zip(next).enumerate().filter(|(_, (partition, _))| told(partition));
-        let entries = entries.map(|(index, (partition, next))| Entry {
-            tag: partition.tag,
-            partition: partition.number,
-            offset: next.max(had.and_then(|had| had.next.get(index)).copied().unwrap_or(0)),
-            epoch: self.epoch(&list, index),
+        let entries = entries.map(|(index, (partition, next))| {
+            let reached = (next, self.epoch(&list, index));
+            let (offset, epoch) = had.map_or(reached, |had| had.reaches(index, reached));
+            Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });
         position::print(key, name, entries)
     }

@@ -12,6 +12,8 @@ struct Node {
     world: World,
     log: Vec<(i32, &'static str, String, Option<String>)>,
     next: [i64; 2],
+    /// Of the leaders that write now.
+    epoch: i32,
 }
 
 const PARTITIONS: [i32; 2] = [0, 1];
@@ -20,7 +22,7 @@ impl Node {
     fn new() -> Self {
         let world = World::new();
         world.hub.assign("t", [1; 16], 1, 0).unwrap();
-        Self { world, log: Vec::new(), next: [0; 2] }
+        Self { world, log: Vec::new(), next: [0; 2], epoch: 0 }
     }
 
     fn records(&self, partition: i32) -> impl Iterator<Item = (i64, &(i32, &'static str, String, Option<String>))> {
@@ -33,6 +35,7 @@ impl Node {
         self.next[partition as usize] += 1;
         let (.., id) = self.log.last().unwrap();
         with_record(partition, offset, channel, value, id.as_deref(), |record| {
+            let record = Record { epoch: self.epoch, ..record };
             self.world.hub.ingest([(record, Routing::Rules)].into_iter(), 0);
         });
     }
@@ -257,6 +260,26 @@ fn who_is_ahead_of_a_replay_is_given_nothing_twice() {
         let seen = by_partition(&node.world.values(handle));
         assert_eq!(seen, PARTITIONS.map(|number| node.expected(number, from)));
     }
+}
+
+#[test]
+fn who_is_ahead_of_a_replay_by_a_newer_leader_epoch_goes_on_live() {
+    let mut node = Node::new();
+    node.put(1, "other", "", None);
+    let early = node.world.hub.position("c", 0);
+    (0..4).for_each(|n| node.put(0, "c", &format!("0 {n}"), None));
+    node.forget("c", 1);
+    let replay = node.replay(&early);
+    node.epoch = 1;
+    (0..2).for_each(|_| node.put(1, "other", "", None));
+    let late = node.world.hub.position("c", 0);
+    let handle = node.world.connect(0);
+    assert_eq!(node.attach(handle, &replay, &late), Outcome::Resumed);
+    node.world.turn();
+    node.finish(&replay);
+    node.put(1, "c", "1 live", None);
+    node.world.turn();
+    assert_eq!(node.world.values(handle), ["1 live"]);
 }
 
 #[test]
