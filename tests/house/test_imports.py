@@ -31,7 +31,7 @@ LAYERS = [
         "occupancy",
         "replay",
     },
-    {"mutate", "presence"},
+    {"mutate", "presence", "mqtt"},
     {"sandbox"},
     {"node"},
     {"server", "audit"},

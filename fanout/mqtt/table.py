@@ -1,0 +1,118 @@
+"""The sessions of a log's MQTT clients, as this node has read them: who has each name, and what is kept of it.
+
+What counts is decided from the order of the log alone, so that all nodes that have read as far agree:
+
+- A claim counts if it is of a newer generation than the one that counts, or says more of the same connection.
+- A state counts unless it is of an older generation than the one that counts.
+
+States are kept as the bytes that they were read as. Belongs to the event loop.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+import orjson
+
+from fanout.control import Fact
+from fanout.mqtt.records import Claim, State
+from fanout.transports.mqtt_ports import Name
+
+__all__ = ["SESSIONS_MAX", "STATE_BYTES", "SessionTable"]
+
+SESSIONS_MAX: Final = 100_000
+"""Names that are claimed or have a session, on all nodes: 20 MiB beside their states. Past it nobody new is let in."""
+
+STATE_BYTES: Final = 64 << 20
+"""What all states take as JSON: 670 bytes for each of the most that there are. Past it no session is kept."""
+
+_decoder: Final = msgspec.json.Decoder(State)
+
+
+class _Kept(NamedTuple):
+    """A state, with what is looked at more often than the rest."""
+
+    generation: int
+    expires_ms: float
+    text: bytes
+
+
+class SessionTable:
+    """See the module's text."""
+
+    def __init__(self) -> None:
+        self._claims: dict[Name, Claim] = {}
+        self._states: dict[Name, _Kept] = {}
+        self.bytes = 0
+        """What the states take."""
+
+    def __len__(self) -> int:
+        return len(self._claims.keys() | self._states.keys())
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no name may be added."""
+        return max(len(self._claims), len(self._states)) >= SESSIONS_MAX
+
+    def claim(self, name: Name) -> Claim | None:
+        """Who has the name."""
+        return self._claims.get(name)
+
+    def claims(self) -> Iterator[tuple[Name, Claim]]:
+        """All that count, as they are now: the table may change meanwhile."""
+        return iter(list(self._claims.items()))
+
+    def state(self, name: Name, now_ms: int) -> State | None:
+        """The session of that name, unless it is over."""
+        kept = self._states.get(name)
+        return None if kept is None or kept.expires_ms <= now_ms else _decoder.decode(kept.text)
+
+    def has_state(self, name: Name) -> bool:
+        """Whether anything is kept of a session, over or not."""
+        return name in self._states
+
+    def over(self, now_ms: int, most: int) -> list[Name]:
+        """Some of those whose session is over but kept, at most so many."""
+        found: list[Name] = []
+        for name, kept in self._states.items():
+            if kept.expires_ms <= now_ms:
+                found.append(name)
+                if len(found) == most:
+                    break
+        return found
+
+    def heard_claim(self, name: Name, fact: Fact) -> bool:
+        """A claim has been read, or its end; whether it counts."""
+        if fact is None:
+            self._claims.pop(name, None)
+            return True
+        claim, counts = msgspec.convert(fact, Claim), self._claims.get(name)
+        if counts is not None and claim.generation <= counts.generation and not _of_one(claim, counts):
+            return False
+        self._claims[name] = claim
+        return True
+
+    def heard_state(self, name: Name, fact: Fact) -> bool:
+        """A state has been read, or its end; whether it counts."""
+        before = self._states.get(name)
+        if fact is None:
+            self._forget(name)
+            return True
+        state = msgspec.convert(fact, State)
+        if before is not None and state.generation < before.generation:
+            return False
+        self._forget(name)
+        text = orjson.dumps(fact)
+        self._states[name] = _Kept(state.generation, state.expires_ms(), text)
+        self.bytes += len(text)
+        return True
+
+    def _forget(self, name: Name) -> None:
+        kept = self._states.pop(name, None)
+        if kept is not None:
+            self.bytes -= len(kept.text)
+
+
+def _of_one(claim: Claim, other: Claim) -> bool:
+    """Whether both are of one connection."""
+    return (claim.generation, claim.node, claim.life) == (other.generation, other.node, other.life)
