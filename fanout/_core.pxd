@@ -39,8 +39,7 @@ ctypedef struct Table:
 cdef class Engine:
     cdef object _native
     cdef object _router
-    cdef object _facts_topic
-    cdef object _take_facts
+    cdef dict _take_facts
     cdef object _take_failures
     cdef object _take_dead_letters
     cdef frozenset _dead_letter_topics

@@ -174,7 +174,7 @@ class Engine:
         """
     def facts(self, topic: str, take: Callable[[list[tuple[bytes | None, bytes | None]]], None]) -> None:
         """Keys and values of that topic's records go to `take`, on the source's thread, and no further; it must not
-        raise. To be called before the first record.
+        raise. To be called before the first record, for each such topic.
         """
     def dead_letters(self, topics: Sequence[str], take: Callable[[Sequence[Any]], None]) -> None:
         """Records of those topics go to `take`, on the source's thread, and no further; it must not raise. To be called

@@ -78,15 +78,16 @@ cdef class _Batch:
     cdef size_t record_room, header_room, channel_room
     cdef size_t count, header_count, channel_count, headers_unreadable
     cdef list alive
-    cdef object facts_topic, dead_letter_topics, last_topic
+    cdef object dead_letter_topics, last_topic
     cdef bint is_for_engine
-    cdef list facts, dead_letters
+    cdef list topic_facts, dead_letters
+    cdef dict facts
 
-    def __cinit__(self, object facts_topic, object dead_letter_topics):
+    def __cinit__(self, object facts_topics, object dead_letter_topics):
+        """`facts` are keys and values by topic, of those topics that have some."""
         self.alive = []
-        self.facts_topic = facts_topic
         self.dead_letter_topics = dead_letter_topics
-        self.facts = []
+        self.facts = {topic: [] for topic in facts_topics}
         self.dead_letters = []
 
     def __dealloc__(self):
@@ -148,11 +149,12 @@ cdef class _Batch:
                 value = value.encode()
         if topic != self.last_topic:
             self.last_topic = topic
-            self.is_for_engine = topic != self.facts_topic and topic not in self.dead_letter_topics
+            self.topic_facts = self.facts.get(topic)
+            self.is_for_engine = self.topic_facts is None and topic not in self.dead_letter_topics
         if not self.is_for_engine:
             self.count -= 1
-            if topic == self.facts_topic:
-                self.facts.append((key, value))
+            if self.topic_facts is not None:
+                self.topic_facts.append((key, value))
             else:
                 self.dead_letters.append(item)
             return False
@@ -194,7 +196,7 @@ cdef class _Batch:
 
 cdef _Batch _read_back(object records, object router):
     """The view of records that were read back."""
-    cdef _Batch view = _Batch(None, ())
+    cdef _Batch view = _Batch((), ())
     for item in records:
         view.add(item)
         if router is not None:
@@ -223,6 +225,7 @@ cdef class Engine:
         key = hashlib.blake2b(secret, digest_size=16, person=b"fanout-position").digest()
         self._rules = ()
         self._dead_letter_topics = frozenset()
+        self._take_facts = {}
         self._native = _engine.Engine(io_threads, history_ms, key, max_idle_ms, history_bytes)
         self._address = <const void *> <size_t> self._native.address()
 
@@ -237,13 +240,13 @@ cdef class Engine:
         self._router = route
 
     def facts(self, topic, take):
-        self._facts_topic, self._take_facts = topic, take
+        self._take_facts[topic] = take
 
     def dead_letters(self, topics, take):
         self._dead_letter_topics, self._take_dead_letters = frozenset(topics), take
 
     def partition(self, topic, topic_id, partition, start, /):
-        if topic != self._facts_topic and topic not in self._dead_letter_topics:
+        if topic not in self._take_facts and topic not in self._dead_letter_topics:
             for number, rule in enumerate(self._rules):
                 if rule.is_for(topic):
                     self._native.bind(topic, number)
@@ -251,11 +254,11 @@ cdef class Engine:
             self._native.partition(topic, topic_id, partition, start)
 
     def progress(self, topic, partition, next_offset, /):
-        if topic != self._facts_topic and topic not in self._dead_letter_topics:
+        if topic not in self._take_facts and topic not in self._dead_letter_topics:
             self._native.progress(topic, partition, next_offset)
 
     def records(self, list batch, /):
-        cdef _Batch view = _Batch(self._facts_topic, self._dead_letter_topics)
+        cdef _Batch view = _Batch(self._take_facts, self._dead_letter_topics)
         cdef size_t refused
         cdef uint8_t failed = False
         router = self._router
@@ -265,8 +268,9 @@ cdef class Engine:
         view.join()
         with nogil:
             refused = _table.ingest(self._address, view.records, view.count, &failed)
-        if view.facts:
-            self._take_facts(view.facts)
+        for topic, facts in view.facts.items():
+            if facts:
+                self._take_facts[topic](facts)
         if view.dead_letters:
             self._take_dead_letters(view.dead_letters)
         if failed:

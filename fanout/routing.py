@@ -29,11 +29,12 @@ from fanout.rules.connector import NO_CONNECTOR, Connector, read_connector
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
 from fanout.rules.publish import BY_CHANNEL, PublishRule
 from fanout.rules.route import UNDECODABLE, Rule, linger_ms, parse_rule
-from fanout.rules.topics import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, check_topic, pattern_of
+from fanout.rules.topics import CONTROL_TOPIC, MQTT_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, check_topic, pattern_of
 from fanout.types import Creation, Record
 
 __all__ = [
     "CONTROL_TOPIC",
+    "MQTT_TOPIC",
     "PRESENCE_TOPIC",
     "STATE_TOPICS",
     "Route",
@@ -129,6 +130,7 @@ class Routing(NamedTuple):
             **dict.fromkeys(self.snapshots, Creation(settings)),
             PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
             CONTROL_TOPIC: Creation(settings, partitions=1),
+            MQTT_TOPIC: Creation(settings, partitions=1),
         }
 
 

@@ -109,9 +109,8 @@ class FilterTree(Generic[_Value]):
             for level in levels:
                 if not hidden:
                     yield from level.everything
-                for wanted in (name,) if hidden else (name, "+"):
-                    if (below := level.below.get(wanted)) is not None:
-                        following.append(below)
+                names = (name,) if hidden else (name, "+")
+                following += [below for wanted in names if (below := level.below.get(wanted)) is not None]
             levels = following
         for level in levels:
             yield from level.everything

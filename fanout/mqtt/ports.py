@@ -13,8 +13,8 @@ class Topics(Protocol):
         """The channel that a topic stands for."""
         ...
 
-    def topic(self, channel: str, /) -> str | None:
-        """The topic that stands for a channel; None for one that no topic can stand for."""
+    def topic(self, channel: str, /) -> str:
+        """The topic that stands for a channel."""
         ...
 
 

@@ -39,6 +39,8 @@ class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int
     node: str
     life: str
+    clean: bool = False
+    """Whether nothing of an earlier session of that name counts."""
     will: dict[str, Any] | None = None
     """As `shown_will` makes it; None: nothing is published when the connection is lost, or that was done."""
     lost_ms: int | None = None
@@ -53,10 +55,12 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     expiry_s: int
     ended_ms: int | None = None
     """When its connection was over; None while there is one."""
+    is_exact: bool = True
+    """Whether the connection's own node has said that it is over; else its client may have been given more."""
     subscriptions: tuple[Subscription, ...] = ()
     places: tuple[Place, ...] = ()
-    began: tuple[tuple[str, int, int], ...] = ()
-    """Topic, partition and offset up to where all channels under its wildcards are among `places`."""
+    place: str = ""
+    """Under its wildcards, channels that are not among `places` have been given all before this."""
 
     def expires_ms(self) -> float:
         """When it is over, unless it is taken before; infinite while it has a connection."""

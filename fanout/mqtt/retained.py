@@ -97,7 +97,7 @@ class Retained:
             if channel != realm + name:
                 continue
             topic = self._topics.topic(name)
-            if topic is not None and pattern.fullmatch(topic):
+            if pattern.fullmatch(topic):
                 found += self._found(identity, topic, channel)
         return found
 

@@ -8,7 +8,8 @@ What counts is decided from the order of the log alone, so that all nodes that h
 States are kept as the bytes that they were read as. Belongs to the event loop.
 """
 
-from collections.abc import Iterator
+from itertools import islice
+from math import inf
 from typing import Final, NamedTuple
 
 import msgspec
@@ -42,6 +43,7 @@ class SessionTable:
 
     def __init__(self) -> None:
         self._claims: dict[Name, Claim] = {}
+        self._of_nodes: dict[str, dict[Name, None]] = {}
         self._states: dict[Name, _Kept] = {}
         self.bytes = 0
         """What the states take."""
@@ -58,14 +60,28 @@ class SessionTable:
         """Who has the name."""
         return self._claims.get(name)
 
-    def claims(self) -> Iterator[tuple[Name, Claim]]:
-        """All that count, as they are now: the table may change meanwhile."""
-        return iter(list(self._claims.items()))
+    def nodes(self) -> list[str]:
+        """The nodes that have names."""
+        return list(self._of_nodes)
+
+    def claims_of(self, node: str, most: int) -> list[tuple[Name, Claim]]:
+        """Some of a node's claims, at most so many."""
+        return [(name, self._claims[name]) for name in islice(self._of_nodes.get(node, ()), most)]
+
+    def generation(self, name: Name) -> int:
+        """The newest that is known of the name; 0 if none is."""
+        claim, kept = self._claims.get(name), self._states.get(name)
+        return max(claim.generation if claim else 0, kept.generation if kept else 0)
 
     def state(self, name: Name, now_ms: int) -> State | None:
         """The session of that name, unless it is over."""
         kept = self._states.get(name)
         return None if kept is None or kept.expires_ms <= now_ms else _decoder.decode(kept.text)
+
+    def is_open(self, name: Name) -> bool:
+        """Whether its connection has not said its last word of the session."""
+        kept = self._states.get(name)
+        return kept is not None and kept.expires_ms == inf
 
     def has_state(self, name: Name) -> bool:
         """Whether anything is kept of a session, over or not."""
@@ -84,12 +100,14 @@ class SessionTable:
     def heard_claim(self, name: Name, fact: Fact) -> bool:
         """A claim has been read, or its end; whether it counts."""
         if fact is None:
-            self._claims.pop(name, None)
+            self._disclaim(name)
             return True
         claim, counts = msgspec.convert(fact, Claim), self._claims.get(name)
         if counts is not None and claim.generation <= counts.generation and not _of_one(claim, counts):
             return False
+        self._disclaim(name)
         self._claims[name] = claim
+        self._of_nodes.setdefault(claim.node, {})[name] = None
         return True
 
     def heard_state(self, name: Name, fact: Fact) -> bool:
@@ -106,6 +124,14 @@ class SessionTable:
         self._states[name] = _Kept(state.generation, state.expires_ms(), text)
         self.bytes += len(text)
         return True
+
+    def _disclaim(self, name: Name) -> None:
+        claim = self._claims.pop(name, None)
+        if claim is not None:
+            names = self._of_nodes[claim.node]
+            del names[name]
+            if not names:
+                del self._of_nodes[claim.node]
 
     def _forget(self, name: Name) -> None:
         kept = self._states.pop(name, None)

@@ -1,6 +1,8 @@
-"""Leases: a node that answers for presence members says again and again that it is alive; who falls silent has died.
+"""Leases: a node that answers for others says again and again that it is alive; who falls silent has died.
 
-- A lease is a fact of the log, `node:<name>`, told anew every few seconds while the node has members. Each node judges
+A node answers for presence members, and for MQTT clients, of whom `fanout.mqtt.service` looks after those of the dead.
+
+- A lease is a fact of the log, `node:<name>`, told anew every few seconds while the node has any. Each node judges
   the others by its own clock, from when it heard them last: no clock of another's is trusted.
 - When a lease has run out the other nodes let the dead node's members leave, a bounded group at a time. Each begins a
   little later than another, so that most find nothing left to do; a leave that is written twice changes nothing.
@@ -14,7 +16,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 from typing import Final
 
 from fanout.control import Control, Fact
@@ -47,20 +49,20 @@ class Leases:
         control: Control,
         source: Source,
         node: str,
-        members: Sized,
+        answers_for: Callable[[], int],
         *,
         log: Appends,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`members` are those that this node, `node`, answers for; leaves are written to `log`; `clock` reads seconds
-        that never go back.
+        """`answers_for` tells how many members and connections this node, `node`, answers for; leaves are written to
+        `log`; `clock` reads seconds that never go back.
         """
         self._present = present
         self._control = control
         self._source = source
         self._log = log
         self._node = node
-        self._members = members
+        self._answers_for = answers_for
         self._clock = clock
         self._heard: dict[str, float] = {}  # one for each node that tells, or has members
         self._renewed_at = -RENEW_S
@@ -89,16 +91,17 @@ class Leases:
     def tick(self) -> None:
         """Renews this node's lease if it is time, and lets members of dead nodes leave."""
         now = self._clock()
-        if len(self._members) and now - self._renewed_at >= RENEW_S:
+        count = self._answers_for()
+        if count and now - self._renewed_at >= RENEW_S:
             self._renewed_at = now
-            self._control.tell("node", self._node, {"members": len(self._members)})
+            self._control.tell("node", self._node, {"members": count})
         if not self._is_behind():
             self._current_at = now
         if now - self._ticked_at > STOOD_STILL_S or now - self._current_at > STOOD_STILL_S or not self._is_well():
             self._listening_since = now
         self._ticked_at = now
         nodes = self._present.presence_nodes()
-        gone = [node for node in nodes if node != self._node and self._silent(node, now) > LEASE_S + self._turn(node)]
+        gone = [node for node in nodes if self._is_silent(node, now)]
         self._removing = bool(gone)
         if self._current_at == now:  # else the leaves that were just written may be yet to be read
             for node in gone:
@@ -106,6 +109,15 @@ class Leases:
         for node in [node for node in self._heard if node not in nodes and self._silent(node, now) > 2 * LEASE_S]:
             del self._heard[node]
             self._control.tell("node", node, None)
+
+    def is_gone(self, node: str) -> bool:
+        """Whether another node has been silent for so long that this one is to act for it: for connections that it had
+        without presence members too.
+        """
+        return self._current_at == self._ticked_at and self._is_silent(node, self._clock())
+
+    def _is_silent(self, node: str, now: float) -> bool:
+        return node != self._node and self._silent(node, now) > LEASE_S + self._turn(node)
 
     def _is_behind(self) -> bool:
         """Whether there is more to be heard: for a moment that is so after every record."""

@@ -13,14 +13,18 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Final
 
-__all__ = ["CONTROL_TOPIC", "PRESENCE_TOPIC", "STATE_TOPICS", "check_topic", "is_pattern", "matches", "pattern_of"]
+__all__ = [
+    "CONTROL_TOPIC", "MQTT_TOPIC", "PRESENCE_TOPIC", "STATE_TOPICS", "check_topic", "is_pattern", "matches", "pattern_of",
+]  # fmt: skip
 
 PRESENCE_TOPIC: Final = "fanout.presence"
 """Who is present: key = channel, connection and client; its newest record says how, and one without a value that they
 left."""
 CONTROL_TOPIC: Final = "fanout.control"
 """What nodes tell each other: the key names the fact, its newest record says how it stands."""
-STATE_TOPICS: Final = (PRESENCE_TOPIC, CONTROL_TOPIC)
+MQTT_TOPIC: Final = "fanout.mqtt"
+"""What nodes keep for MQTT clients, sessions and retained messages: facts like those of the one above."""
+STATE_TOPICS: Final = (PRESENCE_TOPIC, CONTROL_TOPIC, MQTT_TOPIC)
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule for names
 GLOB: Final = re.compile(r"[A-Za-z0-9._*?-]{1,249}")

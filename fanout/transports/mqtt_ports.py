@@ -33,7 +33,7 @@ class Name(NamedTuple):
     """As CONNECT says, or as it was assigned."""
 
 
-class Subscription(msgspec.Struct, frozen=True):
+class Subscription(msgspec.Struct, frozen=True, omit_defaults=True):
     """One filter and its options (MQTT 5.0 §3.8.3.1). `qos` is what was granted, `identifier` 0 for none."""
 
     filter: str
@@ -44,7 +44,7 @@ class Subscription(msgspec.Struct, frozen=True):
     identifier: int = 0
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a subscription stands in one channel: behind the last message that the client has acknowledged, or that it
     was given with QoS 0. `topic` is the channel as this client spells it; under a filter without wildcards, that.
     """

@@ -140,7 +140,7 @@ async def test_presence_has_as_many_partitions_as_messages_have(tmp_path: Path) 
                 await server.ready()
         topics = (await asyncio.to_thread(admin.list_topics, timeout=10)).topics
         counts = {name: len(topics[name].partitions) for name in ("fanout.messages", *STATE_TOPICS)}
-        assert counts == {"fanout.messages": 3, "fanout.presence": 3, "fanout.control": 1}
+        assert counts == {"fanout.messages": 3, "fanout.presence": 3, "fanout.control": 1, "fanout.mqtt": 1}
 
 
 async def test_repeat_is_recognised_by_a_node_that_started_since(

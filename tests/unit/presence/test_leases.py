@@ -22,7 +22,9 @@ class Bed:
         self.now_s = 1_000.0
         self.mine: list[str] = []
         self.control = Control(self.log, "fanout.control")
-        self.leases = Leases(self.set, self.control, self.log, node, self.mine, log=self.log, clock=lambda: self.now_s)
+        self.leases = Leases(
+            self.set, self.control, self.log, node, lambda: len(self.mine), log=self.log, clock=lambda: self.now_s
+        )
 
     def present(self, node: str, count: int = 1) -> None:
         """A node has members."""

@@ -1,0 +1,252 @@
+"""A session while a connection has it.
+
+- A session that outlives its connection is in the log: written when its subscriptions change, which the client is told
+  only then; when the connection is over; and about once a second in between, while it moves (`fanout.mqtt.service`).
+- One that does not is nowhere but here.
+- Where a subscription stands is asked of the connection; until that knows, it stands where it was to begin.
+
+Belongs to the event loop.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from fanout.auth.realms import realm_of
+from fanout.errors import ClientError, SourceError, error
+from fanout.mqtt.filters import has_wildcard
+from fanout.mqtt.ports import Memory, Topics
+from fanout.mqtt.records import State
+from fanout.mqtt.releases import Releases
+from fanout.mqtt.wildcards import EVERYTHING, Wildcards
+from fanout.session.names import parse_name
+from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
+
+__all__ = ["EXPIRY_MAX_S", "SUBSCRIPTIONS_MAX", "Held", "Keeper"]
+
+SUBSCRIPTIONS_MAX: Final = 200
+"""Of one client: as many as a connection of any kind has channels."""
+
+EXPIRY_MAX_S: Final = 7 * 86_400
+"""The longest that a session outlives its connection: a log that is kept for a week has nothing older for it."""
+
+CHANNEL_BYTES: Final = 1_024
+
+
+class Keeper(Protocol):
+    """Who writes sessions down, and what they share; `fanout.mqtt.service.Sessions` answers this."""
+
+    memory: Memory
+    topics: Topics
+    releases: Releases
+    followed: Wildcards
+
+    def write(self, held: "Held", /) -> "asyncio.Future[SourceError | None]":
+        """Writes the session as it is now."""
+        ...
+
+    def left(self, held: "Held", /, *, expiry_s: int, lost: bool) -> None:
+        """Its connection is over."""
+        ...
+
+
+class Held:
+    """See the module's text, and `fanout.transports.mqtt_ports.Held`."""
+
+    def __init__(
+        self, keeper: Keeper, name: Name, client: Client, *, expiry_s: int, clean: bool, will: Will | None
+    ) -> None:
+        self.name = name
+        self.client = client
+        self.expiry_s = expiry_s
+        self.clean = clean
+        self.will = will
+        self.life = secrets.token_urlsafe(9)
+        """What tells the connection from others."""
+        self.generation = 0
+        """Of its claim."""
+        self.present = False
+        self.is_begun = False
+        """Whether it is the connection's: until then it is only claimed."""
+        self.over = False
+        self.saved_at = 0.0
+        """When its places were looked at last, by the loop's clock."""
+        self.uid = self.life
+        self._keeper = keeper
+        self._subscriptions: dict[str, Subscription] = {}
+        self._places: dict[tuple[str, str], Place] = {}
+        self._place: str | None = None  # from where on channels under wildcards are yet to be found
+        self._finding = 0
+        self._written: State | None = None
+        self._in_use: dict[int, str] = {}  # packet identifiers, and the ids made for them
+        self._released: dict[int, int] = {}  # how often each was, where the session is nowhere but here
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it outlives its connection."""
+        return self.expiry_s > 0
+
+    @property
+    def subscriptions(self) -> Sequence[Subscription]:
+        """See the port."""
+        return list(self._subscriptions.values())
+
+    @property
+    def places(self) -> Sequence[Place]:
+        """See the port."""
+        return list(self._places.values())
+
+    def go_on(self, state: State) -> None:
+        """It is of an earlier connection."""
+        self.present = True
+        self.uid = state.uid
+        self._subscriptions = {one.filter: one for one in state.subscriptions}
+        self._places = {(one.filter, one.topic): one for one in state.places}
+        self._place = state.place or None
+
+    def state(self, ended_ms: int | None = None, expiry_s: int | None = None) -> State:
+        """What is to be written of it. A channel under a wildcard that has been given all up to where the search for
+        channels has come is left out: it would be found there.
+        """
+        for one in self.client.places():
+            if one.filter in self._subscriptions:
+                self._places[one.filter, one.topic] = one
+        place = self._found_up_to()
+        return State(
+            generation=self.generation,
+            uid=self.uid,
+            expiry_s=self.expiry_s if expiry_s is None else expiry_s,
+            ended_ms=ended_ms,
+            subscriptions=tuple(self._subscriptions.values()),
+            places=tuple(one for one in self._places.values() if not self._is_found(one, place)),
+            place=place,
+        )
+
+    def moved(self) -> State | None:
+        """What is to be written of it; None if that is written."""
+        state = self.state()
+        if state == self._written:
+            return None
+        self._written = state
+        return state
+
+    # -- for the connection --
+
+    async def begin_anew(self) -> None:
+        """See the port. Raises ClientError 50003 if the log does not take it."""
+        self.present = False
+        self._place = None
+        self._subscriptions.clear()
+        self._places.clear()
+        await self._write()
+
+    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """See the port. Raises ClientError 90010 for too many subscriptions, 50003 if the log does not take them."""
+        filters = self._subscriptions.keys() | {one.filter for one in subscriptions}
+        if len(filters) > SUBSCRIPTIONS_MAX:
+            raise ClientError(error(90010, f"{SUBSCRIPTIONS_MAX} is the limit"))
+        for one in subscriptions:
+            if one.filter not in self._subscriptions and not has_wildcard(one.filter):
+                self._begin(one.filter)
+        self._subscriptions |= {one.filter: one for one in subscriptions}
+        await self._write()
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """See the port. Raises ClientError 50003 if the log does not take it."""
+        for topic_filter in filters:
+            if self._subscriptions.pop(topic_filter, None) is not None:
+                self._keeper.followed.leave(self.client, topic_filter)
+                self._places = {key: one for key, one in self._places.items() if one.filter != topic_filter}
+        await self._write()
+
+    def follow(self, subscription: Subscription) -> None:
+        """See the port."""
+        known = [one.topic for one in self._places.values() if one.filter == subscription.filter]
+        self._finding += 1
+        self._keeper.followed.follow(
+            self.client, subscription, known, self._place, kept=self.is_kept, done=self._has_found
+        )
+
+    def received(self, packet_id: int) -> str:
+        """See the port."""
+        known = self._in_use.get(packet_id)
+        if known is None:
+            if self.is_kept:
+                known = self._keeper.releases.message_id(self.name, self.uid, packet_id)
+            else:
+                known = f"{self.uid}:{packet_id}:{self._released.get(packet_id, 0)}"
+            self._in_use[packet_id] = known
+        return known
+
+    def release(self, packet_id: int, done: Callable[[bool], None]) -> None:
+        """See the port. A session that was had elsewhere before may know of identifiers that this node does not."""
+        was_in_use = packet_id in self._in_use or self.present
+        if not self.is_kept:
+            if self._in_use.pop(packet_id, None) is not None:
+                self._released[packet_id] = self._released.get(packet_id, 0) + 1
+            done(was_in_use)
+            return
+
+        def released(problem: SourceError | None) -> None:
+            if self.over:
+                return
+            if problem is not None:  # the client says it again when it is back
+                self.client.end(error(50003, "connect again"))
+                return
+            self._in_use.pop(packet_id, None)
+            done(was_in_use)
+
+        self._keeper.releases.release(self.name, packet_id, released)
+
+    def uses(self, packet_id: int) -> bool:
+        """Whether a message of that identifier is not released."""
+        return packet_id in self._in_use
+
+    def leave(self, *, expiry_s: int | None, lost: bool) -> None:
+        """See the port."""
+        if not self.over:
+            left_s = self.expiry_s if expiry_s is None or not self.is_kept else min(expiry_s, EXPIRY_MAX_S)
+            self._keeper.left(self, expiry_s=left_s, lost=lost)
+
+    async def _write(self) -> None:
+        if self.is_kept and await self._keeper.write(self) is not None:
+            raise ClientError(error(50003, "the session was not written"))
+
+    def _begin(self, topic_filter: str) -> None:
+        """Notes where a subscription begins, for as long as its connection cannot tell."""
+        memory, channel = self._keeper.memory, self.channel(topic_filter)
+        if channel is not None:  # else it is refused when it is to be attached
+            position = memory.position_at(channel, memory.places(channel, None))
+            self._places[topic_filter, topic_filter] = Place(topic_filter, topic_filter, position)
+
+    def _is_found(self, place: Place, up_to: str) -> bool:
+        """Whether a channel under a wildcard has been given all that lies before `up_to`."""
+        if not up_to or place.sent or not has_wildcard(place.filter):
+            return False
+        memory, channel = self._keeper.memory, self.channel(place.topic)
+        assert channel is not None  # it was attached
+        try:
+            stands, found = (memory.places(*where) for where in ((channel, place.position), (EVERYTHING, up_to)))
+        except ValueError:
+            return False
+        least = {(topic, partition): offset for topic, partition, offset in found}
+        return all(offset >= least.get((topic, partition), offset + 1) for topic, partition, offset in stands)
+
+    def channel(self, topic: str) -> str | None:
+        """The channel of a topic, as the log knows it; None for a topic that is none."""
+        realm = realm_of(self.client.identity.key_name)
+        try:
+            return parse_name(self._keeper.topics.channel(topic), CHANNEL_BYTES, realm, filtered=True).channel
+        except ClientError:
+            return None
+
+    def _found_up_to(self) -> str:
+        if not any(map(has_wildcard, self._subscriptions)):
+            return ""
+        return self._place or self._keeper.followed.place
+
+    def _has_found(self) -> None:
+        self._finding -= 1
+        if self._finding == 0:
+            self._place = None

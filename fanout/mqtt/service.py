@@ -1,0 +1,366 @@
+"""The sessions of a node's MQTT clients: given to who connects, taken from who has them, kept in the log.
+
+A session is a fact of the log (`fanout.mqtt.records`), so every node has them all, and a client finds its own wherever
+it comes. Nothing in it is a message: it says where each subscription stands, and the log has what comes next.
+
+- **Taking.** Who connects claims the name with a newer generation. The node whose client had it hears that, sends that
+  client away and writes its last word: where it stood. The new one waits until it has read its own claim, and up to
+  `LAST_WORD_S` for that word. Of a node that has died there is none: then a client is given again what it was given
+  since the session was written last, and all of it up to the end of the log has DUP set.
+- **Keeping.** A session that moves is written about once a second, all of a node's together at most `SAVED_PLACES` of
+  their places in each `TICK_S`; with more clients than that allows each is written less often.
+- **Ending.** A session is over when its client said so, or its expiry interval has passed since its connection ended;
+  that of a dead node's connections ends when the node is known to be dead (`fanout.presence.leases`).
+- What the log does not take now is told again until it does; another word about the same takes its place.
+
+Belongs to the event loop.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+import msgspec
+
+from fanout.callbacks import outcome
+from fanout.control import Control, Fact
+from fanout.errors import ClientError, ErrorInfo, SourceError, error
+from fanout.mqtt.held import EXPIRY_MAX_S, Held
+from fanout.mqtt.ports import Lives, Log, Memory, Topics
+from fanout.mqtt.records import CLAIM, STATE, Claim, name_of, name_text, shown_will, will_of
+from fanout.mqtt.releases import Releases
+from fanout.mqtt.resumed import sent_at_most
+from fanout.mqtt.retained import Retained
+from fanout.mqtt.table import STATE_BYTES, SessionTable
+from fanout.mqtt.wildcards import Wildcards
+from fanout.mqtt.wills import Publish, Wills
+from fanout.transports.mqtt_ports import Client, Name, Subscription, Will
+from fanout.types import OutMessage
+
+__all__ = ["Sessions"]
+
+CLAIM_S: Final = 5.0
+"""How long a client waits for its name, with the log slow or away: half of what clients allow a CONNECT."""
+LAST_WORD_S: Final = 1.0
+TICK_S: Final = 0.25
+SAVED_EVERY_S: Final = 1.0
+SAVED_PLACES: Final = 500  # looked at in one tick, at 10 µs each: 2 % of the loop
+LOOK_AFTER_TICKS: Final = 8
+SLICE: Final = 200  # of what others left behind, looked after at a time
+RELEASES_SLICE: Final = 1_000
+
+log = logging.getLogger(__name__)
+
+
+class Sessions:
+    """See the module's text, and `fanout.transports.mqtt_ports.Sessions`."""
+
+    def __init__(
+        self,
+        control: Control,
+        *,
+        memory: Memory,
+        source: Log,
+        publish: Publish,
+        topics: Topics,
+        lives: Lives,
+        node: str,
+        clock: Callable[[], int],
+    ) -> None:
+        """`control` has the facts of `fanout.mqtt`, `node` is this node's name among `lives`, `clock` reads the time in
+        ms.
+        """
+        self.memory = memory
+        self.topics = topics
+        self.releases = Releases(control, clock)
+        self.followed = Wildcards(memory, topics)
+        self.messages = Retained(control, topics, clock)
+        """The retained ones."""
+        self.wills = Wills(publish, self.messages.keep)
+        self._control = control
+        self._source = source
+        self._lives = lives
+        self._node = node
+        self._clock = clock
+        self._table = SessionTable()
+        self._held: dict[Name, Held] = {}
+        self._kept: OrderedDict[Held, None] = OrderedDict()  # those held that are; the one saved longest ago is first
+        self._claiming: dict[str, asyncio.Future[Claim | None]] = {}  # by the connection's life
+        self._last_words: dict[Name, asyncio.Event] = {}
+        self._untold: dict[tuple[str, Name], Fact] = {}  # what the log did not take: one for each name and kind
+        self._telling: dict[tuple[str, Name], object] = {}
+        control.listen(CLAIM, self._heard_claim)
+        control.listen(STATE, self._heard_state)
+
+    def __len__(self) -> int:
+        """Connections of this node that have a name; for them it says that it is alive."""
+        return len(self._held) + len(self.wills)
+
+    @property
+    def wildcards(self) -> bool:
+        """See the port."""
+        return True
+
+    # -- for connections --
+
+    async def take(self, name: Name, client: Client, *, clean: bool, expiry_s: int, will: Will | None) -> Held:
+        """See the port. Raises ClientError 42910 if there are too many sessions, 50003 if the log does not answer, and
+        80016 if the client has connected again meanwhile.
+        """
+        held = Held(self, name, client, expiry_s=min(expiry_s, EXPIRY_MAX_S), clean=clean, will=will)
+        is_known = self._table.generation(name) > 0 or name in self._held
+        if (not is_known and self._table.is_full) or (held.is_kept and self._table.bytes > STATE_BYTES):
+            raise ClientError(error(42910, "no more sessions can be kept"))
+        if (here := self._held.get(name)) is not None:
+            self._supersede(here, over=clean)
+        self._held[name] = held
+        try:
+            before = await self._claim(held, wait=is_known or held.is_kept or will is not None)
+            await self._find(held, before)
+        except BaseException as problem:
+            if not held.over:
+                self._let_go(held)
+                self._disclaim(name, held.life)
+            if isinstance(problem, TimeoutError):
+                raise ClientError(error(50003, "the session could not be had")) from None
+            raise
+        held.is_begun = True
+        if held.is_kept:
+            self._kept[held] = None
+            self._tell(STATE, name, msgspec.to_builtins(held.state()))  # it has a connection: it does not expire
+        elif self._table.has_state(name):
+            self._tell(STATE, name, None)  # it is over with its connection, however that ends
+        return held
+
+    def retain(self, channel: str, message: OutMessage, serial: str, done: Callable[[ErrorInfo | None], None]) -> None:
+        """See the port."""
+        self.messages.keep(channel, message, serial, done)
+
+    async def retained(self, client: Client, subscription: Subscription) -> Sequence[tuple[str, OutMessage]]:
+        """See the port."""
+        return await self.messages.under(client.identity, subscription)
+
+    # -- for `Held` --
+
+    def write(self, held: Held) -> "asyncio.Future[SourceError | None]":
+        """See `fanout.mqtt.held.Keeper`."""
+        self._untold.pop((STATE, held.name), None)
+        state = held.moved() or held.state()
+        return outcome(partial(self._control.tell, STATE, name_text(held.name), msgspec.to_builtins(state)))
+
+    def left(self, held: Held, /, *, expiry_s: int, lost: bool) -> None:
+        """See `fanout.mqtt.held.Keeper`."""
+        name = held.name
+        if expiry_s > 0:
+            self._tell(STATE, name, msgspec.to_builtins(held.state(self._clock(), expiry_s)))
+        elif self._table.has_state(name):
+            self._tell(STATE, name, None)
+        self._let_go(held)
+        if lost and held.will is not None:
+            after_s = min(held.will.delay_s, expiry_s)
+            if after_s > 0:  # should this node be gone by then, another one sees to it
+                self._tell(CLAIM, name, self._claim_of(held, lost_ms=self._clock()))
+            self.wills.lost(name, held.will, after_s, partial(self._disclaim, name, held.life))
+        else:
+            self._disclaim(name, held.life)
+
+    # -- taking --
+
+    async def _claim(self, held: Held, *, wait: bool) -> Claim | None:
+        """Claims the name; whose it was before, once that is known from the log."""
+        held.generation = max(self._clock(), self._table.generation(held.name) + 1)
+        fact = self._claim_of(held)
+        if not wait:
+            self._tell(CLAIM, held.name, fact)
+            return None
+        claimed: asyncio.Future[Claim | None] = asyncio.get_running_loop().create_future()
+        self._claiming[held.life] = claimed
+        try:
+            async with asyncio.timeout(CLAIM_S):
+                problem = await outcome(partial(self._control.tell, CLAIM, name_text(held.name), fact))
+                if problem is not None:
+                    raise ClientError(error(50003, "the session could not be had"))
+                return await claimed
+        finally:
+            del self._claiming[held.life]
+
+    async def _find(self, held: Held, before: Claim | None) -> None:
+        """Goes on with the session that there is, or begins one."""
+        name = held.name
+        if held.clean:
+            return
+        is_elsewhere = before is not None and before.node != self._node and not self._lives.is_gone(before.node)
+        if is_elsewhere and self._table.is_open(name):
+            await self._last_word(name)
+        state = self._table.state(name, self._clock())
+        if state is None or (state.place and not self.followed.reaches(state.place)):
+            return
+        if state.ended_ms is None or not state.is_exact:
+            state = await sent_at_most(state, held.channel, self.memory, self._source)
+        if held.over:
+            raise ClientError(error(80016))
+        held.go_on(state)
+
+    async def _last_word(self, name: Name) -> None:
+        said = self._last_words.setdefault(name, asyncio.Event())
+        try:
+            async with asyncio.timeout(LAST_WORD_S):
+                await said.wait()
+        except TimeoutError:
+            log.info("a node did not say where a session stood: goes on from where it was written last")
+        finally:
+            self._last_words.pop(name, None)
+
+    def _supersede(self, held: Held, *, over: bool) -> None:
+        """Another connection has the name now. `over`: the session does not go on."""
+        if held.is_kept and held.is_begun and not over:
+            self._tell(STATE, held.name, msgspec.to_builtins(held.state(self._clock())))
+        self._let_go(held)
+        if held.will is not None and (over or held.will.delay_s == 0 or not held.is_kept):
+            self.wills.lost(held.name, held.will, 0.0, lambda: None)
+        if (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
+            claimed.set_exception(ClientError(error(80016)))
+        held.client.end(error(80016))
+
+    def _let_go(self, held: Held) -> None:
+        held.over = True
+        self.followed.leave_all(held.client, [one.filter for one in held.subscriptions])
+        self._kept.pop(held, None)
+        if self._held.get(held.name) is held:
+            del self._held[held.name]
+
+    def _claim_of(self, held: Held, lost_ms: int | None = None) -> Fact:
+        will = None if held.will is None else shown_will(held.will)
+        claim = Claim(held.generation, self._node, held.life, clean=held.clean, will=will, lost_ms=lost_ms)
+        fact: Fact = msgspec.to_builtins(claim)
+        return fact
+
+    def _disclaim(self, name: Name, life: str) -> None:
+        """The connection is over, and its will published: nobody has the name, unless somebody has claimed it since."""
+        claim = self._table.claim(name)
+        if name not in self._held and (claim is None or claim.life == life):
+            self._tell(CLAIM, name, None)
+
+    # -- what the log says --
+
+    def _heard_claim(self, text: str, fact: Fact) -> None:
+        name = name_of(text)
+        before = self._table.claim(name)
+        counts = self._table.heard_claim(name, fact)
+        claim, held = self._table.claim(name), self._held.get(name)
+        if claim is None:
+            if held is not None and before is not None and before.life == held.life:
+                self._tell(CLAIM, name, self._claim_of(held))  # somebody's late word about an earlier connection
+            return
+        if counts and (before is None or before.life != claim.life):
+            (self.wills.hurry if claim.clean else self.wills.take_back)(name)
+        if held is None or fact is None:
+            return
+        if claim.life == held.life:
+            if counts and (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
+                claimed.set_result(before)
+        elif claim.generation > held.generation:
+            self._supersede(held, over=claim.clean)
+        elif fact["life"] == held.life:  # two nodes claimed at once, and the other one's came first
+            held.generation = claim.generation + 1
+            self._tell(CLAIM, name, self._claim_of(held))
+
+    def _heard_state(self, text: str, fact: Fact) -> None:
+        name = name_of(text)
+        self._table.heard_state(name, fact)
+        held = self._held.get(name)
+        if held is not None and held in self._kept and (fact is None or fact["generation"] < held.generation):
+            self._tell(STATE, name, msgspec.to_builtins(held.state()))  # the log would keep that instead
+        if (said := self._last_words.get(name)) is not None and not self._table.is_open(name):
+            said.set()
+
+    # -- what goes to the log --
+
+    def _tell(self, kind: str, name: Name, fact: Fact) -> None:
+        """Writes a fact, now or later."""
+        key, mark = (kind, name), object()
+        self._untold.pop(key, None)
+        self._telling[key] = mark
+
+        def told(problem: SourceError | None) -> None:
+            if self._telling.get(key) is mark:
+                del self._telling[key]
+                if problem is not None:
+                    self._untold[key] = fact
+
+        self._control.tell(kind, name_text(name), fact, told)
+
+    # -- in the course of time --
+
+    async def run(self, ready: asyncio.Event) -> None:
+        """Saves what moves, and looks after what others left behind; from when the node is `ready`, until cancelled."""
+        await ready.wait()
+        loop = asyncio.get_running_loop()
+        others = loop.create_task(self.followed.run()), loop.create_task(self.messages.sweep())
+        tick = 0
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                tick += 1
+                try:
+                    self.save(loop.time())
+                    if tick % LOOK_AFTER_TICKS == 0:
+                        self.look_after()
+                except Exception:  # whatever it was, sessions must be saved
+                    log.exception("sessions could not be looked after")
+        finally:
+            self.wills.close()
+            for task in others:
+                task.cancel()
+
+    def save(self, now: float) -> None:
+        """Writes those whose turn it is, if they have moved; `now` by the loop's clock."""
+        for (kind, name), fact in list(self._untold.items())[:SLICE]:
+            self._tell(kind, name, fact)
+        left = SAVED_PLACES
+        while self._kept and left > 0:
+            held = next(iter(self._kept))
+            if now - held.saved_at < SAVED_EVERY_S:
+                return
+            held.saved_at = now
+            self._kept.move_to_end(held)
+            left -= 1 + len(held.places)
+            if (state := held.moved()) is not None:
+                self._control.tell(STATE, name_text(held.name), msgspec.to_builtins(state))
+
+    def look_after(self) -> None:
+        """Acts for connections of nodes that have died, and lets go of what is over."""
+        now = self._clock()
+        for node in self._table.nodes():
+            if node != self._node and self._lives.is_gone(node):
+                for name, claim in self._table.claims_of(node, SLICE):
+                    self._lost_with_its_node(name, claim, now)
+        for name in self._table.over(now, SLICE):
+            if name not in self._held and self._table.claim(name) is None:
+                self._tell(STATE, name, None)
+        self.releases.sweep(self._may_forget, RELEASES_SLICE)
+
+    def _lost_with_its_node(self, name: Name, claim: Claim, now: int) -> None:
+        if name in self._held or name in self.wills:
+            return
+        state = self._table.state(name, now)
+        if state is not None and state.ended_ms is None:
+            ended = msgspec.structs.replace(state, ended_ms=now, is_exact=False)
+            self._tell(STATE, name, msgspec.to_builtins(ended))
+        done = partial(self._disclaim, name, claim.life)
+        if claim.will is None:
+            done()
+            return
+        will = will_of(claim.will)
+        delay_s = min(will.delay_s, state.expiry_s if state is not None else 0)
+        lost_ms = now if claim.lost_ms is None else claim.lost_ms
+        self.wills.lost(name, will, delay_s - (now - lost_ms) / 1_000, done)
+
+    def _may_forget(self, name: Name, packet_id: int) -> bool:
+        """Whether no message of that packet identifier can be under way."""
+        if (held := self._held.get(name)) is not None:
+            return not held.uses(packet_id)
+        return self._table.generation(name) == 0

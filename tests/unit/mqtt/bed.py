@@ -1,0 +1,194 @@
+"""What tests of MQTT sessions need: nodes over one log of facts, what they have read, and clients."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fanout.control import Control
+from fanout.errors import ErrorInfo, SourceError
+from fanout.mqtt.held import Held
+from fanout.mqtt.service import Sessions
+from fanout.sources.base import Appended, Done, NewRecord
+from fanout.transports.mqtt_ports import Name, Place, Subscription, Will
+from fanout.transports.mqtt_topics import Topics
+from fanout.types import Identity, OutMessage
+
+ALICE = Name("app", "alice")
+MESSAGES = "fanout.messages"
+EVERYBODY = Identity("app.key", None, {"*": frozenset("*")})
+
+
+class FactLog:
+    """The log of facts: what is appended is durable at once, and read by every node in its order."""
+
+    def __init__(self) -> None:
+        self.facts: list[tuple[bytes | None, bytes | None]] = []
+        self.nodes: list[Node] = []
+        self.failure: SourceError | None = None
+        self.holds_back = False  # nothing is read back, nor is anybody told
+
+    def append(self, records: Sequence[NewRecord], done: Done) -> None:
+        if self.failure is not None:
+            done(self.failure)
+            return
+        self.facts += [(record.key, record.value) for record in records]
+        done([Appended(record.topic, 0, len(self.facts) - 1, 1) for record in records])
+        for node in self.nodes:
+            node.catch_up()
+
+    def newest(self) -> dict[str, bytes]:
+        """What compaction leaves."""
+        facts = {(key or b"").decode(): value for key, value in self.facts}
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+class Memory:
+    """What a node has read of a log of one partition, and of its channels. A position is `channel@offset`."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self.floor = 0
+        self.channels: list[str] = []
+        self.new: list[str] | None = []
+        self.watching = False
+
+    def say(self, channel: str) -> None:
+        """A message is read."""
+        self.end += 1
+        if channel not in self.channels:
+            self.channels.append(channel)
+            if self.watching and self.new is not None:
+                self.new.append(channel)
+
+    def places(self, channel: str, position: str | None) -> list[tuple[str, int, int]]:
+        if position is None:
+            return [(MESSAGES, 0, self.end)]
+        name, _, offset = position.rpartition("@")
+        if name != channel:
+            raise ValueError("no position of this channel")
+        return [(MESSAGES, 0, int(offset))]
+
+    def position_at(self, channel: str, places: Sequence[tuple[str, int, int]]) -> str:
+        ((_, _, offset),) = places
+        return f"{channel}@{offset}"
+
+    def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
+        bare = (name.removeprefix(realm) for name in self.channels if name.startswith(realm))
+        return [realm + name for name in sorted(bare) if name.startswith(prefix) and name > after][:limit]
+
+    def held(
+        self,
+        channel: str,
+        places: Sequence[tuple[str, int, int]],
+        start_ms: int,
+        end_ms: int,
+        forwards: bool,
+        limits: tuple[int, int],
+    ) -> tuple[list[object], list[int], list[int], bool]:
+        return [], [], [self.floor], False
+
+    def watch_births(self, watch: bool) -> None:
+        self.watching = watch
+
+    def born(self) -> list[str] | None:
+        new, self.new = self.new, []
+        return new
+
+    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        return {0: (0, self.end + 3)}  # the log has more than was read
+
+
+class Node:
+    """One node: its sessions, what it has read, and what it published."""
+
+    def __init__(self, log: FactLog, name: str, gone: set[str]) -> None:
+        self.now_ms = 1_000_000
+        self.memory = Memory()
+        self.published: list[tuple[str, OutMessage]] = []
+        self.refusal: ErrorInfo | None = None
+        self.is_deaf = False
+        self._log = log
+        self._read = 0
+        self._name = name
+        self.gone = gone
+        self.control = Control(log, "fanout.mqtt")  # type: ignore[arg-type]
+        self.sessions = Sessions(
+            self.control,
+            memory=self.memory,
+            source=self.memory,
+            publish=self.publish,
+            topics=Topics(),
+            lives=self,
+            node=name,
+            clock=lambda: self.now_ms,
+        )
+        log.nodes.append(self)
+        self.catch_up()
+
+    def is_gone(self, node: str) -> bool:
+        return node in self.gone
+
+    def publish(
+        self, channel: str, messages: Sequence[OutMessage], done: Callable[[list[str] | ErrorInfo], None]
+    ) -> None:
+        if self.refusal is not None:
+            done(self.refusal)
+            return
+        self.published += [(channel, message) for message in messages]
+        done([f"{len(self.published):010}-0" for _ in messages])
+
+    def catch_up(self) -> None:
+        """Reads on, unless it is deaf."""
+        if not self.is_deaf and not self._log.holds_back:
+            facts, self._read = self._log.facts[self._read :], len(self._log.facts)
+            self.control.taken(facts)
+
+    async def take(
+        self,
+        client: "Client",
+        name: Name = ALICE,
+        *,
+        clean: bool = False,
+        expiry_s: int = 3_600,
+        will: Will | None = None,
+    ) -> Held:
+        client.held = await self.sessions.take(name, client, clean=clean, expiry_s=expiry_s, will=will)
+        return client.held
+
+
+class Client:
+    """A connection: remembers what it was told, and stands where the test says."""
+
+    def __init__(self, identity: Identity = EVERYBODY) -> None:
+        self.identity = identity
+        self.attached: dict[tuple[str, str], str | None] = {}
+        self.stands: list[Place] = []
+        self.ended: ErrorInfo | None = None
+        self.held: Held | None = None
+
+    def attach(self, subscription: Subscription, topic: str, position: str | None) -> None:
+        assert (subscription.filter, topic) not in self.attached
+        self.attached[subscription.filter, topic] = position
+
+    def detach(self, filter: str, topic: str) -> None:  # noqa: A002
+        del self.attached[filter, topic]
+
+    def places(self) -> list[Place]:
+        return self.stands
+
+    def end(self, reason: ErrorInfo) -> None:
+        self.ended = reason
+
+
+async def settle() -> None:
+    """Lets what is under way come to rest; threads that names are asked on too."""
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+
+
+def state_of(log: FactLog, name: str = "alice") -> Any:
+    """The session's state as the log has it."""
+    import orjson
+
+    text = log.newest().get(f'state:["app","{name}"]')
+    return None if text is None else orjson.loads(text)

@@ -1,0 +1,334 @@
+"""Sessions: given to who connects, taken from who has them, kept in the log."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from fanout.errors import ClientError, SourceTimeout, error
+from fanout.mqtt import held as held_module
+from fanout.mqtt import service, table
+from fanout.transports.mqtt_ports import Name, Place, Subscription
+from tests.unit.mqtt.bed import ALICE, Client, FactLog, Node, settle, state_of
+
+NewNode = Callable[[], Node]
+
+
+async def test_a_client_without_a_session_has_a_new_one(new_node: NewNode) -> None:
+    held = await new_node().take(Client())
+    assert not held.present
+    assert held.subscriptions == []
+
+
+async def test_a_session_goes_on_where_it_stood_on_any_node(facts: FactLog, new_node: NewNode) -> None:
+    first, client = new_node(), Client()
+    held = await first.take(client)
+    await held.subscribe([Subscription("a", 1, identifier=7), Subscription("b", 0)])
+    client.stands = [Place("a", "a", "a@5", "a@8"), Place("b", "b", "b@9")]
+    held.leave(expiry_s=None, lost=True)
+    again = await new_node().take(Client())
+    assert again.present
+    assert again.subscriptions == [Subscription("a", 1, identifier=7), Subscription("b", 0)]
+    assert again.places == [Place("a", "a", "a@5", "a@8"), Place("b", "b", "b@9")]
+
+
+async def test_subscriptions_are_acknowledged_once_the_log_has_them(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    assert state_of(facts)["subscriptions"] == [{"filter": "a", "qos": 1}]
+    await held.unsubscribe(["a"])
+    assert "subscriptions" not in state_of(facts)
+    facts.failure = SourceTimeout("away")
+    with pytest.raises(ClientError) as refused:
+        await held.subscribe([Subscription("b", 1)])
+    assert refused.value.info.code == 50003
+
+
+async def test_a_subscription_stands_where_it_began_until_its_connection_knows(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    node.memory.end = 4
+    await (await node.take(Client())).subscribe([Subscription("a", 1)])
+    assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@4"}]
+
+
+async def test_a_clean_start_forgets_what_was(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    held.leave(expiry_s=None, lost=False)
+    clean = await node.take(Client(), clean=True, expiry_s=0)
+    assert not clean.present
+    clean.leave(expiry_s=None, lost=False)
+    await settle()
+    assert facts.newest() == {}
+    assert not (await node.take(Client())).present
+
+
+async def test_a_session_that_ends_with_its_connection_is_not_written(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    held = await node.take(Client(), expiry_s=0)
+    await held.subscribe([Subscription("a", 1)])
+    assert state_of(facts) is None
+    held.leave(expiry_s=None, lost=False)
+    await settle()
+    assert facts.newest() == {}
+
+
+async def test_a_session_is_over_after_its_expiry_interval(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    (await node.take(Client(), expiry_s=10)).leave(expiry_s=None, lost=False)
+    await settle()
+    node.now_ms += 9_999
+    node.sessions.look_after()
+    await settle()
+    assert state_of(facts) is not None
+    node.now_ms += 1
+    assert not (await node.take(Client(), Name("app", "bob"))).present
+    node.sessions.look_after()
+    await settle()
+    assert state_of(facts) is None
+    assert not (await node.take(Client())).present
+
+
+async def test_disconnect_may_change_the_expiry_interval(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    (await node.take(Client(), expiry_s=1)).leave(expiry_s=5, lost=False)
+    await settle()
+    node.now_ms += 4_000
+    held = await node.take(Client(), expiry_s=1)
+    assert held.present
+    held.leave(expiry_s=0, lost=False)
+    await settle()
+    assert facts.newest() == {}
+
+
+async def test_no_session_outlives_its_connection_for_longer_than_is_granted(new_node: NewNode) -> None:
+    assert (await new_node().take(Client(), expiry_s=2**32 - 1)).expiry_s == held_module.EXPIRY_MAX_S
+
+
+async def test_a_connection_on_the_same_node_is_sent_away(facts: FactLog, new_node: NewNode) -> None:
+    node, old = new_node(), Client()
+    held = await node.take(old)
+    await held.subscribe([Subscription("a", 1)])
+    old.stands = [Place("a", "a", "a@5")]
+    again = await node.take(Client())
+    assert old.ended is not None
+    assert old.ended.code == 80016
+    assert again.places == [Place("a", "a", "a@5")]
+    held.leave(expiry_s=None, lost=True)  # the connection that was sent away is gone
+    await settle()
+    assert state_of(facts).get("ended_ms") is None
+    assert len(node.sessions) == 1
+
+
+async def test_a_connection_on_another_node_is_sent_away_and_says_where_it_stood(new_node: NewNode) -> None:
+    first, second, old = new_node(), new_node(), Client()
+    held = await first.take(old)
+    await held.subscribe([Subscription("a", 1)])
+    old.stands = [Place("a", "a", "a@5", "a@6")]
+    again = await second.take(Client())
+    assert old.ended is not None
+    assert again.places == [Place("a", "a", "a@5", "a@6")]
+    assert len(first.sessions) == 0
+
+
+async def test_of_two_nodes_that_claim_at_once_one_has_the_client(facts: FactLog, new_node: NewNode) -> None:
+    nodes, clients = [new_node(), new_node()], [Client(), Client()]
+    facts.holds_back = True
+    both = [asyncio.create_task(node.take(client)) for node, client in zip(nodes, clients, strict=True)]
+    await settle()
+    facts.holds_back = False
+    for node in nodes:
+        node.catch_up()
+    results = await asyncio.gather(*both, return_exceptions=True)
+    await settle()
+    assert sum(len(node.sessions) for node in nodes) == 1
+    refused = [one for one in results if isinstance(one, ClientError)]
+    ended = [client for client in clients if client.ended is not None]
+    assert len(refused) + len([client for client in ended if client.held is not None]) == 1
+
+
+async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
+    first, second, old = new_node(), new_node(), Client()
+    held = await first.take(old)
+    await held.subscribe([Subscription("a", 1)])
+    old.stands = [Place("a", "a", "a@2")]
+    first.sessions.save(1e9)
+    first.is_deaf = True
+    second.memory.end = 6
+    again = await second.take(Client())
+    assert again.present
+    assert again.places == [Place("a", "a", "a@2", "a@9")]  # the log ends at 9
+
+
+async def test_what_a_frozen_node_writes_late_does_not_count(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
+    first, second, old, new = new_node(), new_node(), Client(), Client()
+    await (await first.take(old)).subscribe([Subscription("a", 1)])
+    first.is_deaf = True
+    again = await second.take(new)
+    new.stands = [Place("a", "a", "a@9")]
+    await again.subscribe([Subscription("b", 1)])
+    first.is_deaf = False
+    first.catch_up()
+    await settle()
+    assert old.ended is not None
+    assert [one["filter"] for one in state_of(facts)["subscriptions"]] == ["a", "b"]  # also after compaction
+    again.leave(expiry_s=None, lost=False)
+    assert {one.filter for one in (await first.take(Client())).subscriptions} == {"a", "b"}
+
+
+async def test_what_moves_is_saved_and_what_does_not_is_not(facts: FactLog, new_node: NewNode) -> None:
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("a", 1)])
+    written = len(facts.facts)
+    node.sessions.save(10.0)
+    assert len(facts.facts) == written
+    client.stands = [Place("a", "a", "a@3")]
+    node.sessions.save(10.5)  # not a second later yet
+    assert len(facts.facts) == written
+    node.sessions.save(11.0)
+    assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@3"}]
+
+
+async def test_saving_takes_a_bounded_time_of_the_loop(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SAVED_PLACES", 4)
+    node = new_node()
+    clients = [Client() for _ in range(5)]
+    for number, client in enumerate(clients):
+        held = await node.take(client, Name("app", str(number)))
+        await held.subscribe([Subscription("a", 1)])
+        client.stands = [Place("a", "a", "a@3")]
+    written = len(facts.facts)
+    for expected in (2, 4, 5, 5):
+        node.sessions.save(10.0)
+        assert len(facts.facts) - written == expected
+
+
+async def test_what_the_log_does_not_take_is_told_again(facts: FactLog, new_node: NewNode) -> None:
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("a", 1)])
+    client.stands = [Place("a", "a", "a@7")]
+    facts.failure = SourceTimeout("away")
+    held.leave(expiry_s=None, lost=False)
+    node.sessions.save(1.0)
+    facts.failure = None
+    node.sessions.save(2.0)
+    await settle()
+    assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@7"}]
+    assert list(facts.newest()) == ['state:["app","alice"]']
+
+
+async def test_a_dead_nodes_sessions_end_and_say_that_nobody_knows_where_they_stood(
+    facts: FactLog, new_node: NewNode
+) -> None:
+    first, second = new_node(), new_node()
+    held = await first.take(Client(), expiry_s=60)
+    await held.subscribe([Subscription("a", 1)])
+    await first.take(Client(), Name("app", "bob"), expiry_s=0)
+    await settle()
+    first.is_deaf = True
+    second.gone.add("a")
+    second.now_ms += 20_000
+    second.sessions.look_after()
+    await settle()
+    assert list(facts.newest()) == ['state:["app","alice"]']
+    assert state_of(facts)["ended_ms"] == second.now_ms
+    again = await second.take(Client())
+    assert again.places == [Place("a", "a", "a@0", "a@3")]
+
+
+async def test_a_log_that_does_not_answer_is_told_to_the_client(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CLAIM_S", 0.05)
+    node = new_node()
+    (await node.take(Client())).leave(expiry_s=None, lost=False)
+    await settle()
+    before = state_of(facts)
+    facts.holds_back = True
+    with pytest.raises(ClientError) as refused:
+        await node.take(Client())
+    assert refused.value.info.code == 50003
+    facts.holds_back = False
+    facts.failure = SourceTimeout("away")
+    with pytest.raises(ClientError) as refused:
+        await node.take(Client())
+    assert refused.value.info.code == 50003
+    assert state_of(facts) == before
+    assert len(node.sessions) == 0
+
+
+async def test_a_client_that_goes_before_it_has_its_session_leaves_it_as_it_was(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    held.leave(expiry_s=None, lost=False)
+    await settle()
+    before = state_of(facts)
+    facts.holds_back = True
+    taking = asyncio.create_task(node.take(Client()))
+    await settle()
+    taking.cancel()
+    await asyncio.gather(taking, return_exceptions=True)
+    facts.holds_back = False
+    node.catch_up()
+    await settle()
+    assert state_of(facts) == before
+    assert len(node.sessions) == 0
+    assert (await node.take(Client())).present
+
+
+async def test_somebodys_late_word_about_a_name_is_answered(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    node.control.tell("claim", '["app","alice"]', None)
+    node.control.tell("state", '["app","alice"]', None)
+    await settle()
+    assert set(facts.newest()) == {'claim:["app","alice"]', 'state:["app","alice"]'}
+
+
+async def test_there_is_a_most_of_sessions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = new_node()
+    await node.take(Client())
+    monkeypatch.setattr(table, "SESSIONS_MAX", 1)
+    with pytest.raises(ClientError) as refused:
+        await node.take(Client(), Name("app", "bob"))
+    assert refused.value.info == error(42910, "no more sessions can be kept")
+    await node.take(Client())  # who has one keeps it
+    monkeypatch.setattr(table, "SESSIONS_MAX", 2)
+    monkeypatch.setattr(service, "STATE_BYTES", -1)
+    with pytest.raises(ClientError):
+        await node.take(Client(), Name("app", "bob"))
+    assert not (await node.take(Client(), Name("app", "bob"), expiry_s=0)).is_kept
+
+
+async def test_there_is_a_most_of_subscriptions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_module, "SUBSCRIPTIONS_MAX", 2)
+    held = await new_node().take(Client())
+    await held.subscribe([Subscription("a", 1), Subscription("b", 1)])
+    await held.subscribe([Subscription("a", 0)])
+    with pytest.raises(ClientError) as refused:
+        await held.subscribe([Subscription("c", 1)])
+    assert refused.value.info.code == 90010
+    assert [one.filter for one in held.subscriptions] == ["a", "b"]
+
+
+async def test_what_is_no_session_is_skipped(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    for kind in ("claim", "state", "release", "retained"):
+        node.control.tell(kind, "no name", {"x": 1})
+        node.control.tell(kind, '["app","alice"]', {"generation": "x"})
+    await settle()
+    assert not (await node.take(Client(), ALICE)).present
