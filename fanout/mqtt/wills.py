@@ -19,7 +19,7 @@ from fanout.errors import ErrorInfo
 from fanout.transports.mqtt_ports import Name, Will
 from fanout.types import OutMessage
 
-__all__ = ["Wills"]
+__all__ = ["Publish", "Wills"]
 
 AGAIN_S: Final = 1.0
 

@@ -42,7 +42,7 @@ class People:
         backlog = messages.backlog
         log = Copies(backlog, messages.targets.presence_topic) if routing.copies_presence else backlog
         self.presence = Presence(engine, source, node, log=log, members_max=config.presence_members)
-        self.leases = Leases(engine, control, source, node, self.presence.members, log=log)
+        self.leases = Leases(engine, control, source, node, lambda: len(self.presence.members), log=log)
         self.table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=clock, limits=settings.limits, members=self.presence
         )

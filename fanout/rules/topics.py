@@ -14,7 +14,8 @@ from functools import cache
 from typing import Final
 
 __all__ = [
-    "CONTROL_TOPIC", "MQTT_TOPIC", "PRESENCE_TOPIC", "STATE_TOPICS", "check_topic", "is_pattern", "matches", "pattern_of",
+    "CONTROL_TOPIC", "MQTT_TOPIC", "PRESENCE_TOPIC", "STATE_TOPICS", "check_topic", "is_pattern", "matches",
+    "pattern_of",
 ]  # fmt: skip
 
 PRESENCE_TOPIC: Final = "fanout.presence"

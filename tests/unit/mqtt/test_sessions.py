@@ -45,7 +45,9 @@ async def test_subscriptions_are_acknowledged_once_the_log_has_them(facts: FactL
     assert refused.value.info.code == 50003
 
 
-async def test_a_subscription_stands_where_it_began_until_its_connection_knows(facts: FactLog, new_node: NewNode) -> None:
+async def test_a_subscription_stands_where_it_began_until_its_connection_knows(
+    facts: FactLog, new_node: NewNode
+) -> None:
     node = new_node()
     node.memory.end = 4
     await (await node.take(Client())).subscribe([Subscription("a", 1)])
@@ -269,7 +271,9 @@ async def test_a_log_that_does_not_answer_is_told_to_the_client(
     assert len(node.sessions) == 0
 
 
-async def test_a_client_that_goes_before_it_has_its_session_leaves_it_as_it_was(facts: FactLog, new_node: NewNode) -> None:
+async def test_a_client_that_goes_before_it_has_its_session_leaves_it_as_it_was(
+    facts: FactLog, new_node: NewNode
+) -> None:
     node = new_node()
     held = await node.take(Client())
     await held.subscribe([Subscription("a", 1)])
