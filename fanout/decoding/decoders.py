@@ -17,7 +17,7 @@ from confluent_kafka.schema_registry.json_schema import JSONDeserializer
 from confluent_kafka.schema_registry.protobuf import ProtobufDeserializer
 from confluent_kafka.schema_registry.serde import SchemaId
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 
@@ -29,6 +29,7 @@ __all__ = ["Decoders", "Undecodable", "Wanted"]
 
 FRAME: Final = 5  # bytes in front of a value: zero, and the id of its schema
 CLASSES_MAX: Final = 10_000  # kinds of Protobuf messages kept; made again when they are wanted again
+INDEXES_BYTES: Final = 256  # that say which of a schema's messages it is: a hundred levels and more
 WITHOUT_SUBJECT: Final = {"subject.name.strategy": lambda *_: None}  # an id alone says which schema it is
 
 
@@ -117,16 +118,21 @@ class _Protobuf:
     """Protobuf without generated classes: they are made from the schemas."""
 
     def __init__(self) -> None:
-        self._files: dict[int, tuple[descriptor_pb2.FileDescriptorProto, dict[str, Schema]]] = {}
+        self._files: dict[int, FileDescriptor] = {}  # by the ids of schemas, as many as `Registry` fetches
         self._deserialisers: dict[tuple[int, tuple[int, ...]], ProtobufDeserializer] = {}
 
     def learn(self, schema_id: int, schema: Schema, references: dict[str, Schema]) -> None:
-        """Takes a schema, in the form `serialized`: a FileDescriptorProto in base64."""
-        self._files[schema_id] = _file("default", schema), references  # as many as `Registry` fetches
+        """Takes a schema, in the form `serialized`: a FileDescriptorProto in base64. Raises for what is none."""
+        pool = descriptor_pool.DescriptorPool()
+        for name, referred in references.items():
+            _add(pool, _file(name, referred))
+        file = _file("default", schema)
+        _add(pool, file)
+        self._files[schema_id] = pool.FindFileByName(file.name)
 
     def decode(self, data: bytes) -> bytes:
         where = SchemaId("PROTOBUF")
-        where.from_bytes(io.BytesIO(data))
+        where.from_bytes(io.BytesIO(data[: FRAME + INDEXES_BYTES]))
         kind = int(where.id or 0), tuple(where.message_indexes or (0,))
         deserialiser = self._deserialisers.get(kind)
         if deserialiser is None:
@@ -137,14 +143,9 @@ class _Protobuf:
         )
 
     def _deserialiser(self, schema_id: int, indexes: tuple[int, ...]) -> ProtobufDeserializer:
-        file, references = self._files[schema_id]
-        pool = descriptor_pool.DescriptorPool()
-        for name, schema in references.items():
-            _add(pool, _file(name, schema))
-        _add(pool, file)
         if min(indexes) < 0:
             raise IndexError("the message's index is negative")
-        messages: Any = list(pool.FindFileByName(file.name).message_types_by_name.values())
+        messages: Any = list(self._files[schema_id].message_types_by_name.values())
         found: Descriptor = messages[indexes[0]]
         for index in indexes[1:]:
             found = found.nested_types[index]

@@ -1,8 +1,8 @@
 """What is known of the registry's schemas, and the thread that asks for the rest.
 
 - A schema is *known*, *unknown* (the registry said that it has no such id; asked again after a minute), or *asked for*.
-- A registry that does not answer is asked again every second. Who needs one of its schemas waits, for 30 s at most from
-  when the schema was first needed; past that, what needs it fails at once, until the registry is back.
+- A registry that does not answer is asked again every second. What needs one of its schemas waits, however long that
+  is: what one node gave up after a time another one, which knows the schema already, would deliver.
 """
 
 import logging
@@ -16,24 +16,19 @@ from fanout.decoding.registry import RegistryAway, SchemaUnknown
 
 __all__ = ["ASKED", "READY", "Known", "Schemas"]
 
-PATIENCE_S: Final = 30.0  # a registry that restarts is back by then
 RETRY_S: Final = 1.0
 UNKNOWN_S: Final = 60.0
-ASKED_MAX: Final = 1_000  # schemas asked for at a time; what needs another one fails
+ASKED_MAX: Final = 1_000  # schemas asked for at a time; what needs another one waits for these
 UNKNOWN_MAX: Final = 10_000  # remembered: any number may stand where an id belongs
 
 log = logging.getLogger("fanout.schemas")
 
 
 class Known(NamedTuple):
-    """How a schema stands: ready; or failing, for the reason; or neither, and then it is being asked for.
-
-    `away` says of a failure that it is the registry's, and not this schema's.
-    """
+    """How a schema stands: ready; or failing, for the reason; or neither, and then it is being asked for."""
 
     ready: bool
     reason: str = ""
-    away: bool = False
 
 
 READY: Final = Known(True)
@@ -43,16 +38,13 @@ ASKED: Final = Known(False)
 class Schemas:
     """Answers at once, from any thread. `settled` is called on the asking thread after each round of questions."""
 
-    def __init__(
-        self, decoders: Decoders, *, patience_s: float = PATIENCE_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, decoders: Decoders, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.decoders = decoders
-        self._patience_s = patience_s
         self._clock = clock
         self._changed = threading.Condition()
         self._known: set[Wanted] = set()
         self._unknown: dict[Wanted, tuple[float, str]] = {}  # until when, and what the registry said
-        self._asked: dict[Wanted, float] = {}  # since when
+        self._asked: dict[Wanted, None] = {}  # in the order in which they are asked for
         self._away = ""
         self.failure = ""
         """Why nothing is asked for any more; empty while all is well."""
@@ -83,18 +75,13 @@ class Schemas:
         """How a schema stands now. It is asked for if it is not known."""
         if wanted in self._known:  # the way of nearly every record
             return READY
-        now = self._clock()
         with self._changed:
             until, said = self._unknown.get(wanted, (0.0, ""))
-            if now < until:
+            if self._clock() < until:
                 return Known(False, said)
-            if wanted not in self._asked:
-                if len(self._asked) >= ASKED_MAX:
-                    return Known(False, f"{ASKED_MAX} other schemas are being asked for", away=True)
-                self._asked[wanted] = now
+            if wanted not in self._asked and len(self._asked) < ASKED_MAX:
+                self._asked[wanted] = None
                 self._changed.notify_all()
-            if now - self._asked[wanted] >= self._patience_s:
-                return Known(False, self._away or "the registry has not answered in time", away=True)
             return ASKED
 
     def _run(self) -> None:

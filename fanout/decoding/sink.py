@@ -5,6 +5,7 @@
 - When a schema has been answered for, the lines are delivered from the front, as far as they can be, by the thread that
   asked for it. One lock is around every call of the sink.
 - At most `WAITING_RECORDS` of `WAITING_BYTES` wait in all lines together; past that the source's thread waits too.
+  Nothing is given up for a registry that is away: nodes that know its schemas already would deliver it.
 - A record that cannot be decoded goes on as it is, with a header that says why: its rule fails it.
 """
 
@@ -48,17 +49,16 @@ class _Line:
 FormatsOf = Callable[[str], Formats | None]
 
 
-def decoded(record: Record, formats: Formats, schemas: Schemas, *, may_give_up: bool) -> Record | None:
+def decoded(record: Record, formats: Formats, schemas: Schemas) -> Record | None:
     """The record with JSON for its key and value, or marked as undecodable; None: a schema is being asked for.
 
-    With `may_give_up` it is marked when the registry was away for too long, without it never for that. What fanout
-    itself wrote into the topic is no format's and stays as it is.
+    What fanout itself wrote into the topic is no format's and stays as it is.
     """
     if _is_published(record):
         return record
     try:
-        key = _part("key", formats.key, record.key, schemas, may_give_up)
-        value = _part("value", formats.value, record.value, schemas, may_give_up)
+        key = _part("key", formats.key, record.key, schemas)
+        value = _part("value", formats.value, record.value, schemas)
     except Undecodable as problem:
         reason = str(problem).encode(errors="replace")[:REASON_MAX].decode(errors="ignore").encode()
         return record._replace(headers=[*(record.headers or ()), (UNDECODABLE, reason)])
@@ -73,7 +73,7 @@ def _is_published(record: Record) -> bool:
     return kind is not None and kind.decode(errors="replace").encode() == kind
 
 
-def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas, may_give_up: bool) -> Any:
+def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas) -> Any:
     if form is None or data is None:
         return data
     try:
@@ -83,7 +83,7 @@ def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas, may
             return schemas.decoders.decode(form, data)
     except Undecodable as problem:
         raise Undecodable(f"the {what} cannot be decoded: {problem}") from None
-    if known is ASKED or (known.away and not may_give_up):
+    if known is ASKED:
         return ASKED
     raise Undecodable(f"the {what} cannot be decoded: {known.reason}")
 
@@ -125,7 +125,7 @@ class DecodingSink:
                     through.append(record)
             if through and not self._stopped:
                 self._sink.records(through)
-            self._lock.wait_for(lambda: self._stopped or not self._is_full)
+            self._lock.wait_for(lambda: self._stopped or not self.is_full)
 
     def ready(self) -> None:
         """See `Sink.ready`. Said when nothing waits any more."""
@@ -159,7 +159,8 @@ class DecodingSink:
         return {key: line.since for key, line in list(self._lines.items())}
 
     @property
-    def _is_full(self) -> bool:
+    def is_full(self) -> bool:
+        """Whether as much waits as may, so that the source's thread does too. For any thread."""
         return self._records >= WAITING_RECORDS or self._bytes >= WAITING_BYTES
 
     def _taken(self, record: Record, formats: Formats) -> Record | None:
@@ -176,7 +177,7 @@ class DecodingSink:
         return None
 
     def _decoded(self, record: Record, formats: Formats) -> Record | None:
-        done = decoded(record, formats, self._schemas, may_give_up=True)
+        done = decoded(record, formats, self._schemas)
         if done is not None:
             self._written[record.topic, record.partition, record.offset] = record
         return done

@@ -65,7 +65,7 @@ class DecodedSource:
         """The records decoded, up to the first that needs a schema which is being asked for."""
         done: list[Record] = []
         for item in records:
-            if (record := decoded(as_record(item), formats, self._schemas, may_give_up=False)) is None:
+            if (record := decoded(as_record(item), formats, self._schemas)) is None:
                 break
             done.append(record)
         return done
@@ -90,6 +90,8 @@ class DecodedSource:
         away, now = self._schemas.away, time.monotonic()
         if not away or self._sink is None:
             return health
+        if health.ok and self._sink.is_full:
+            return Health(False, f"nothing is read any more, too many records wait for their schemas: {away}")
         waiting = {key: Held(now - since, away) for key, since in self._sink.waiting.items()}
         return health._replace(held={**health.held, **waiting})
 

@@ -71,10 +71,10 @@ class _Group:
 
 
 class _Purged(NamedTuple):
-    """A record that a producer gave back: the index of one of the group's, and its partition if it had one yet."""
+    """A record that a producer gave back: its number in its group, and its partition if it had one yet."""
 
     group: _Group
-    index: int
+    number: int
     place: tuple[str | None, int | None]
     error: KafkaError
 
@@ -176,7 +176,7 @@ class Appender:
             if one.place in late:
                 self._ended(one.group, 1, _failure(one.error))
             else:
-                again.setdefault(one.group, []).append(one.index)
+                again.setdefault(one.group, []).append(one.number)
         for group in [group for group in self._open if group in again]:
             self._produce(group, sorted(again[group]))
         while self._held is not None:

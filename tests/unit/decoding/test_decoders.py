@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 from confluent_kafka.schema_registry import Schema
+from google.protobuf import descriptor_pool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -125,6 +126,24 @@ def test_protobuf_messages_may_be_nested_types(registry: SchemaRegistry) -> None
     _, line = protobuf_classes()
     data = Serializers(registry).protobuf(line(item="tea"))
     assert decode(registry, "protobuf", data) == {"item": "tea", "pieces": 0}
+
+
+def test_what_a_protobuf_record_says_of_its_message_costs_no_more_than_a_few_bytes_of_it(
+    registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = Serializers(registry).protobuf(protobuf_classes()[0](id="a"))
+    decoders = Decoders(Registry(registry.url, {}))
+    decoders.prepare(decoders.wanted("protobuf", good))
+    made: list[None] = []
+    monkeypatch.setattr(descriptor_pool, "DescriptorPool", lambda: made.append(None))
+    hostile = [b"\x02\xd0\x0f", b"\x02\x01", b"\xff" * (1 << 20), b"\xc0\x9a\x0c" + b"\x02" * 200_000]
+    for indexes in hostile:
+        for _ in range(2):
+            with pytest.raises(Undecodable):
+                decoders.decode("protobuf", good[:5] + indexes)
+    assert json.loads(decoders.decode("protobuf", good))["id"] == "a"
+    assert made == []
+    decoders.close()
 
 
 def test_json_with_a_schema_is_what_the_producer_wrote(registry: SchemaRegistry) -> None:

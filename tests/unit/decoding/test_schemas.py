@@ -26,7 +26,7 @@ class Asked:
 
 @contextmanager
 def asking(answer: Callable[[Wanted], None], clock: Callable[[], float] = lambda: 0.0) -> Iterator[Schemas]:
-    schemas = Schemas(cast("Decoders", Asked(answer)), patience_s=10, clock=clock)
+    schemas = Schemas(cast("Decoders", Asked(answer)), clock=clock)
     schemas.start(lambda: None)
     yield schemas
     schemas.stop()
@@ -93,17 +93,27 @@ def test_one_schema_that_is_never_answered_does_not_hold_up_others(monkeypatch: 
         assert schemas.look(Wanted("avro", 1)) is ASKED
         wait_until(lambda: schemas.away == "500")
         wait_until(lambda: schemas.look(Wanted("avro", 2)) is READY)
-        now[0] = 11.0
-        assert schemas.look(Wanted("avro", 1)) == (False, "500", True)
+        now[0] = 1e6
+        assert schemas.look(Wanted("avro", 1)) is ASKED
 
 
-def test_a_bounded_number_is_asked_for_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bounded_number_is_asked_for_at_a_time_and_the_others_when_these_have_their_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(schemas_module, "ASKED_MAX", 2)
+    monkeypatch.setattr(schemas_module, "RETRY_S", 0.01)
+    is_away, asked = threading.Event(), set[int]()
+    is_away.set()
 
-    def answer(_: Wanted) -> None:
-        raise RegistryAway("away")
+    def answer(wanted: Wanted) -> None:
+        asked.add(wanted.schema_id)
+        if is_away.is_set():
+            raise RegistryAway("away")
 
     with asking(answer) as schemas:
-        looked = [schemas.look(Wanted("avro", number)) for number in (1, 2, 3)]
-    assert looked[:2] == [ASKED, ASKED]
-    assert looked[2] == (False, "2 other schemas are being asked for", True)
+        assert [schemas.look(Wanted("avro", number)) for number in (1, 2, 3)] == [ASKED] * 3
+        wait_until(lambda: len(asked) == 2)
+        assert schemas.look(Wanted("avro", 3)) is ASKED
+        assert asked == {1, 2}
+        is_away.clear()
+        wait_until(lambda: schemas.look(Wanted("avro", 3)) is READY)
