@@ -18,6 +18,7 @@ from tests.support.stream_client import Event, StreamClient, get
 
 KEY = "app.key:secret"
 MESSAGES = 400
+EVIL = '\n\nid: evil\nevent: error\rdata: evil\r\n\r\n{"id":"evil"}\n'
 BREAKS = ["a\nb", "a\r\nb", "a\rb", "\n", "\n\nevent: error\ndata: x\n\n", "data: y", ":z", "", "\x00é\u2028"]
 
 
@@ -76,6 +77,26 @@ async def test_enveloped_text_comes_as_it_is(node: Server) -> None:
         for text in BREAKS:
             await node.publish("c", text)
         assert [event.json["data"] for event in await client.messages(len(BREAKS))] == BREAKS
+
+
+@pytest.mark.parametrize("channels", ["c", "c,d"])
+@pytest.mark.parametrize("enveloped", ["true", "false"])
+@pytest.mark.parametrize("path", ["/sse", "/event-stream"])
+async def test_nothing_that_a_publisher_says_begins_an_event(
+    node: Server, path: str, enveloped: str, channels: str
+) -> None:
+    evil: dict[str, Any] = {"name": EVIL, "client_id": f"x{EVIL}", "encoding": EVIL}
+    async with StreamClient(node.port, path, {"channels": channels, "enveloped": enveloped}) as client:
+        first = await client.event()
+        assert first is not None
+        for data in (EVIL, EVIL.encode(), {EVIL: [EVIL]}):
+            await node.publish("c", data, id=EVIL + str(type(data)), extras={EVIL: {EVIL: EVIL}}, **evil)
+        await node.publish("c", "last")
+        events = await client.messages(4)
+        assert {event.kind for event in events} == {"message"}
+        assert not any("evil" in (event.id or "") for event in events)
+        last = events[-1].json if path == "/event-stream" or enveloped == "true" else events[-1].data
+        assert (last["data"] if enveloped == "true" else last) == "last"
 
 
 @pytest.mark.parametrize("channels", ["c", "a,c,b"])
@@ -147,6 +168,7 @@ async def test_what_is_wrong_before_it_begins_is_an_http_error(node: Server) -> 
         ({"channels": "c", "v": "x"}, 400, 40017),
         ({}, 400, 40010),
         ({"channels": ":c"}, 400, 40010),
+        ({"channels": f"c{EVIL}"}, 400, 40010),
         ({"channels": "c", "key": "app.key:wrong"}, 401, 40101),
         ({"channels": "c", "key": "app.none:secret"}, 401, 40160),
         ({"channels": ",".join(map(str, range(33)))}, 400, 40003),
