@@ -67,6 +67,8 @@ class Held:
         self.generation = 0
         """Of its claim."""
         self.present = False
+        self.is_claimed = False
+        """Whether its claim has been read back."""
         self.is_begun = False
         """Whether it is the connection's: until then it is only claimed."""
         self.over = False

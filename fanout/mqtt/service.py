@@ -259,12 +259,15 @@ class Sessions:
             (self.wills.hurry if claim.clean else self.wills.take_back)(name)
         if held is None or fact is None:
             return
-        if claim.life == held.life:
-            if counts and (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
+        if fact["life"] != held.life:
+            # A claim that comes before our own in the log is older than ours, whatever its generation.
+            if counts and held.is_claimed:
+                self._supersede(held, over=claim.clean)
+        elif counts:
+            held.is_claimed = True
+            if (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
                 claimed.set_result(before)
-        elif claim.generation > held.generation:
-            self._supersede(held, over=claim.clean)
-        elif fact["life"] == held.life:  # two nodes claimed at once, and the other one's came first
+        else:
             held.generation = claim.generation + 1
             self._tell(CLAIM, name, self._claim_of(held))
 

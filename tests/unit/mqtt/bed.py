@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import orjson
+
+from fanout.auth.realms import bare
 from fanout.control import Control
 from fanout.errors import ErrorInfo, SourceError
 from fanout.mqtt.held import Held
@@ -73,8 +76,8 @@ class Memory:
         return f"{channel}@{offset}"
 
     def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
-        bare = (name.removeprefix(realm) for name in self.channels if name.startswith(realm))
-        return [realm + name for name in sorted(bare) if name.startswith(prefix) and name > after][:limit]
+        names = sorted(name.removeprefix(realm) for name in self.channels if name == realm + bare(name))
+        return [realm + name for name in names if name.startswith(prefix) and name > after][:limit]
 
     def held(
         self,
@@ -188,7 +191,5 @@ async def settle() -> None:
 
 def state_of(log: FactLog, name: str = "alice") -> Any:
     """The session's state as the log has it."""
-    import orjson
-
     text = log.newest().get(f'state:["app","{name}"]')
     return None if text is None else orjson.loads(text)

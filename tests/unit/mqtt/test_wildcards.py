@@ -1,0 +1,204 @@
+"""Wildcards: every channel that they stand for, those to come too, each from where nothing of it is missed."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from fanout.mqtt import wildcards
+from fanout.transports.mqtt_ports import Name, Place, Subscription
+from fanout.types import Identity
+from tests.unit.mqtt.bed import Client, FactLog, Node, settle, state_of
+
+NewNode = Callable[[], Node]
+
+
+@pytest.fixture
+async def node(new_node: NewNode) -> AsyncIterator[Node]:
+    made = new_node()
+    running = asyncio.create_task(made.sessions.followed.run())
+    yield made
+    running.cancel()
+
+
+async def follow(node: Node, client: Client, topic_filter: str, expiry_s: int = 0) -> None:
+    held = client.held or await node.take(client, expiry_s=expiry_s)
+    await held.subscribe([Subscription(topic_filter, 1)])
+    held.follow(Subscription(topic_filter, 1))
+    await settle()
+
+
+async def born(node: Node, *channels: str) -> None:
+    for channel in channels:
+        node.memory.say(channel)
+    node.sessions.followed.births()
+    await settle()
+
+
+async def test_what_there_is_is_attached_from_now_on(node: Node) -> None:
+    for channel in ("a/1", "a/2", "b", "$a/1", "a/1/x"):
+        node.memory.say(channel)
+    client = Client()
+    await follow(node, client, "a/+")
+    assert client.attached == {("a/+", "a/1"): "a/1@5", ("a/+", "a/2"): "a/2@5"}
+
+
+async def test_what_begins_later_is_attached_from_where_it_was_looked_for_last(node: Node) -> None:
+    client = Client()
+    await follow(node, client, "#")
+    await born(node, "a", "b/c", "$x")
+    assert client.attached == {("#", "a"): "a@0", ("#", "b/c"): "b/c@0"}
+    await born(node, "d")
+    assert client.attached["#", "d"] == "d@3"
+
+
+async def test_a_client_is_given_what_it_may_subscribe_to(node: Node) -> None:
+    client = Client(Identity("_tmp_1.key", None, {"a": frozenset({"subscribe"}), "b": frozenset({"publish"})}))
+    node.memory.say("_tmp_1\x1fa")
+    await follow(node, client, "#")
+    await born(node, "_tmp_1\x1fb", "_tmp_1\x1fc", "_tmp_2\x1fa", "a")
+    assert client.attached == {("#", "a"): "_tmp_1\x1fa@1"}
+    other = Client()
+    other.held = await node.take(other, Name("app", "bob"), expiry_s=0)
+    await follow(node, other, "+")
+    assert set(other.attached) == {("+", "a")}
+
+
+async def test_channels_whose_names_are_no_topics_are_passed_over(node: Node) -> None:
+    client = Client()
+    node.memory.say("a+b")
+    await follow(node, client, "#")
+    await born(node, "c#")
+    assert client.attached == {}
+
+
+async def test_overlapping_filters_are_each_given_the_channel(node: Node) -> None:
+    client = Client()
+    await follow(node, client, "a/#")
+    await follow(node, client, "+/b")
+    await born(node, "a/b")
+    assert set(client.attached) == {("a/#", "a/b"), ("+/b", "a/b")}
+
+
+async def test_nothing_more_is_found_for_who_has_left(node: Node) -> None:
+    client = Client()
+    await follow(node, client, "a/+")
+    await born(node, "a/1")
+    assert client.held is not None
+    await client.held.unsubscribe(["a/+"])
+    assert client.attached == {}
+    await born(node, "a/2")
+    assert client.attached == {}
+    assert not node.memory.watching
+    await follow(node, client, "a/+")
+    assert set(client.attached) == {("a/+", "a/1"), ("a/+", "a/2")}
+    client.held.leave(expiry_s=None, lost=False)
+    assert not node.memory.watching
+
+
+async def test_more_births_than_the_engine_keeps_are_found_by_name(node: Node) -> None:
+    client = Client()
+    await follow(node, client, "#")
+    for number in range(5):
+        node.memory.say(str(number))
+    node.memory.new = None
+    node.sessions.followed.births()
+    await settle()
+    assert client.attached == {("#", str(number)): f"{number}@0" for number in range(5)}
+
+
+async def test_the_same_filter_again_goes_on_where_it_stands(node: Node) -> None:
+    client = Client()
+    await follow(node, client, "#")
+    await born(node, "a")
+    client.stands = [Place("#", "a", "a@1")]
+    client.attached.clear()  # the bed's client minds being attached twice
+    await follow(node, client, "#")
+    assert client.attached == {("#", "a"): "a@1"}
+
+
+async def test_a_session_goes_on_with_its_wildcards(facts: FactLog, node: Node, new_node: NewNode) -> None:
+    client = Client()
+    await follow(node, client, "#", expiry_s=60)
+    await born(node, "behind", "even")
+    await born(node, "x")
+    client.stands = [Place("#", "behind", "behind@1"), Place("#", "even", "even@3")]
+    assert client.held is not None
+    node.sessions.followed.births()
+    await settle()
+    client.held.leave(expiry_s=None, lost=True)
+    await settle()
+    # What has been given all is found again, and need not be written.
+    assert [place["topic"] for place in state_of(facts)["places"]] == ["behind"]
+
+    second, again = new_node(), Client()
+    for channel in ("behind", "even", "x", "while away"):
+        second.memory.say(channel)
+    held = await second.take(again, expiry_s=60)
+    assert held.present
+    assert held.places == [Place("#", "behind", "behind@1")]
+    held.follow(held.subscriptions[0])
+    await settle()
+    assert again.attached == {("#", "even"): "even@3", ("#", "x"): "x@3", ("#", "while away"): "while away@3"}
+
+
+async def test_a_session_whose_channels_cannot_be_found_begins_anew(
+    facts: FactLog, node: Node, new_node: NewNode
+) -> None:
+    client = Client()
+    await follow(node, client, "#", expiry_s=60)
+    assert client.held is not None
+    client.held.leave(expiry_s=None, lost=True)
+    second = new_node()
+    second.memory.end = second.memory.floor = 9
+    held = await second.take(Client(), expiry_s=60)
+    assert not held.present
+    assert held.subscriptions == []
+
+
+async def test_a_session_without_wildcards_needs_no_memory(node: Node, new_node: NewNode) -> None:
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    held.leave(expiry_s=None, lost=True)
+    second = new_node()
+    second.memory.end = second.memory.floor = 9
+    assert (await second.take(Client())).present
+
+
+async def test_begin_anew_forgets_what_an_earlier_connection_left(facts: FactLog, node: Node) -> None:
+    held = await node.take(Client())
+    await held.subscribe([Subscription("#", 1)])
+    held.leave(expiry_s=None, lost=True)
+    held = await node.take(Client())
+    await held.begin_anew()
+    assert not held.present
+    assert held.subscriptions == []
+    assert held.places == []
+    assert "subscriptions" not in state_of(facts)
+
+
+async def test_there_is_a_most_of_channels(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wildcards, "CHANNELS_MAX", 3)
+    monkeypatch.setattr(wildcards, "KEPT_MAX", 2)
+    for expiry_s, most in ((0, 3), (60, 2)):
+        client = Client()
+        client.held = await node.take(client, Name("app", str(most)), expiry_s=expiry_s)
+        await follow(node, client, f"{most}/+")
+        await born(node, *(f"{most}/{number}" for number in range(most)))
+        assert client.ended is None
+        await born(node, f"{most}/too many")
+        assert client.ended is not None
+        assert client.ended.code == 90010
+        assert len(client.attached) == most
+
+
+async def test_channels_are_listed_page_by_page(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wildcards, "PAGE", 2)
+    monkeypatch.setattr(wildcards, "SLICE", 2)
+    for number in range(5):
+        node.memory.say(f"a/{number}")
+    client = Client()
+    await follow(node, client, "a/#")
+    assert len(client.attached) == 5
+    await born(node, *(f"a/{number}" for number in range(5, 10)))
+    assert len(client.attached) == 10
