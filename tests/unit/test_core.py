@@ -54,6 +54,23 @@ class TestFacts:
         assert [message.timestamp for message in held(engine)] == [1000, 1001]
         assert len(engine.position("c")) == len(before), "no partition of theirs is part of a position"
 
+    def test_each_topic_goes_to_who_takes_its_own(self, engine: _core.Engine) -> None:
+        taken: list[Any] = []
+        others: list[Any] = []
+        engine.facts("told", taken.append)
+        engine.facts("said", others.append)
+        engine.records(
+            [
+                Record("told", 0, 0, -1, 1, b"a", b"1", None),
+                Record("said", 0, 0, -1, 1, b"b", b"2", None),
+                record(0),
+                Record("told", 0, 1, -1, 1, b"c", b"3", None),
+            ]
+        )
+        assert taken == [[(b"a", b"1"), (b"c", b"3")]]
+        assert others == [[(b"b", b"2")]]
+        assert len(held(engine)) == 1
+
     def test_what_kafka_delivers_is_told_alike(self, engine: _core.Engine) -> None:
         taken: list[Any] = []
         engine.facts("told", taken.append)

@@ -64,6 +64,26 @@ async def test_a_node_with_members_says_again_and_again_that_it_is_alive(bed: Be
     assert bed.tick(1 + 2 * RENEW_S) == [(f"node:{NODE}", "told")] * 3
 
 
+async def test_a_node_without_members_is_gone_too_when_it_was_silent_for_long_enough(bed: Bed) -> None:
+    await bed.hear("other")
+    assert not bed.leases.is_gone("other")
+    bed.tick(LEASE_S)
+    assert not bed.leases.is_gone("other")
+    bed.tick(SPREAD_S + 1)
+    assert bed.leases.is_gone("other")
+    assert not bed.leases.is_gone(NODE)
+    await bed.hear("other")
+    assert not bed.leases.is_gone("other")
+
+
+async def test_nobody_is_gone_for_who_does_not_hear_everything(bed: Bed) -> None:
+    bed.leases.is_gone("other")
+    bed.tick(LONG_ENOUGH)
+    bed.log.behind = {("fanout.mqtt", 0): 1}
+    bed.tick()
+    assert not bed.leases.is_gone("other")
+
+
 class TestTheMembersOf:
     async def test_a_node_that_falls_silent_leave_when_its_lease_is_over(self, bed: Bed) -> None:
         bed.present("other")
