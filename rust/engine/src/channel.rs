@@ -409,7 +409,7 @@ impl Channel {
     /// behind the place.
     pub fn locate(&self, start: &Start, key: Key, partitions: &Partitions) -> (Located, String, bool) {
         let ring = &*self.ring.lock();
-        let located = ring.find(start, partitions);
+        let located = ring.find(&self.name, start, partitions);
         let position = match located.outcome {
             // A client that is lost in the middle of what follows must get the rest of it the next time.
             _ if located.conflates.is_some() => ring.print_latest(&self.name, key, partitions, &located),

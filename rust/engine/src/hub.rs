@@ -168,7 +168,7 @@ impl Hub {
         let start = match serial.map(|text| position::parse(self.key(), name, text)) {
             None => rewind,
             Some(Ok(position)) => Start::After(position),
-            Some(Err(_)) => Start::After(position::Position::default()), // of nothing known: foreign
+            Some(Err(_)) => Start::Foreign,
         };
         let (located, position, has_presence) = channel.locate(&start, self.key(), &self.partitions);
         let serial = match serial {

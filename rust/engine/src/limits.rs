@@ -12,6 +12,13 @@ pub const FAILURES_MAX: usize = 4_096;
 /// Partitions one node reads; indices fit 16 bits, and every position lists them all.
 pub const PARTITIONS_MAX: usize = 4096;
 
+/// Numbers of partitions remembered that a topic has had: as many times it grew. Of one that grew more often, keys that
+/// nobody wrote since the first of them are looked for where they lie now.
+pub const COUNTS_MAX: usize = 8;
+
+/// Records remembered, by key and partition, that lay where their keys should not: with more, any may turn out right.
+pub const STRAYS_MAX: usize = 1_024;
+
 /// Leader epochs remembered of a partition: as many changes of its leader. A place from before is doubtful.
 pub const EPOCHS_KEPT: usize = 64;
 

@@ -9,9 +9,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
 use crate::epochs::{Epochs, Judged};
+use crate::feeding::Feeding;
 use crate::limits::PARTITIONS_MAX;
+use crate::placing::{Affixes, Placing, Strays};
 use crate::position::Entry;
 use parking_lot::{Mutex, RwLock};
+use smallvec::SmallVec;
 
 /// The first half of a topic's 16-byte id: random bits enough to tell topics apart, half the length in every position.
 pub type TopicTag = [u8; 8];
@@ -130,7 +133,20 @@ struct Inner {
     list: Arc<Vec<Arc<Partition>>>,
     /// Topics of state.
     state: HashSet<Box<str>>,
-    current: HashMap<Arc<str>, HashMap<i32, u16>>,
+    topics: HashMap<Arc<str>, Topic>,
+    /// See [`Feeding`].
+    open: Arc<Vec<u16>>,
+    /// Topics whose keys lie where murmur2 says.
+    certain: Vec<Arc<str>>,
+}
+
+/// What is known of a topic.
+#[derive(Debug, Default)]
+struct Topic {
+    /// By number, the entries that stand for its partitions.
+    current: HashMap<i32, u16>,
+    placing: Option<Arc<Placing>>,
+    strays: Mutex<Strays>,
 }
 
 impl Inner {
@@ -153,14 +169,11 @@ impl Inner {
         if self.list.len() >= PARTITIONS_MAX {
             return Err(TooManyPartitions);
         }
-        if let Some(&index) = self.current.get(topic).and_then(|numbers| numbers.get(&number)) {
-            self.list[usize::from(index)].current.store(false, Ordering::Relaxed);
+        if let Some(old) = self.find(topic, number) {
+            old.current.store(false, Ordering::Relaxed);
         }
         let has_position = !self.state.contains(topic);
-        let topic: Arc<str> = match self.current.get_key_value(topic) {
-            Some((name, _)) => Arc::clone(name),
-            None => topic.into(),
-        };
+        let topic = self.name(topic);
         let index = self.list.len() as u16;
         let partition = Arc::new(Partition {
             index,
@@ -177,8 +190,27 @@ impl Inner {
             gone: AtomicI64::new(i64::MAX),
         });
         Arc::make_mut(&mut self.list).push(Arc::clone(&partition));
-        self.current.entry(topic).or_default().insert(number, index);
+        self.topics.entry(topic).or_default().current.insert(number, index);
+        self.sort_out();
         Ok(partition)
+    }
+
+    fn name(&self, topic: &str) -> Arc<str> {
+        self.topics.get_key_value(topic).map_or_else(|| topic.into(), |(name, _)| Arc::clone(name))
+    }
+
+    fn find(&self, topic: &str, number: i32) -> Option<&Arc<Partition>> {
+        let index = self.topics.get(topic)?.current.get(&number)?;
+        Some(&self.list[usize::from(*index)])
+    }
+
+    /// Finds anew which entries may feed any channel.
+    fn sort_out(&mut self) {
+        let may_feed = |partition: &&Arc<Partition>| {
+            let is_certain = || self.topics.get(&partition.topic).is_some_and(|topic| topic.placing.is_some());
+            partition.is_current() && partition.has_position && !is_certain()
+        };
+        self.open = Arc::new(self.list.iter().filter(may_feed).map(|partition| partition.index).collect());
     }
 }
 
@@ -205,8 +237,7 @@ impl Partitions {
     ) -> Result<Arc<Partition>, TooManyPartitions> {
         let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
         let inner = &mut *self.inner.write();
-        let old = inner.current.get(topic).and_then(|numbers| numbers.get(&number));
-        let Some(old) = old.map(|&index| Arc::clone(&inner.list[usize::from(index)])) else {
+        let Some(old) = inner.find(topic, number).map(Arc::clone) else {
             return inner.add(topic, tag, number, (start, -1), Epochs::default());
         };
         if old.tag != tag {
@@ -228,11 +259,76 @@ impl Partitions {
         inner.add(&old.topic, old.tag, old.number, (offset, epochs.newest()), epochs)
     }
 
+    /// The keys of a topic's records lie where murmur2 puts them in so many partitions, which make channels of these
+    /// `affixes`. To be said before records of it are delivered, and again when there are more partitions.
+    ///
+    /// Returns the entries of partitions in which records were passed over that may lie right, now that this number is
+    /// known: they begin anew where the old ones end, for what was delivered lacks those records.
+    pub fn place(
+        &self,
+        topic: &str,
+        id: [u8; 16],
+        count: u32,
+        affixes: Affixes,
+    ) -> Result<Vec<Arc<Partition>>, TooManyPartitions> {
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
+        let inner = &mut *self.inner.write();
+        let name = inner.name(topic);
+        let known = inner.topics.entry(Arc::clone(&name)).or_default();
+        let placing = match known.placing.take() {
+            Some(placing) if placing.tag == tag => placing,
+            _ => Arc::new(Placing::new(tag, affixes)),
+        };
+        let placing = known.placing.insert(placing);
+        if !Arc::make_mut(placing).learn(count) {
+            return Ok(Vec::new());
+        }
+        let strays = std::mem::take(known.strays.get_mut());
+        let mut affected: SmallVec<[i32; 4]> = known.current.keys().copied().collect();
+        affected.retain(|number| strays.may_be_right(*number, count));
+        if !inner.certain.contains(&name) {
+            inner.certain.push(Arc::clone(&name));
+        }
+        inner.sort_out();
+        let olds = affected.iter().filter_map(|&number| inner.find(&name, number).map(Arc::clone));
+        let olds: Vec<_> = olds.filter(|old| old.tag == tag).collect();
+        let anew = |old: &Arc<Partition>| inner.add(&name, tag, old.number, (old.next(), old.epoch()), old.epochs());
+        olds.iter().map(anew).collect()
+    }
+
+    /// Where the keys of a topic lie, if that is certain.
+    pub fn placing(&self, topic: &str) -> Option<Arc<Placing>> {
+        self.inner.read().topics.get(topic)?.placing.clone()
+    }
+
+    /// A record of this key lay in a partition where it should not, and was passed over.
+    pub fn strayed(&self, partition: &Partition, key: &[u8]) {
+        if let Some(topic) = self.inner.read().topics.get(&partition.topic) {
+            topic.strays.lock().add(key, partition.number);
+        }
+    }
+
+    /// The partitions that may feed a channel.
+    pub fn feeding(&self, channel: &str) -> Feeding {
+        let inner = self.inner.read();
+        let mut certain = SmallVec::new();
+        for topic in inner.certain.iter().filter_map(|name| inner.topics.get(name)) {
+            let Some(placing) = &topic.placing else { continue };
+            let indices = placing.partitions(channel).into_iter().filter_map(|number| topic.current.get(&number));
+            certain.extend(indices.copied().filter(|&index| {
+                let partition = &inner.list[usize::from(index)];
+                partition.tag == placing.tag && partition.has_position
+            }));
+        }
+        Feeding { list: Arc::clone(&inner.list), open: Arc::clone(&inner.open), certain }
+    }
+
     /// A partition that is being read.
     pub fn find(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
-        let inner = self.inner.read();
-        let index = inner.current.get(topic)?.get(&number)?;
-        Some(Arc::clone(&inner.list[usize::from(*index)]))
+        self.inner.read().find(topic, number).map(Arc::clone)
     }
 
     /// All of them, by index.
@@ -242,74 +338,4 @@ impl Partitions {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_topic_made_anew_is_another_entry() {
-        let table = Partitions::default();
-        let first = table.assign("t", [1; 16], 0, 5).unwrap();
-        first.advance(9, 0);
-        assert_eq!(table.assign("t", [1; 16], 0, 7).unwrap().index, first.index, "the same topic goes on");
-        let second = table.assign("t", [2; 16], 0, 0).unwrap();
-        assert_ne!(first.index, second.index);
-        assert_eq!(table.find("t", 0).unwrap().index, second.index);
-        assert!(!first.is_current());
-    }
-
-    #[test]
-    fn a_jump_forward_is_another_entry_that_knows_the_epochs_before_it() {
-        let table = Partitions::default();
-        let first = table.assign("t", [1; 16], 0, 5).unwrap();
-        first.advance(9, 3);
-        let second = table.assign("t", [1; 16], 0, 100).unwrap();
-        assert_ne!(second.index, first.index);
-        second.advance(101, 4);
-        let judge = |offset, epoch| second.judge(&Entry { tag: second.tag, partition: 0, offset, epoch });
-        assert_eq!((judge(101, 3), judge(9, 3), judge(100, 3)), (Judged::Cut(100), Judged::Sound, Judged::Doubtful));
-    }
-
-    #[test]
-    fn reading_again_from_further_back_goes_on() {
-        let table = Partitions::default();
-        let first = table.assign("t", [1; 16], 0, 5).unwrap();
-        first.advance(9, 0);
-        for start in [9, 7, 5, 0] {
-            assert_eq!(table.assign("t", [1; 16], 0, start).unwrap().index, first.index);
-        }
-    }
-
-    #[test]
-    fn a_log_that_was_cut_is_another_entry_from_there() {
-        let table = Partitions::default();
-        let first = table.assign("t", [1; 16], 0, 0).unwrap();
-        first.advance(1, 1);
-        first.advance(8, 1);
-        first.advance(9, 2);
-        assert!(!first.is_cut_by(9, 3), "it goes on");
-        assert!(!first.is_cut_by(7, 2) && !first.is_cut_by(7, 1), "that was read before");
-        assert!(first.is_cut_by(7, 3));
-        let second = table.cut(&first, 7).unwrap();
-        assert_eq!((second.start, second.next(), second.epoch()), (7, 7, 1));
-        second.advance(8, 3);
-        assert!(second.is_current() && !first.is_current());
-        let judge = |offset, epoch| second.judge(&Entry { tag: second.tag, partition: 0, offset, epoch });
-        assert_eq!((judge(8, 1), judge(7, 1), judge(8, 3)), (Judged::Cut(7), Judged::Sound, Judged::Sound));
-    }
-
-    #[test]
-    fn logs_without_epochs_are_never_taken_for_cut() {
-        let first = Partitions::default().assign("t", [1; 16], 0, 0).unwrap();
-        first.advance(9, -1);
-        assert!(!first.is_cut_by(7, -1) && !first.is_cut_by(7, 0));
-    }
-
-    #[test]
-    fn the_table_has_an_end() {
-        let table = Partitions::default();
-        for number in 0..PARTITIONS_MAX {
-            table.assign("t", [1; 16], number as i32, 0).unwrap();
-        }
-        assert_eq!(table.assign("t", [1; 16], -1, 0).unwrap_err(), TooManyPartitions);
-    }
-}
+mod tests;

@@ -24,6 +24,7 @@ use template::{Context, Template};
 use crate::limits::{CHANNEL_NAME_MAX, LINGER_MS_MAX};
 use crate::message::Message;
 use crate::partition::Partition;
+use crate::placing::Affixes;
 use crate::record::{Reading, Record};
 
 /// How bytes of a record are to be read.
@@ -79,6 +80,8 @@ pub struct Spec<'a> {
     pub linger_ms: u32,
     /// Whether the newest message of each key is kept for who comes later.
     pub snapshot: bool,
+    /// Whether keys lie where murmur2 puts them. The channel's template is then text and the key.
+    pub is_placed: bool,
 }
 
 impl<'a> From<(&'a str, &'a str)> for Spec<'a> {
@@ -107,6 +110,7 @@ pub struct Rule {
     value: Format,
     tombstone: Tombstone,
     expose: bool,
+    is_placed: bool,
     /// Whether all it says is the channel.
     is_plain: bool,
     stopped: AtomicBool,
@@ -180,6 +184,9 @@ impl Rule {
                 .map_err(|why| format!("bad template {text:?}: {why}"))
         };
         let channel = compiled(spec.channel)?;
+        if spec.is_placed && channel.affixes("").is_none() {
+            return Err(format!("bad template {:?}: of a partitioner's channels it is text and one #{{key}}", spec.channel));
+        }
         let mut single = |text: &str| match compiled(text)? {
             template if template.is_several() => Err(format!("bad template {text:?}: a field has several values")),
             template => Ok(template),
@@ -205,6 +212,7 @@ impl Rule {
             value: spec.value,
             tombstone: spec.tombstone,
             expose: spec.expose,
+            is_placed: spec.is_placed,
             stopped: AtomicBool::new(false),
             told: AtomicU8::new(0),
         })
@@ -284,6 +292,11 @@ impl Rule {
     /// What the channels of this topic's records look like.
     pub fn shape(&self, topic: &str) -> Shape {
         self.channel.shape(topic)
+    }
+
+    /// The channels of the keys of a topic, if keys lie where murmur2 puts them.
+    pub fn affixes(&self, topic: &str) -> Option<Affixes> {
+        if self.is_placed { self.channel.affixes(topic) } else { None }
     }
 
     /// Whether it reads no more, because a record failed.

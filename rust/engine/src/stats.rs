@@ -37,6 +37,8 @@ counters! {
     failed_channel,
     /// Because they could not be decoded.
     failed_decoding,
+    /// Because they lie in another partition than their key should.
+    failed_misplaced,
     /// Failures that are to be reported and were not, because too many wait for that.
     failures_untold,
     /// Records without a value that their rule skips.

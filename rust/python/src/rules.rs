@@ -17,6 +17,7 @@ pub struct PyRule {
     expose: bool,
     linger_ms: u32,
     snapshot: bool,
+    partitioner: Option<String>,
 }
 
 impl PyRule {
@@ -42,6 +43,7 @@ impl PyRule {
             expose: self.expose,
             linger_ms: self.linger_ms,
             snapshot: self.snapshot,
+            is_placed: self.partitioner.is_some(),
         }
     }
 }

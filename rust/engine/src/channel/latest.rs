@@ -25,7 +25,7 @@ use super::{Ask, Context, Frame, Given, Taken};
 use crate::kind::Kind;
 use crate::limits::{FRAME_BYTES, LATEST_OVERHEAD, MESSAGE_OVERHEAD};
 use crate::message::Message;
-use crate::partition::Partitions;
+use crate::partition::{Partition, Partitions};
 use crate::position::Key;
 
 /// See the module's text.
@@ -174,11 +174,10 @@ impl Ring {
     }
 
     /// Where a client goes on that had this, which the ring has passed: with what is newest of the rest, or anew.
-    pub(super) fn conflated(&self, had: Had, partitions: &Partitions) -> Located {
+    pub(super) fn conflated(&self, had: Had, list: &[Arc<Partition>]) -> Located {
         let Some(latest) = self.latest.as_deref() else { return Located::default() };
         let next = |partition: u16| had.next.get(usize::from(partition)).copied().unwrap_or(0);
         let is_lost = latest.lost_at.iter().any(|&(partition, lost)| next(partition) < lost);
-        let list = partitions.list();
         let is_unread = self.feeds.iter().any(|feed| next(feed.partition) < list[usize::from(feed.partition)].start);
         if is_lost || is_unread {
             let anew = self.snapshot(Outcome::Gap);

@@ -109,6 +109,8 @@ pub enum Start {
     },
     /// Behind this position.
     After(Position),
+    /// Behind what is no position of the channel.
+    Foreign,
 }
 
 /// How well a position could be continued from.

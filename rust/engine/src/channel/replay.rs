@@ -154,26 +154,26 @@ impl Channel {
 
     /// Whether a replay has read this offset of a partition already.
     pub(crate) fn has_read(&self, partitions: &Partitions, index: u16, offset: i64) -> bool {
-        offset < self.ring.lock().reached(&partitions.list())[usize::from(index)]
+        offset < self.ring.lock().reached_in(&partitions.list(), usize::from(index))
     }
 
     /// How far the replay has read, by partition, for those in `list`.
     pub(crate) fn reached(&self, list: &[Arc<Partition>]) -> Vec<i64> {
-        self.ring.lock().reached(list).to_vec()
+        let ring = self.ring.lock();
+        (0..list.len()).map(|index| ring.reached_in(list, index)).collect()
     }
 
     /// The position of an attachment that stands at the end of a replay; None if it does not, or no more.
     pub(crate) fn arrived_at(&self, at: u64, had: Option<&Had>, partitions: &Partitions) -> Option<Position> {
-        let list = partitions.list();
+        let feeding = partitions.feeding(&self.name);
         let ring = &*self.ring.lock();
         if at != ring.end() {
             return None;
         }
         let reading = ring.reading.as_ref()?;
-        let entries = list.iter().enumerate();
-        let entries = entries.filter(|(_, partition)| partition.is_current() && partition.has_position);
-        let entries = entries.map(|(index, partition)| {
-            let Span { next, epoch, .. } = reading.span(&list, index);
+        let entries = feeding.iter().map(|partition| {
+            let index = usize::from(partition.index);
+            let Span { next, epoch, .. } = reading.span(feeding.list(), index);
             let (offset, epoch) = had.map_or((next, epoch), |had| had.reaches(index, (next, epoch)));
             Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });
@@ -183,7 +183,7 @@ impl Channel {
     /// Where `start` is, and whether somebody is present.
     pub(crate) fn find(&self, start: &Start, partitions: &Partitions) -> (Located, bool) {
         let ring = &*self.ring.lock();
-        (ring.find(start, partitions), ring.members.as_ref().is_some_and(|members| !members.is_empty()))
+        (ring.find(&self.name, start, partitions), ring.members.as_ref().is_some_and(|members| !members.is_empty()))
     }
 
     /// From which offset on all of the channel is in the ring, for each partition in `list`.
@@ -232,11 +232,8 @@ impl Ring {
         self.reading.as_ref().map_or(list[index].epoch(), |reading| reading.span(list, index).epoch)
     }
 
-    /// How far each partition in `list` was read: by the node, or by the replay whose ring this is.
-    pub(super) fn reached(&self, list: &[Arc<Partition>]) -> SmallVec<[i64; 8]> {
-        match &self.reading {
-            None => list.iter().map(|partition| partition.next()).collect(),
-            Some(reading) => (0..list.len()).map(|index| reading.span(list, index).next).collect(),
-        }
+    /// How far a partition in `list` was read: by the node, or by the replay whose ring this is.
+    pub(super) fn reached_in(&self, list: &[Arc<Partition>], index: usize) -> i64 {
+        self.reading.as_ref().map_or_else(|| list[index].next(), |reading| reading.span(list, index).next)
     }
 }

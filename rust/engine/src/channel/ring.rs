@@ -14,6 +14,7 @@ use super::place::{Had, Located, OPEN, Outcome, Start};
 use super::replay::Reading;
 use super::versions::{ALL, Known, Shown, Versions};
 use crate::change::{Change, DELETE, UPDATE};
+use crate::feeding::{Feeding, Recognised};
 use crate::kind::{Kind, Kinds};
 use crate::limits::REWIND_MESSAGES_MAX;
 use crate::message::{Message, place_of};
@@ -245,11 +246,12 @@ impl Ring {
     }
 
     /// Where `start` is.
-    pub(super) fn find(&self, start: &Start, partitions: &Partitions) -> Located {
+    pub(super) fn find(&self, name: &str, start: &Start, partitions: &Partitions) -> Located {
         match start {
             Start::Live => self.live(Outcome::Fresh),
+            Start::Foreign => self.live(Outcome::Foreign),
             Start::Rewind { count, since_ms } => self.rewound(*count, *since_ms),
-            Start::After(position) => self.after(position, partitions),
+            Start::After(position) => self.after(position, &partitions.feeding(name)),
         }
     }
 
@@ -259,18 +261,18 @@ impl Ring {
         self.snapshot(outcome).unwrap_or_else(live)
     }
 
-    fn after(&self, position: &Position, partitions: &Partitions) -> Located {
-        let list = partitions.list();
-        let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
-        if position.entries.is_empty() || !position.entries.iter().all(known) {
-            return self.live(Outcome::Foreign);
+    fn after(&self, position: &Position, feeding: &Feeding) -> Located {
+        match feeding.recognises(position) {
+            Recognised::All => {}
+            Recognised::NotAll => return self.live(Outcome::Ahead),
+            Recognised::Foreign => return self.live(Outcome::Foreign),
         }
         let mut outcome = Outcome::Resumed;
-        let reached = self.reached(&list);
+        let list = feeding.list();
         let (mut next, mut epochs) = (vec![0; list.len()], vec![-1; list.len()]);
         let mut until = self.end();
-        let told = list.iter().enumerate().filter(|(_, partition)| partition.is_current() && partition.has_position);
-        for (index, partition) in told {
+        for partition in feeding.iter() {
+            let index = usize::from(partition.index);
             let (offset, is_sound) = position.place_in(partition);
             next[index] = offset;
             epochs[index] =
@@ -278,20 +280,20 @@ impl Ring {
             if !is_sound {
                 outcome = Outcome::Gap;
             }
-            if offset > reached[index] {
+            if offset > self.reached_in(list, index) {
                 if self.reading.is_none() {
                     return self.live(Outcome::Ahead);
                 }
                 until = OPEN;
             }
-            if offset < self.floor(&list, index) {
+            if offset < self.floor(list, index) {
                 outcome = Outcome::Gap;
             }
         }
         let (next, epochs) = (next.into(), epochs.into());
         let had = Had { kinds: Kinds::ALL, publications: false, next, epochs, until: until.into() };
         if outcome == Outcome::Gap && self.latest.is_some() {
-            return self.conflated(had, partitions);
+            return self.conflated(had, list);
         }
         let first = self.first_new(&had);
         let given = self.entries.range(first..);
@@ -363,17 +365,19 @@ impl Ring {
         (to, had): (u64, Option<&Had>),
         waiting: impl Fn(&Feed) -> Option<i64>,
     ) -> String {
-        let list = partitions.list();
-        let mut next = self.reached(&list);
+        let feeding = partitions.feeding(name);
+        let list = feeding.list();
+        let read = |partition: &Arc<Partition>| self.reached_in(list, usize::from(partition.index));
+        let mut next: SmallVec<[i64; 8]> = feeding.iter().map(read).collect();
         for feed in &self.feeds {
-            let index = usize::from(feed.partition);
-            next[index] = waiting(feed).unwrap_or_else(|| feed.next.max(next[index]));
+            if let Some(place) = feeding.place_of(feed.partition) {
+                next[place] = waiting(feed).unwrap_or_else(|| feed.next.max(next[place]));
+            }
         }
         let had = had.filter(|had| !had.is_past(to));
-        let told = |partition: &Partition| partition.is_current() && partition.has_position;
-        let entries = list.iter().zip(next).enumerate().filter(|(_, (partition, _))| told(partition));
-        let entries = entries.map(|(index, (partition, next))| {
-            let reached = (next, self.epoch(&list, index));
+        let entries = feeding.iter().zip(next).map(|(partition, next)| {
+            let index = usize::from(partition.index);
+            let reached = (next, self.epoch(list, index));
             let (offset, epoch) = had.map_or(reached, |had| had.reaches(index, reached));
             Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });

@@ -47,6 +47,7 @@ impl Hub {
             Cause::Field => &self.stats.failed_field,
             Cause::Channel => &self.stats.failed_channel,
             Cause::Decoding => &self.stats.failed_decoding,
+            Cause::Misplaced => &self.stats.failed_misplaced,
         };
         counter.add(1);
         if rule.on_failure == OnFailure::Stop {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::{Hub, Routing};
 use crate::epochs::Judged;
+use crate::feeding::Recognised;
 use crate::limits::{CHANNELS_PER_RECORD_MAX, DEDUP_WINDOW_MS};
 use crate::message::{Field, Message};
 use crate::partition::Partition;
@@ -54,30 +55,24 @@ pub struct Held {
 }
 
 impl Hub {
-    /// The places of a position, one for each partition of messages; without one, how far the node has read. None for
-    /// what is no position of this channel in this log. Where the log was cut since, it goes on there.
+    /// The places of a position, one for each partition that may feed the channel; without one, how far the node has read.
+    /// None for what is no position of this channel in this log. Where the log was cut since, it goes on there.
     pub fn places(&self, name: &str, text: Option<&str>) -> Option<Vec<Place>> {
-        let list = self.partitions.list();
-        let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
+        let feeding = self.partitions.feeding(name);
         let Some(text) = text else {
-            return Some(told.map(|p| Place { partition: Arc::clone(p), offset: p.next() }).collect());
+            return Some(feeding.iter().map(|p| Place { partition: Arc::clone(p), offset: p.next() }).collect());
         };
         let position = position::parse(self.key(), name, text).ok()?;
-        let known = |entry: &Entry| list.iter().any(|p| p.is_current() && p.tag == entry.tag);
-        position
-            .entries
-            .iter()
-            .all(known)
-            .then(|| told.map(|p| Place { partition: Arc::clone(p), offset: position.place_in(p).0 }).collect())
+        let place = |p: &Arc<Partition>| Place { partition: Arc::clone(p), offset: position.place_in(p).0 };
+        (feeding.recognises(&position) != Recognised::Foreign).then(|| feeding.iter().map(place).collect())
     }
 
     /// Of the places of a position those of which it is not known whether what lay below still does: partition, offset, and
     /// the newest epoch there was below. See [`Judged::Doubtful`].
     pub fn doubts(&self, name: &str, text: &str) -> Vec<(Arc<Partition>, i64, i32)> {
         let position = position::parse(self.key(), name, text).unwrap_or_default();
-        let list = self.partitions.list();
-        let told = list.iter().filter(|partition| partition.is_current() && partition.has_position);
-        let entries = told.filter_map(|partition| Some((partition, position.entry(partition)?)));
+        let feeding = self.partitions.feeding(name);
+        let entries = feeding.iter().filter_map(|partition| Some((partition, position.entry(partition)?)));
         let is_known = |(partition, entry): &(&Arc<Partition>, &Entry)| {
             let is_told = entry.epoch < 0 || entry.offset == 0 || !partition.knows_no_epoch();
             is_told && partition.judge(entry) != Judged::Doubtful
@@ -125,7 +120,7 @@ impl Hub {
                 return None;
             }
             let partition = self.partitions.find(record.topic, record.partition)?;
-            let message = message_of(&rules, name, (&record, partition), routing, &mut scratch)?;
+            let message = self.message_of(&rules, name, (&record, partition), routing, &mut scratch)?;
             if let Some(id) = message.field(Field::Id) {
                 match firsts.get(id) {
                     Some(first) if record.timestamp.saturating_sub(*first) <= DEDUP_WINDOW_MS => return None,
@@ -143,26 +138,34 @@ impl Hub {
         }
         messages
     }
-}
 
-/// The message in a record, if it is the channel's of that name.
-pub(super) fn message_of(
-    rules: &Rules,
-    name: &str,
-    (record, partition): (&Record<'_>, Arc<Partition>),
-    routing: Routing<'_>,
-    scratch: &mut Scratch,
-) -> Option<Message> {
-    match routing {
-        Routing::Rules => {
-            let rule = rules.of(record.topic)?;
-            let routed = rule.apply(record, scratch).ok()?;
-            routed.channels().any(|own| own == name).then(|| rule.message(record, partition, &routed))
+    /// The message in a record, if it is the channel's of that name.
+    pub(super) fn message_of(
+        &self,
+        rules: &Rules,
+        name: &str,
+        (record, partition): (&Record<'_>, Arc<Partition>),
+        routing: Routing<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<Message> {
+        match routing {
+            Routing::Rules => {
+                let rule = rules.of(record.topic)?;
+                let routed = rule.apply(record, scratch).ok()?;
+                let is_its = routed.channels().any(|own| own == name) && !self.is_misplaced(record);
+                is_its.then(|| rule.message(record, partition, &routed))
+            }
+            Routing::Given(names) => {
+                let is_its =
+                    names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
+                is_its.then(|| record.message(partition))
+            }
         }
-        Routing::Given(names) => {
-            let is_its = names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
-            is_its.then(|| record.message(partition))
-        }
+    }
+
+    fn is_misplaced(&self, record: &Record<'_>) -> bool {
+        let placing = self.partitions.placing(record.topic);
+        placing.is_some_and(|placing| !placing.admits(record.key.unwrap_or_default(), record.partition))
     }
 }
 

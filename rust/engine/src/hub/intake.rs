@@ -13,8 +13,9 @@ use crate::channel::Channel;
 use crate::limits::{BATCH_OVERHEAD, CHANNEL_HISTORY_SHARE, CHANNELS_PER_RECORD_MAX, MESSAGES_SWEPT};
 use crate::message::{Field, Message};
 use crate::partition::{Partition, TooManyPartitions};
+use crate::placing::Placing;
 use crate::record::Record;
-use crate::route::{OnFailure, Rule, Rules, Scratch, Shape, Unrouted, is_channel_name};
+use crate::route::{Cause, Failure, OnFailure, Rule, Rules, Scratch, Shape, Unrouted, is_channel_name};
 
 /// How the channels of a record are found.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +56,8 @@ pub(super) struct Work {
     pub(super) linger_ms: u32,
     /// Whether the newest of its keys are kept.
     snapshot: bool,
+    /// Where its keys lie.
+    placing: Option<Arc<Placing>>,
     dirty: Vec<(Arc<Channel>, u64)>,
     pub(super) age: VecDeque<Batch>,
     filling: Filling,
@@ -98,6 +101,16 @@ impl Hub {
         Ok(())
     }
 
+    /// A topic has, or has had, so many partitions. To be said before its records are delivered.
+    pub fn topic(&self, topic: &str, id: [u8; 16], count: u32) -> Result<(), TooManyPartitions> {
+        let Intake { rules, work, .. } = &*self.intake.lock();
+        let Some(affixes) = rules.of(topic).and_then(|rule| rule.affixes(topic)) else { return Ok(()) };
+        for partition in self.partitions.place(topic, id, count, affixes)? {
+            self.interrupt(&partition, shape(rules.of(topic), topic, work.is_given).as_ref());
+        }
+        Ok(())
+    }
+
     /// A partition was read up to here, though no record may be left to show it.
     pub fn progress(&self, topic: &str, number: i32, next: i64) {
         if self.intake.lock().rules.of(topic).is_some_and(Rule::is_stopped) {
@@ -126,6 +139,7 @@ impl Hub {
                 let rule = if let Way::Messages(rule) = way { rule } else { None };
                 work.linger_ms = rule.map_or(0, |rule| rule.linger_ms);
                 work.snapshot = rule.is_some_and(|rule| rule.snapshot);
+                work.placing = rule.and_then(|_| self.partitions.placing(record.topic));
                 Some((partition, way))
             });
             let Some((mut partition, way)) = found else {
@@ -198,7 +212,12 @@ impl Hub {
             self.stats.records_held_back.add(1);
             return false;
         }
+        let key = record.key.unwrap_or_default();
         match rule.apply(record, scratch) {
+            Ok(_) if work.placing.as_ref().is_some_and(|placing| !placing.admits(key, partition.number)) => {
+                self.misplaced(work, rule, record, partition);
+                return rule.on_failure != OnFailure::Stop;
+            }
             Ok(routed) => {
                 let mut append = |name| {
                     let message = rule.message(record, Arc::clone(partition), &routed);
@@ -217,6 +236,15 @@ impl Hub {
             Err(Unrouted::Nowhere) => self.stats.records_unrouted.add(1),
         }
         true
+    }
+
+    /// A record lies in another partition than its key should: nobody would look for it there.
+    #[cold]
+    fn misplaced(&self, work: &Work, rule: &Rule, record: &Record<'_>, partition: &Partition) {
+        let key = record.key.unwrap_or_default();
+        let reason = work.placing.as_ref().map_or_else(String::new, |placing| placing.reason(key, partition.number));
+        self.partitions.strayed(partition, key);
+        self.failed(rule, record, Failure::new(Cause::Misplaced, reason));
     }
 
     fn deliver_to(

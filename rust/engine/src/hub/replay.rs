@@ -9,7 +9,6 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::held::message_of;
 use super::{Hub, Place, Plan, Routing};
 use crate::channel::{Channel, Outcome, Start};
 use crate::dedup::Dedup;
@@ -53,8 +52,8 @@ impl Hub {
     /// Where a position lies in a replay.
     pub fn locate_replayed(&self, replay: &Replay, serial: &str) -> Plan {
         let channel = &replay.channel;
-        let position = position::parse(self.key(), &channel.name, serial).unwrap_or_default();
-        let (mut located, printed, _) = channel.locate(&Start::After(position), self.key(), &self.partitions);
+        let start = position::parse(self.key(), &channel.name, serial).map_or(Start::Foreign, Start::After);
+        let (mut located, printed, _) = channel.locate(&start, self.key(), &self.partitions);
         let has_presence = channel.live().is_some_and(|live| live.with_members(|members| !members.is_empty()));
         let serial = if located.outcome == Outcome::Resumed { serial.to_owned() } else { printed };
         located.backlog = located.backlog.max(1); // what is yet to be read, as far as anybody knows
@@ -80,7 +79,7 @@ impl Hub {
             let Some(partition) = self.partitions.find(record.topic, record.partition) else { continue };
             let (index, next) = (partition.index, record.offset + 1);
             let of_record = (&record, Arc::clone(&partition));
-            if let Some(message) = message_of(&rules, &channel.name, of_record, routing, &mut scratch) {
+            if let Some(message) = self.message_of(&rules, &channel.name, of_record, routing, &mut scratch) {
                 if !ids_only && channel.has_read(&self.partitions, index, record.offset) {
                     continue;
                 }
@@ -119,22 +118,24 @@ impl Hub {
     /// many, since memory forgets meanwhile. None if what it has read is in the log no more: it cannot go on.
     pub fn wanted(&self, replay: &Replay, margin: i64) -> Option<Vec<Wanted>> {
         let live = replay.channel.live()?;
-        let list = self.partitions.list();
-        let floors = live.floors(&list);
-        let told = |index: usize| list[index].is_current() && list[index].has_position;
-        let reached = replay.channel.reached(&list);
+        let feeding = self.partitions.feeding(&live.name);
+        let list = feeding.list();
+        let floors = live.floors(list);
+        let reached = replay.channel.reached(list);
+        let gone = list.iter().filter(|partition| partition.has_position && !partition.is_current());
+        for (partition, reached) in gone.map(|partition| (partition, reached[usize::from(partition.index)])) {
+            let is_there = partition.has(reached - 1) && feeding.iter().any(|other| other.tag == partition.tag);
+            if reached > 0 && !is_there {
+                return None;
+            }
+        }
         let mut wanted = Vec::new();
-        for (index, partition) in list.iter().enumerate().filter(|(_, partition)| partition.has_position) {
-            if !partition.is_current() {
-                let same = |other: usize| told(other) && list[other].tag == partition.tag;
-                let is_there = partition.has(reached[index] - 1) && (0..list.len()).any(same);
-                if reached[index] > 0 && !is_there {
-                    return None;
-                }
-            } else if reached[index] < floors[index] {
-                let above = (partition.next() - floors[index]).max(0);
-                let goal = floors[index] + margin.min(above / 2);
-                wanted.push(Wanted { place: Place { partition: Arc::clone(partition), offset: reached[index] }, goal });
+        for partition in feeding.iter() {
+            let (reached, floor) = (reached[usize::from(partition.index)], floors[usize::from(partition.index)]);
+            if reached < floor {
+                let above = (partition.next() - floor).max(0);
+                let goal = floor + margin.min(above / 2);
+                wanted.push(Wanted { place: Place { partition: Arc::clone(partition), offset: reached }, goal });
             }
         }
         Some(wanted)

@@ -1,4 +1,5 @@
 mod blocks;
+mod certain;
 mod epochs;
 mod held;
 mod inject;

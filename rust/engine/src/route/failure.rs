@@ -18,6 +18,8 @@ pub enum Cause {
     Channel,
     /// It could not be decoded.
     Decoding,
+    /// It lies in another partition than its key should.
+    Misplaced,
 }
 
 /// A record that its rule cannot be followed for.
@@ -62,13 +64,14 @@ impl Cause {
             Self::Field => "field",
             Self::Channel => "channel",
             Self::Decoding => "decoding",
+            Self::Misplaced => "misplaced",
         }
     }
 }
 
 impl Failure {
     #[cold]
-    pub(super) fn new(cause: Cause, reason: impl Into<String>) -> Self {
+    pub(crate) fn new(cause: Cause, reason: impl Into<String>) -> Self {
         Self { cause, reason: reason.into() }
     }
 

@@ -1,5 +1,7 @@
 //! What the channels of a topic's rule look like: which may be among them is known without a record.
 
+use crate::placing::Affixes;
+
 /// The texts that stand before, between and behind a template's fields, for the records of one topic.
 #[derive(Debug, Default)]
 pub struct Shape {
@@ -17,6 +19,12 @@ impl Shape {
 
     pub(super) fn push_field(&mut self) {
         self.texts.push(String::new());
+    }
+
+    /// The texts around the only field, if there is but one.
+    pub(super) fn around(&self) -> Option<Affixes> {
+        let [prefix, suffix] = &self.texts[..] else { return None };
+        Some(Affixes { prefix: prefix.clone(), suffix: suffix.clone() })
     }
 
     /// Whether a channel of this name may be among them.

@@ -10,6 +10,7 @@ use super::failure::{Cause, Failure};
 use super::fields::{Fields, Found};
 use super::shape::Shape;
 use crate::limits::{CHANNEL_NAME_MAX, CHANNELS_PER_RECORD_MAX};
+use crate::placing::Affixes;
 use crate::record::Record;
 
 /// What a template is filled from: a record, and what was found in its JSON texts.
@@ -139,6 +140,19 @@ impl Template {
             }
         }
         shape
+    }
+
+    /// What stands before and behind the record's key, if nothing else of a record is in it but the topic.
+    pub(super) fn affixes(&self, topic: &str) -> Option<Affixes> {
+        let mut keys = 0;
+        for part in &self.parts {
+            match part {
+                Part::Text(_) | Part::Topic => {}
+                Part::Key => keys += 1,
+                _ => return None,
+            }
+        }
+        (keys == 1).then(|| self.shape(topic).around())?
     }
 
     /// Whether it has several outcomes, or none.
