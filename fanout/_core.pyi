@@ -184,6 +184,11 @@ class Engine:
         """The records of that topic make the presence sets, and positions do not speak of it. Those written more than a
         history window ago change the sets, and are no news to anybody. To be called before its first `partition`.
         """
+    def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        """The topic has so many partitions: where a rule names the partitioner, that of a channel is known then.
+
+        To be called before the topic's first `partition`, and again when there are more.
+        """
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

@@ -245,16 +245,27 @@ cdef class Engine:
     def dead_letters(self, topics, take):
         self._dead_letter_topics, self._take_dead_letters = frozenset(topics), take
 
+    def _has_messages(self, topic):
+        return topic not in self._take_facts and topic not in self._dead_letter_topics
+
+    def _bind(self, topic):
+        for number, rule in enumerate(self._rules):
+            if rule.is_for(topic):
+                self._native.bind(topic, number)
+                break
+
+    def topic(self, topic, topic_id, partitions, /):
+        if self._has_messages(topic):
+            self._bind(topic)
+            self._native.topic(topic, topic_id, partitions)
+
     def partition(self, topic, topic_id, partition, start, /):
-        if topic not in self._take_facts and topic not in self._dead_letter_topics:
-            for number, rule in enumerate(self._rules):
-                if rule.is_for(topic):
-                    self._native.bind(topic, number)
-                    break
+        if self._has_messages(topic):
+            self._bind(topic)
             self._native.partition(topic, topic_id, partition, start)
 
     def progress(self, topic, partition, next_offset, /):
-        if topic not in self._take_facts and topic not in self._dead_letter_topics:
+        if self._has_messages(topic):
             self._native.progress(topic, partition, next_offset)
 
     def records(self, list batch, /):

@@ -13,6 +13,8 @@ what is, that is:
 
 Topics that only a `[[publish]]` names are read, and sent to the channels that were published on, if there is no rule R.
 
+`fanout.messages`, where nothing else is said of it, is fanout's own: its keys lie where fanout puts them, by murmur2.
+
 Messages of a topic may be held for a time, so that more of them leave in one write (Kafka's producers call it linger).
 """
 
@@ -106,6 +108,11 @@ class Routing(NamedTuple):
         return tuple(rule.topic for rule in self.rules if rule.snapshot)
 
     @property
+    def given(self) -> "Routing":
+        """The same where a program's own rule says which channels there are: no key tells where one lies."""
+        return self._replace(rules=tuple(replace(rule, partitioner=None) for rule in self.rules))
+
+    @property
     def copies_presence(self) -> bool:
         """Whether presence events of some channels are copied to a topic."""
         return any(rule.presence is not None for rule in self.publish)
@@ -163,7 +170,7 @@ def routing(
                 f"rules: a [[publish]] to '{target}', which is sent by its keys, has another key; "
                 "name another topic, or give a [[route]]"
             )
-        rules.append(Rule(target, "#{key}"))
+        rules.append(Rule(target, "#{key}", partitioner="murmur2" if target == MESSAGES_TOPIC else None))
     messages = {target, *(rule.topic for rule in rules)}
     if failing := next((rule for rule in rules if rule.dead_letter in messages), None):
         raise ConfigError(f"rules: dead_letter: '{failing.dead_letter}' is read for messages; name another topic")

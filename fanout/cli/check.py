@@ -74,6 +74,8 @@ def _routed(rule: Rule, shadow: Rule | None) -> Iterator[str]:
         yield f"#   holds messages for at most {rule.linger_ms} ms"
     if rule.snapshot:
         yield "#   gives who attaches the newest message of each key first"
+    if rule.partitioner is not None:
+        yield f"#   knows the partition of a channel: {rule.partitioner} of its key"
     yield f"#   {_on_failure(rule)}"
 
 

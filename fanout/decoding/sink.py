@@ -102,6 +102,12 @@ class DecodingSink:
         self._ready_waits = False
         self._stopped = False
 
+    def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        """See `Sink.topic`."""
+        with self._lock:
+            if not self._stopped:
+                self._sink.topic(topic, topic_id, partitions)
+
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         """See `Sink.partition`."""
         with self._lock:

@@ -150,6 +150,7 @@ class _Sink:
     """What a source delivers to: the engine, and the loop for the one word that is not about records."""
 
     def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, caught_up: Callable[[], None]) -> None:
+        self.topic = engine.topic
         self.partition = engine.partition
         self.records = engine.records
         self.progress = engine.progress

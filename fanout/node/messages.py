@@ -55,6 +55,7 @@ class Messages:
         clock: Callable[[], int],
     ) -> None:
         self.namespaces = Namespaces(config.mutable)
+        routing = routing if route is None else routing.given
         self.state_topics = (*STATE_TOPICS, *routing.snapshots)
         self.topics = tuple(t for t in (*routing.topics, *routing.dead_letters) if t not in self.state_topics)
         self.engine = _engine(stack, config, routing, secret, settings.max_idle_ms)

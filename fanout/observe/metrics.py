@@ -87,6 +87,7 @@ FAMILIES: Final = (
             "field": "failed_field",
             "channel": "failed_channel",
             "decoding": "failed_decoding",
+            "misplaced": "failed_misplaced",
             "tombstone": "tombstones_skipped",
             "held_back": "records_held_back",
             "read_before": "records_repeated",

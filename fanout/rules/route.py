@@ -11,7 +11,7 @@ import msgspec
 
 from fanout.config import parse_duration
 from fanout.errors import ConfigError
-from fanout.rules.template import check_fields, check_template, may_make
+from fanout.rules.template import check_fields, check_key_alone, check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
 __all__ = ["UNDECODABLE", "WITH_SCHEMA", "Format", "OnFailure", "Rule", "linger_ms", "parse_rule"]
@@ -55,6 +55,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long a message may be held for more to leave with it, like 20ms; at most 1s."""
     snapshot: bool = False
     """Whether who attaches is first given the newest message of each key."""
+    partitioner: Literal["murmur2"] | None = None
+    """How every producer of the topic chooses a record's partition by its key: then it is known which partition feeds a
+    channel. None: nothing is known."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
@@ -64,6 +67,9 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check("client_id", check_template, self.client_id)
         templates = [template for template in (self.channel, self.name, self.client_id) if template is not None]
         _check("channel", partial(check_fields, is_key_json=self.key in ("json", *WITH_SCHEMA)), *templates)
+        if self.partitioner is not None:
+            is_key_json = self.key in ("json", *WITH_SCHEMA)
+            _check("partitioner", partial(check_key_alone, is_key_json=is_key_json), self.channel)
         _check("dead_letter", check_topic, self.dead_letter)
         if (self.on_failure == "dead-letter") != (self.dead_letter is not None):
             raise ValueError('dead_letter: the topic goes with on_failure = "dead-letter"; give both or neither')

@@ -16,7 +16,7 @@ import re
 from functools import cache
 from typing import Final
 
-__all__ = ["check_fields", "check_template", "may_make"]
+__all__ = ["check_fields", "check_key_alone", "check_template", "may_make"]
 
 TEMPLATE_MAX: Final = 1_000  # characters; a channel's name is shorter
 
@@ -60,6 +60,15 @@ def check_fields(*templates: str, is_key_json: bool = False) -> None:
         if any(other.startswith(base + ".") or other == base + "[]" != path for other in paths):
             where = next(template for template in templates if f"#{{{path}}}" in template)
             raise ValueError(f"'{path}' in '{where}' cannot be text and something else")
+
+
+def check_key_alone(template: str, *, is_key_json: bool) -> None:
+    """Raises ValueError if what the template makes does not tell the record's key, from which its partition follows."""
+    fields = [field for field in PLACEHOLDER.findall(template) if field != "topic"]
+    if fields != ["key"]:
+        raise ValueError(f"'{template}' does not tell the key; give text and one #{{key}}, or no partitioner")
+    if is_key_json:
+        raise ValueError("the partition follows from the key's bytes, and it is read as JSON; give it no format")
 
 
 def may_make(template: str, topic: str, text: str) -> bool:

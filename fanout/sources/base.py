@@ -6,6 +6,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   need not be dense. Nothing is promised between partitions.
 - **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
   reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
+- **Topics.** Before the first partition of a topic the sink learns how many it has (`Sink.topic`), and again when there
+  are more, before the first of those.
 - **Patterns.** A topic to read that begins with `^` is a regular expression, matched from the beginning of names. What
   it matches is read like what is named, within seconds also a topic that appears later, that from its beginning; but
   none is made for it, none is missed when it goes, and topics of state are never meant.
@@ -138,6 +140,11 @@ LIMITS = Limits()
 
 class Sink(Protocol):
     """What a source delivers to. Every method is called on a thread of the source's, one call at a time."""
+
+    def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        """The topic has so many partitions. One that keeps another topic's keys in it may say nothing: then the keys of
+        the topic are not taken to lie anywhere.
+        """
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         """Reading of a partition begins at offset `start`. `topic_id` has 16 bytes: a topic made anew has another."""

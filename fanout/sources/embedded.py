@@ -272,6 +272,7 @@ class EmbeddedSource:
 
     def _deliver(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
         for name, topic_id in ids.items():
+            sink.topic(name, topic_id, 1)
             sink.partition(name, topic_id, 0, self._next[name])
         targets = dict(self._ends)
         ready = False
@@ -279,6 +280,7 @@ class EmbeddedSource:
             retry_s = None
             while self._appeared:
                 name, ids[name] = self._appeared.popleft()
+                sink.topic(name, ids[name], 1)
                 sink.partition(name, ids[name], 0, 0)
             try:
                 for name in ids:

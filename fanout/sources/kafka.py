@@ -89,6 +89,7 @@ class KafkaSource:
         self._stopped: asyncio.Task[None] | None = None
         self._stopping = False
         self._reading: dict[tuple[str, int], Reading] = {}  # changed by the reading thread alone
+        self._told: dict[str, tuple[bytes, int]] = {}  # ids and numbers of partitions, by topic
         self._failure = ""
         self._reads: Reads[Consumer] = Reads("fanout-kafka-back", self._reader)
 
@@ -230,6 +231,9 @@ class KafkaSource:
         if self._reading.pop(key, None):
             consumer.incremental_unassign([TopicPartition(*key)])
         if isinstance(change, Begin):
+            if (told := (change.topic_id, change.partitions)) != self._told.get(change.topic):
+                self._told[change.topic] = told
+                sink.topic(change.topic, *told)
             sink.partition(change.topic, change.topic_id, change.partition, change.start)
             consumer.incremental_assign([TopicPartition(*key, change.start, leader_epoch=change.epoch)])
             self._reading[key] = Reading(change.start, change.end, change.epoch, time.monotonic())

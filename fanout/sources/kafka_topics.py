@@ -46,7 +46,8 @@ log = logging.getLogger("fanout.source.kafka")
 
 
 class Begin(NamedTuple):
-    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now.
+    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now, and
+    `partitions` says how many the topic has.
 
     `epoch` is the leader epoch up to which the log is known to reach `start`, -1 if it has none: if an unclean election
     cuts it off before anything is read, that tells.
@@ -54,6 +55,7 @@ class Begin(NamedTuple):
 
     topic: str
     topic_id: bytes
+    partitions: int
     partition: int
     start: int
     end: int
@@ -113,6 +115,7 @@ class TopicWatch:
         self._reader = reader
         self._waiting = waiting
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
+        self._counts: dict[str, int] = {}  # of partitions
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
         self._lost: deque[tuple[Key, Place]] = deque()  # one a partition at most: it stands still until found again
@@ -284,6 +287,7 @@ class TopicWatch:
         self._wanted.update(dict.fromkeys(again, _EARLIEST))
         self._known |= keys
         self._ids.update(ids)
+        self._counts.update((topic, len(description.partitions)) for topic, description in described.items())
         deadline = time.monotonic() + APPEAR_S
         while True:
             met: list[Trouble] = []
@@ -317,7 +321,8 @@ class TopicWatch:
                     troubles.append(Trouble(("lost", key), str(error)))
                     continue
             begin, epoch = ends[key] if start.offset < 0 else start
-            self.found.append(Begin(topic, self._ids[topic] or b"", partition, begin, ends[key].offset, epoch))
+            count = self._counts[topic]
+            self.found.append(Begin(topic, self._ids[topic] or b"", count, partition, begin, ends[key].offset, epoch))
             del self._wanted[key]
 
     def _checks(self) -> Callable[[], None]:

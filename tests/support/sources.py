@@ -18,6 +18,7 @@ class RecordingSink:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.threads: set[int] = set()
+        self.topics: list[tuple[str, bytes, int]] = []
         self.partitions: list[tuple[str, bytes, int, int]] = []
         self.batches: list[list[Record]] = []
         self.progressed: dict[tuple[str, int], int] = {}
@@ -35,6 +36,10 @@ class RecordingSink:
 
     def values(self, topic: str, partition: int = 0) -> list[bytes | None]:
         return [r.value for r in self.delivered if (r.topic, r.partition) == (topic, partition)]
+
+    def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        self._called("topic")
+        self.topics.append((topic, topic_id, partitions))
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         self._called("partition")

@@ -13,6 +13,7 @@ from fanout.rules.publish import PublishRule
 from fanout.rules.route import Rule
 from fanout.types import Creation, Record
 
+OWN = Rule("fanout.messages", "#{key}", partitioner="murmur2")
 RECORD = Record("orders", 1, 2, -1, 3, b"k", b"v", [("h", b"x")])
 
 
@@ -46,7 +47,7 @@ class KafkaMessage:
 
 def test_nothing_given_routes_the_default_topic_by_key() -> None:
     made = routing([], None)
-    assert made.rules == (Rule("fanout.messages", "#{key}"),)
+    assert made.rules == (OWN,)
     assert made.publish_topic == "fanout.messages"
     assert made.topics == ("fanout.messages",)
 
@@ -59,12 +60,16 @@ def test_publish_topic_alone_is_what_is_read() -> None:
 
 def test_routes_alone_leave_what_is_published_visible() -> None:
     made = routing(["orders=o:#{key}"], None)
-    assert made.rules == (Rule("orders", "o:#{key}"), Rule("fanout.messages", "#{key}"))
+    assert made.rules == (Rule("orders", "o:#{key}"), OWN)
     assert made.publish_topic == "fanout.messages"
 
 
 def test_route_of_the_default_topic_replaces_the_default() -> None:
     assert routing(["fanout.messages=#{header.room}"], None).rules == (Rule("fanout.messages", "#{header.room}"),)
+
+
+def test_where_a_program_says_which_channels_there_are_no_key_tells_where_one_lies() -> None:
+    assert routing([], None).given.rules == (Rule("fanout.messages", "#{key}"),)
 
 
 def test_routes_and_publish_topic_are_taken_exactly() -> None:
@@ -138,7 +143,7 @@ def test_a_file_that_routes_the_default_topic_replaces_the_default() -> None:
 def test_what_is_published_by_a_rule_is_sent_to_its_channels_unless_routes_say_what_is() -> None:
     publish = (PublishRule("chat:*", "chat", key="#{1}"), PublishRule("a"), PublishRule("b", "chat"))
     alone = routing([], None, file=RulesFile(publish=publish))
-    assert alone.rules == (Rule("chat", "#{header.fanout.channel}"), Rule("fanout.messages", "#{key}"))
+    assert alone.rules == (Rule("chat", "#{header.fanout.channel}"), OWN)
     assert routing([], "t", file=RulesFile(publish=publish)).topics == ("chat", "t")
     assert routing(["orders=#{key}"], "t", file=RulesFile(publish=publish)).topics == ("orders",)
 

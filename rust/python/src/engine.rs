@@ -126,6 +126,10 @@ impl Engine {
             .collect()
     }
 
+    fn topic(&self, topic: &str, topic_id: [u8; 16], partitions: u32) -> PyResult<()> {
+        self.core.hub.topic(topic, topic_id, partitions).map_err(|_| PyValueError::new_err("too many partitions"))
+    }
+
     fn partition(&self, topic: &str, topic_id: [u8; 16], partition: i32, start: i64) -> PyResult<()> {
         let assigned = self.core.hub.assign(topic, topic_id, partition, start);
         assigned.map_err(|_| PyValueError::new_err("too many partitions"))

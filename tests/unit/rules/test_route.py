@@ -41,6 +41,11 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
         ({"on_failure": "dead-letter", "dead_letter": "t"}, "'t' is the topic that the rule reads"),
         ({"linger": "20"}, "linger: '20' is not a duration"),
         ({"linger": "1001ms"}, "linger: '1001ms' is too long; give at most 1s"),
+        ({"partitioner": "murmur2"}, "partitioner: 'c' does not tell the key; give text and one #{key}"),
+        ({"partitioner": "murmur2", "channel": "#{key}#{key}"}, "partitioner: '#{key}#{key}' does not tell the key"),
+        ({"partitioner": "murmur2", "channel": "#{key}:#{value.a}"}, "does not tell the key"),
+        ({"partitioner": "murmur2", "channel": "#{key.id}"}, "does not tell the key"),
+        ({"partitioner": "murmur2", "channel": "#{key}", "key": "json"}, "partitioner: the partition follows from"),
         ({"snapshot": True, "tombstone": "skip"}, "snapshot: with tombstone = "),
     ],
 )
@@ -48,6 +53,11 @@ def test_what_cannot_be_right_is_refused(fields: dict[str, Any], words: str) -> 
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
         Rule(**{"topic": "t", "channel": "c", **fields})
     assert words in str(refused.value)
+
+
+def test_a_partitioner_goes_with_text_around_the_key() -> None:
+    for channel in ("#{key}", "orders:#{key}", "#{topic}:#{key}!"):
+        assert Rule("t*", channel, partitioner="murmur2").channel == channel
 
 
 def test_a_pattern_has_no_snapshots() -> None:
