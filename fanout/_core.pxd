@@ -1,7 +1,7 @@
 """The engine's table of C functions (`rust/python/src/table.rs`); what is declared here changes `VERSION` there."""
 
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 
 ctypedef struct Slice:
@@ -33,6 +33,7 @@ ctypedef struct Table:
     void (*unregister)(const void *, uint64_t) noexcept nogil
     void (*send)(const void *, uint64_t, uint8_t, Slice) noexcept nogil
     void (*heard)(const void *, uint64_t) noexcept nogil
+    void (*acknowledged)(const void *, uint64_t, uint16_t) noexcept nogil
 
 
 @cython.final
@@ -51,3 +52,4 @@ cdef class Engine:
     cpdef unregister(self, uint64_t connection)
     cpdef send(self, uint64_t connection, bytes payload, int opcode=*)
     cpdef heard(self, uint64_t connection)
+    cpdef acked(self, uint64_t connection, uint16_t packet_id)

@@ -26,12 +26,16 @@ __all__ = [
     "KIND_PRESENCE",
     "KIND_PUBLISH",
     "KIND_WHOLE_APPENDS",
+    "MQTT",
+    "MQTT_V5",
+    "MQTT_FRAMED",
     "MSGPACK",
     "PARTIAL",
     "RESUMED",
     "Cursor",
     "Engine",
     "Filter",
+    "Mqtt",
     "MqttReader",
     "Plan",
     "Replay",
@@ -43,6 +47,9 @@ __all__ = [
 
 JSON: Final = 0
 MSGPACK: Final = 1
+MQTT: Final = 16  # 3.1.1
+MQTT_V5: Final = 1  # added: 5.0
+MQTT_FRAMED: Final = 2  # added: in WebSocket binary frames
 
 DEDUP_WINDOW_MS: Final[int]
 """A record with the id of an earlier one is its repeat this long after it, by their timestamps."""
@@ -68,6 +75,26 @@ KIND_WHOLE_APPENDS: Final = 64  # no kind: the attachment is given appends as up
 @final
 class Filter:
     """Which messages of a channel a client wants; made by `Engine.filter`, for any number of attachments."""
+
+@final
+class Mqtt:
+    """How an attachment of an MQTT connection is given messages; for one attachment, or several alike.
+
+    `qos` is 0 or 1. `subscription_id`, if not 0, goes into each packet (5.0). With `retain_as_published` RETAIN is set
+    where `extras.mqtt.retain` is true. With `kept` the connection's `standing` tells of it also if it has QoS 0: so it
+    costs a lock for each frame. With QoS 1 what lies below the position `dup_until` has DUP set.
+    ValueError for numbers that are out of range.
+    """
+
+    def __new__(
+        cls,
+        *,
+        qos: int = ...,
+        subscription_id: int = ...,
+        retain_as_published: bool = ...,
+        kept: bool = ...,
+        dup_until: str | None = ...,
+    ) -> "Mqtt": ...
 
 @final
 class Plan:
@@ -198,7 +225,8 @@ class Engine:
         """Takes over the outgoing side of a connected, non-blocking socket; returns the connection's handle (> 0).
         The engine never closes `fd`. `heartbeat_frames`: idle time is filled with HEARTBEAT frames, not pings alone.
         `wire` is JSON, MSGPACK, or of streams 2 (events) or 3 (lines), 4 more if bare, 8 more for several channels:
-        then nothing is given before an attachment came with a reply that is not empty, which is the last one's.
+        then nothing is given before an attachment came with a reply that is not empty, which is the last one's; or MQTT
+        with what is added to it. An MQTT connection gets no heartbeats, and is not cut off for its silence.
         """
     def register_pipe(self, wire: int, connection_id: str, heartbeat_frames: bool) -> int:
         """Makes a connection whose outgoing bytes the loop writes itself; returns its handle. What it would be written
@@ -211,15 +239,32 @@ class Engine:
     def unregister(self, connection: int) -> None:
         """The socket is about to be closed. After this returns `fd` is never touched again. Unknown is ignored."""
     def send(self, connection: int, payload: bytes, opcode: int = 0) -> None:
-        """Queues one WebSocket message or HTTP chunk, in order with everything else. `opcode` 0 stands for the
-        connection's wire's (1 text, 2 binary; 9 ping, 10 pong).
+        """Queues one WebSocket message, HTTP chunk or MQTT packet, in order with everything else. `opcode` 0 stands for
+        the connection's wire's (1 text, 2 binary; 9 ping, 10 pong).
         """
     def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
-        """Queues a CLOSE frame; when all is written the engine shuts the socket down. The loop then sees its end."""
+        """Queues a CLOSE frame, which MQTT without WebSocket has none of; when all is written the engine shuts the socket
+        down. The loop then sees its end.
+        """
     def abort(self, connection: int) -> None:
         """Shuts the socket down at once."""
     def heard(self, connection: int) -> None:
         """The peer has sent something: it is alive."""
+    def window(self, connection: int, receive_maximum: int, packet_max: int) -> None:
+        """What an MQTT client takes (5.0 §3.1.2.11): so many messages with QoS 1 before it acknowledges one, 1,024 at
+        most, 64 if nothing was said; and packets of so many bytes, 0 for any. What is larger it is not given.
+        """
+    def packet_id(self, connection: int) -> int:
+        """Takes a place in an MQTT connection's window, for a message with QoS 1 that the loop sends itself: its packet
+        id, or 0 if the window is full. `acked` gives it back.
+        """
+    def acked(self, connection: int, packet_id: int) -> None:
+        """An MQTT client has acknowledged a message. An id that is not under way is counted and ignored."""
+    def standing(self, connection: int) -> list[tuple[int, str, str | None]]:
+        """Where an MQTT client goes on if it comes back: for each attachment with QoS 1, and each that is `kept`, its
+        number, the position behind what is acknowledged (QoS 0: was given), and the one behind what was given, if that
+        is another: `Mqtt.dup_until` then. Exact until `unregister`, also for one that was stopped. Some us for each.
+        """
 
     # -- attachments --
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> Plan:
@@ -243,6 +288,7 @@ class Engine:
         *,
         delta: bool = ...,
         filter: Filter | None = ...,  # noqa: A002  the protocol's word
+        mqtt: Mqtt | None = ...,
     ) -> None:
         """Queues `reply` (a whole ATTACHED payload), then delivers from the plan's place on. Replaces the attachment of
         the same number. `attachment` is the session's own number, unique on its connection. `spelling` is the channel's
@@ -250,6 +296,8 @@ class Engine:
         ValueError for bits without meaning. With `KIND_PRESENCE` and a plan that has presence, SYNC pages follow: the
         last has an empty cursor. `echo`: whether the connection's own messages are among them. `delta`: whether
         payloads are given as deltas where there are some (RFC 3284). `filter`: which messages are given, if not all.
+        `mqtt`: how they are on an MQTT connection, if not with QoS 0 alone; `spelling` is the topic there, and `reply` any
+        packets.
         """
     def regrant(self, connection: int, attachment: int, plan: Plan, spelling: str, kinds: int, echo: bool) -> None:
         """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts
@@ -271,7 +319,7 @@ class Engine:
         ("replayed", replay id, 0): see `Replay.ask`;
         ("evicted", connection, cause): the engine shut the socket down (cause: 1 control queue full, 2 peer
         dead); ("write", connection, 0): a pipe has bytes to `take`, or has ended; ("wake", cursor id, 0): a Cursor has
-        messages waiting.
+        messages waiting; ("births", 0, 0): see `born`.
         """
     @property
     def shard_fd(self) -> int:
@@ -372,6 +420,14 @@ class Engine:
     def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
         """The channels in use on this node that `realm` stands before, and no other, whose names behind it begin with
         `prefix` and stand behind `after`, in order, the first `limit`. Any thread; 5 ms with 100,000 channels.
+        """
+    def watch_births(self, watched: bool) -> None:
+        """Whether channels that begin are noted. What was noted is forgotten."""
+    def born(self) -> list[str] | None:
+        """The names of channels that began since the last call: that hold something and held nothing before, perhaps
+        one twice. None if more began than are kept, 65,536: `names` tells which there are. A "births" event says when
+        to ask. With the `places` from before the last call, what a channel began with lies behind
+        `position_at(name, places)`.
         """
     def stats(self) -> dict[str, int]:
         """Counters and gauges, by name."""

@@ -12,30 +12,31 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.pycapsule cimport PyCapsule_Import
 from cpython.unicode cimport PyUnicode_AsUTF8AndSize
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 from fanout import _engine
 from fanout._engine import (
-    DEDUP_WINDOW_MS, Cursor, Filter, MqttReader, Plan, Replay, message_serial, mqtt_encode, summary_shown,
+    DEDUP_WINDOW_MS, Cursor, Filter, Mqtt, MqttReader, Plan, Replay, message_serial, mqtt_encode, summary_shown,
 )
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "CONFLATED", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON",
     "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH",
-    "KIND_WHOLE_APPENDS", "MSGPACK", "PARTIAL", "RESUMED",
-    "Cursor", "Engine", "Filter", "MqttReader", "Plan", "Replay", "headers_of", "message_serial", "mqtt_encode",
-    "summary_shown",
+    "KIND_WHOLE_APPENDS", "MQTT", "MQTT_FRAMED", "MQTT_V5", "MSGPACK", "PARTIAL", "RESUMED",
+    "Cursor", "Engine", "Filter", "Mqtt", "MqttReader", "Plan", "Replay", "headers_of", "message_serial",
+    "mqtt_encode", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
+MQTT, MQTT_V5, MQTT_FRAMED = 16, 1, 2
 FRESH, RESUMED, GAP, FOREIGN, AHEAD, CONFLATED, PARTIAL = range(7)
 KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE, KIND_PUBLISH = 1, 2, 4, 8, 16, 32
 KIND_WHOLE_APPENDS = 64
 
 cdef const Table *_table = <const Table *> PyCapsule_Import("fanout._engine._c_api", 0)
-if _table.version != 2:
+if _table.version != 3:
     raise ImportError("fanout's two native modules are of different builds: install it again")
 
 cdef int _SECRET_BYTES_MIN = 16
@@ -314,6 +315,18 @@ cdef class Engine:
     cpdef heard(self, uint64_t connection):
         _table.heard(self._address, connection)
 
+    cpdef acked(self, uint64_t connection, uint16_t packet_id):
+        _table.acknowledged(self._address, connection, packet_id)
+
+    def window(self, connection, receive_maximum, packet_max):
+        self._native.window(connection, receive_maximum, packet_max)
+
+    def packet_id(self, connection):
+        return self._native.packet_id(connection)
+
+    def standing(self, connection):
+        return self._native.standing(connection)
+
     def finish(self, connection, code=1000, reason=""):
         self._native.finish(connection, code, reason)
 
@@ -326,8 +339,8 @@ cdef class Engine:
     def filter(self, expression, /):
         return self._native.filter(expression)
 
-    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply, *, delta=False, filter=None):
-        self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply, delta, filter)
+    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply, *, delta=False, filter=None, mqtt=None):
+        self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply, delta, filter, mqtt)
 
     def regrant(self, connection, attachment, plan, spelling, kinds, echo):
         self._native.regrant(connection, attachment, plan, spelling, kinds, echo)
@@ -428,6 +441,12 @@ cdef class Engine:
 
     def names(self, realm, prefix, after, limit):
         return self._native.names(realm, prefix, after, limit)
+
+    def watch_births(self, watched):
+        self._native.watch_births(watched)
+
+    def born(self):
+        return self._native.born()
 
     def stats(self):
         return dict(self._native.stats())

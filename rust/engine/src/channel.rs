@@ -25,6 +25,7 @@ mod latest;
 mod place;
 mod replay;
 mod ring;
+mod stand;
 mod sync;
 mod usage;
 mod versions;
@@ -43,6 +44,7 @@ use latest::Latest;
 pub use place::{Had, Located, Outcome, Own, Start, Withheld};
 use replay::Replay;
 use ring::Ring;
+pub use stand::Stand;
 pub use sync::{Sync, SyncPage};
 pub use usage::Occupancy;
 use usage::Usage;
@@ -58,6 +60,7 @@ use crate::position::Key;
 use crate::presence::event::Event;
 use crate::presence::{Change, Members};
 use crate::stats::Stats;
+use crate::wire::Packets;
 
 /// What making a frame needs to know of the node.
 pub struct Context<'a> {
@@ -118,7 +121,7 @@ pub struct Channel {
 /// Bytes for everyone who stands at the same place.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// A whole WebSocket message or HTTP chunk.
+    /// Whole: a WebSocket message, an HTTP chunk, or packets.
     pub bytes: Arc<[u8]>,
     /// The cursor behind it.
     pub to: u64,
@@ -131,9 +134,17 @@ pub struct Frame {
     pub kind: Kind,
     /// The position behind it, where that is not in the bytes.
     pub serial: Option<Arc<str>>,
+    /// What lies where in it, with MQTT.
+    pub packets: Option<Arc<Packets>>,
 }
 
 impl Frame {
+    /// Bytes that it takes.
+    pub(crate) fn size(&self) -> usize {
+        let packets = self.packets.as_ref().map_or(0, |packets| size_of_val(&*packets.list));
+        self.bytes.len() + packets
+    }
+
     /// Whether it is for a receiver that is given entries as they came from this number on.
     pub fn is_for(&self, since: u64) -> bool {
         (self.since.0..=self.since.1).contains(&since)
@@ -427,16 +438,17 @@ impl Channel {
     }
 
     fn shared_frame(ring: &mut Ring, name: &str, ask: &Ask<'_>, context: &Context<'_>) -> Given {
-        let same = |cached: &&Cached| cached.asked.is_like(ask) && cached.frame.is_for(ask.since);
+        // One made before more came is out of date, unless there was no room for more.
+        let is_whole = |cached: &Cached| cached.full || cached.frame.to == ring.end();
+        let same = |cached: &&Cached| {
+            cached.asked.is_for(ask, cached.frame.to) && cached.frame.is_for(ask.since) && is_whole(cached)
+        };
         if let Some(cached) = ring.frames.iter().find(same) {
-            // One made before more came is out of date, unless there was no room for more.
-            if cached.full || cached.frame.to == ring.end() {
-                return Given::Frame(cached.frame.clone());
-            }
+            return Given::Frame(cached.frame.clone());
         }
         let (given, full) = ring.build(name, ask, &Withheld::default(), context);
         if let Given::Frame(frame) = &given {
-            let made = frame.bytes.len();
+            let made = frame.size();
             let gone = ring.cache(ask, Cached { asked: ask.keep(), full, frame: frame.clone() });
             ring.pool(context).fetch_add(made, Ordering::Relaxed);
             ring.pool(context).fetch_sub(gone, Ordering::Relaxed);

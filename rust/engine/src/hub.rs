@@ -4,6 +4,7 @@
 //! bounded by age and by bytes with one queue: batches in the order in which they came. Old batches leave when their
 //! time is up, and sooner when all channels together hold too much.
 
+mod births;
 mod blocks;
 mod changed;
 mod directory;
@@ -18,6 +19,7 @@ mod interrupt;
 mod newest;
 mod presence;
 mod replay;
+mod standing;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
@@ -26,6 +28,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
+use births::Births;
 use blocks::Blocks;
 pub use changed::Found;
 use directory::Directory;
@@ -39,6 +42,7 @@ use intake::{Batch, Intake, Work};
 use presence::Nodes;
 pub use presence::{MembersPage, MembersQuery};
 pub use replay::{Replay, Wanted};
+pub use standing::Standing;
 
 use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Start};
 use crate::dedup::Dedup;
@@ -98,6 +102,7 @@ pub struct Hub {
     next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
     blocks: RwLock<Blocks>,
+    births: Births,
     /// Where what the node itself says is said to lie.
     own: Arc<Partition>,
     intake: Mutex<Intake>,
@@ -129,6 +134,7 @@ impl Hub {
             next_sync: AtomicU64::new(RandomState::new().hash_one(settings.key)),
             dedup: Mutex::new(Dedup::new(settings.key)),
             blocks: RwLock::default(),
+            births: Births::default(),
             intake: Mutex::default(),
             failures: Failures::default(),
             inboxes: RwLock::default(),

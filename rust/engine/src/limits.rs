@@ -39,6 +39,23 @@ pub const FRAMES_MEMO: usize = 8;
 /// A connection is given no more frames while this much waits to be written; its cursors remember the rest.
 pub const OUTBOX_FRAMES_BYTES: usize = 256 << 10;
 
+/// The same where what waits is the connection's own and not shared, as messages are that are to be acknowledged: so much
+/// and one message more is what a slow reader of these may hold.
+pub const OUTBOX_OWN_BYTES: usize = 32 << 10;
+
+/// Messages under way to an MQTT client that says nothing else, each acknowledged with a packet: enough for 640 a second
+/// over 100 ms.
+pub const WINDOW: usize = 64;
+
+/// The same for a client that says how many it takes: 24 bytes each.
+pub const WINDOW_MAX: usize = 1_024;
+
+/// Messages in one frame for those who acknowledge each: they are given as many of it as their window takes.
+pub const FRAME_MESSAGES_ACKNOWLEDGED: usize = 2 * WINDOW;
+
+/// Names of channels that began and were not asked for yet.
+pub const BIRTHS_MAX: usize = 65_536;
+
 /// Replies waiting for one connection; a peer that asks for this much without reading is cut off.
 pub const OUTBOX_REPLIES_BYTES: usize = 1 << 20;
 

@@ -15,9 +15,11 @@ mod fill;
 mod groups;
 mod interface;
 mod linger;
+mod packets;
 mod places;
 mod replay;
 mod schedule;
+mod window;
 
 use std::sync::Arc;
 
@@ -28,7 +30,9 @@ use fill::{Memo, fill};
 use groups::{Groups, Member};
 pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Overdue, slot};
 use linger::Lingering;
+pub use packets::Subscription;
 use schedule::{Lane, Schedule, Work};
+pub use window::{Acknowledged, Followed, Window};
 
 use crate::channel::{Channel, Outcome, Own, Payloads, Withheld};
 use crate::hub::Hub;
@@ -142,15 +146,40 @@ impl Shard {
         self.queue(slot(handle), Lane::Express);
     }
 
-    /// Queues CLOSE; nothing follows it.
-    pub fn finish(&mut self, handle: Handle, code: u16, reason: &str, now_ms: i64) {
+    /// Queues CLOSE, if its wire has one; nothing follows it. What to do at once, if nothing is left to write.
+    pub fn finish(&mut self, handle: Handle, code: u16, reason: &str, now_ms: i64) -> Next {
         let Some(connection) = self.connection(handle).filter(|connection| connection.life == Life::Open) else {
-            return;
+            return Next::Rest;
         };
         connection.outbox.push(connection.wire.end(code, reason).into());
         connection.life = Life::Finishing;
         connection.since_ms = now_ms;
+        if connection.outbox.is_empty() {
+            return Next::ShutdownWrite;
+        }
         self.queue(slot(handle), Lane::Express);
+        Next::Rest
+    }
+
+    /// An MQTT connection's window, which whoever hears the client has too.
+    pub fn set_window(&mut self, handle: Handle, window: Arc<Window>) {
+        if let Some(connection) = self.connection(handle) {
+            connection.window = Some(window);
+        }
+    }
+
+    /// An MQTT connection takes no packets that are larger.
+    pub fn limit_packets(&mut self, handle: Handle, packet_max: u32) {
+        if let Some(connection) = self.connection(handle) {
+            connection.packet_max = packet_max;
+        }
+    }
+
+    /// An MQTT connection takes more messages: one that it was given is acknowledged.
+    pub fn has_room(&mut self, handle: Handle) {
+        if self.connection(handle).is_some() {
+            self.queue(slot(handle), Lane::Backlogs);
+        }
     }
 
     /// Sends `reply`, then gives the channel's messages from the plan's place on. Replaces the attachment of that number.
@@ -167,6 +196,9 @@ impl Shard {
         if let Some(places) = self.connection(handle).and_then(|connection| connection.places.as_mut()) {
             places.begin(new.number, &new.plan);
             places.complete |= !reply.is_empty();
+        }
+        if let Some(window) = self.connection(handle).and_then(|connection| connection.window.as_ref()) {
+            window.restart(new.number);
         }
         self.send(handle, reply);
         self.place(handle, new);
@@ -190,11 +222,12 @@ impl Shard {
         }
         new.delta = special.payloads != Payloads::Whole;
         new.filter = special.filter;
+        new.subscription = special.subscription;
         self.place(handle, new);
     }
 
     fn place(&mut self, handle: Handle, new: NewAttachment) {
-        let NewAttachment { number, plan, spelling, kinds, echo, delta, filter } = new;
+        let NewAttachment { number, plan, spelling, kinds, echo, delta, filter, subscription } = new;
         plan.channel.attached(kinds);
         let group = self.groups.find_or_make(&plan.channel, self.bit);
         let index = self.groups.join(group, Member { slot: slot(handle) as u32, number });
@@ -207,20 +240,30 @@ impl Shard {
         let syncs = plan.has_presence && kinds.contains(Kinds::PRESENCE) && connection.wire.has_sync();
         let replayed = plan.channel.live().map(|_| Replayed { said: 0, syncs });
         let sync = (syncs && replayed.is_none()).then(|| hub.sync());
-        let payloads = if delta { Payloads::WholeFirst } else { Payloads::Whole };
+        let payloads = if delta && connection.wire.has_deltas() { Payloads::WholeFirst } else { Payloads::Whole };
         let withheld = Withheld { had: plan.located.had, own };
         let conflates = plan.located.conflates;
-        let special = Special { spelling, filter, payloads, withheld, sync, conflates, passed: None, replayed };
+        let special =
+            Special { spelling, filter, payloads, withheld, sync, conflates, passed: None, replayed, subscription };
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let at = if is_given(kinds) { plan.located.cursor } else { STOPPED };
-        connection.cursors.push(Cursor { at, special, number, group, index, kinds, since });
+        let cursor = Cursor { at, special, number, group, index, kinds, since };
+        if let Some(window) = connection.window.as_ref().filter(|_| cursor.is_followed()) {
+            let stand = cursor.stand();
+            let start = plan.channel.position_of(&stand, hub.key(), hub.partitions()).unwrap_or(plan.serial);
+            window.follow(number, plan.channel, stand, start);
+        }
+        connection.cursors.push(cursor);
         self.queue(slot(handle), Lane::Express);
     }
 
     /// Ends an attachment, then sends `reply`.
     pub fn detach(&mut self, handle: Handle, number: u32, reply: Option<Arc<[u8]>>) {
         self.drop_attachment(handle, number);
+        if let Some(window) = self.connection(handle).and_then(|connection| connection.window.as_ref()) {
+            window.forget(number);
+        }
         if let Some(reply) = reply {
             self.send(handle, reply);
         }
@@ -389,8 +432,8 @@ impl Shard {
         let Some(connection) = self.connection(handle) else { return Next::Rest };
         connection.offered = false;
         connection.outbox.advance(n);
-        if n > 0 && connection.life == Life::Open {
-            connection.since_ms = now_ms;
+        if connection.life == Life::Open {
+            connection.since_ms = now_ms; // also of one that took nothing: until now there was nothing for it
         }
         if n < offered {
             connection.blocked = true;
@@ -440,9 +483,9 @@ impl Shard {
                 }
                 Life::Open => {}
             }
-            // Who is not meant to say anything is dead when it takes nothing.
+            // Who is not meant to say anything, or to say when somebody else knows, is dead when it takes nothing.
             let last = match connection.wire {
-                Wire::Stream(_) => connection.blocked.then_some(connection.since_ms),
+                Wire::Stream(_) | Wire::Mqtt(_) => connection.blocked.then_some(connection.since_ms),
                 _ => heard(connection.handle),
             };
             if last.is_some_and(|last| now_ms - last > PEER_SILENCE_MS) {
@@ -451,8 +494,11 @@ impl Shard {
                 self.hub.stats.evicted_silent.add(1);
                 self.tally.events.push(Event::Evicted(connection.handle, Cause::Silent));
                 overdue.shutdown.push(connection.handle);
-            } else if now_ms - connection.since_ms >= interval && connection.outbox.is_empty() {
-                let kind = &self.heartbeats[connection.wire.family()][usize::from(connection.heartbeat_frames)];
+            } else if let Some(family) = connection.wire.family()
+                && now_ms - connection.since_ms >= interval
+                && connection.outbox.is_empty()
+            {
+                let kind = &self.heartbeats[family][usize::from(connection.heartbeat_frames)];
                 connection.outbox.push(Arc::clone(kind));
                 self.hub.stats.heartbeats.add(1);
                 self.queue(at, Lane::Backlogs);

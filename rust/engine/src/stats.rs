@@ -79,6 +79,10 @@ counters! {
     frame_messages,
     /// Messages handed to subscribers: messages in frames times the connections they were queued on.
     deliveries,
+    /// Packets that a client takes none as large as: it goes on without them.
+    packets_too_large,
+    /// Acknowledgements of messages that were not under way.
+    acknowledgements_unknown,
     /// Writes to sockets.
     writes,
     /// System calls that carried them out: with `io_uring` one does many.

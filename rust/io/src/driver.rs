@@ -173,6 +173,9 @@ impl Driver {
             Command::Register(new, socket) => {
                 let handle = new.handle;
                 self.shard.register(new, monotonic_ms());
+                if let Some(window) = &socket.window {
+                    self.shard.set_window(handle, Arc::clone(window));
+                }
                 let watched = socket.with(|fd| self.epoll.add(fd, libc::EPOLLOUT | libc::EPOLLET, handle));
                 let at = slot(handle);
                 if self.sockets.len() <= at {
@@ -191,8 +194,14 @@ impl Driver {
                 self.happened.gone.push(handle);
             }
             Command::Writable(handle) => self.shard.writable(handle),
+            Command::Room(handle) => self.shard.has_room(handle),
+            Command::PacketMax(handle, packet_max) => self.shard.limit_packets(handle, packet_max),
             Command::Send(handle, bytes) => self.shard.send(handle, bytes),
-            Command::Finish(handle, code, reason) => self.shard.finish(handle, code, &reason, monotonic_ms()),
+            Command::Finish(handle, code, reason) => {
+                if self.shard.finish(handle, code, &reason, monotonic_ms()) == Next::ShutdownWrite {
+                    self.shut(handle, libc::SHUT_WR);
+                }
+            }
             Command::Abort(handle) => {
                 self.shard.broken(handle);
                 self.shut(handle, libc::SHUT_RDWR);

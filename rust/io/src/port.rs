@@ -18,6 +18,10 @@ pub enum Command {
     Unregister(Handle),
     /// Its pipe has room again.
     Writable(Handle),
+    /// Its client takes more messages.
+    Room(Handle),
+    /// Its client takes no packets that are larger.
+    PacketMax(Handle, u32),
     /// Bytes to send.
     Send(Handle, Arc<[u8]>),
     /// CLOSE, code and reason, then no more.

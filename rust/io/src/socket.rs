@@ -4,7 +4,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use fanout_engine::shard::Handle;
+use fanout_engine::shard::{Handle, Window};
 use fanout_engine::wire::Wire;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -22,6 +22,8 @@ pub struct Socket {
     pub shard: usize,
     /// What its peer speaks.
     pub wire: Wire,
+    /// With MQTT, what its peer has not acknowledged.
+    pub window: Option<Arc<Window>>,
 }
 
 #[derive(Debug)]
@@ -120,7 +122,9 @@ impl Sockets {
             }
             None => return None,
         };
-        let socket = Arc::new(Socket { outlet, heard_ms: AtomicI64::new(now_ms), shard: self.next_shard, wire });
+        let window = matches!(wire, Wire::Mqtt(_)).then(Arc::default);
+        let (heard_ms, shard) = (AtomicI64::new(now_ms), self.next_shard);
+        let socket = Arc::new(Socket { outlet, heard_ms, shard, wire, window });
         self.next_shard = (self.next_shard + 1) % self.shards;
         let place = &mut self.slots[slot as usize];
         place.socket = Some(Arc::clone(&socket));

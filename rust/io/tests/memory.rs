@@ -64,6 +64,7 @@ fn an_idle_connection_holds_little_and_no_outbox() {
             echo: true,
             delta: false,
             filter: None,
+            subscription: None,
         };
         shard.attach(handle, new, b"a reply that two may not share"[..].into());
         // Written at once and all of it, with a second reply behind the first.

@@ -77,6 +77,7 @@ impl Bench {
                 echo: true,
                 delta: false,
                 filter: None,
+                subscription: None,
             };
             shard.attach(handle, attachment, b"attached"[..].into());
         }

@@ -162,9 +162,7 @@ fn acknowledged(kind: Kind, packet_id: u16, reason: u8, said: Printed) -> Result
         ($packet:ty) => {{
             let mut builder = <$packet>::builder().packet_id(packet_id);
             if reason != 0 {
-                builder = builder
-                    .reason_code(reason.try_into().map_err(|_| MqttError::ValueOutOfRange)?)
-                    .props(said);
+                builder = builder.reason_code(reason.try_into().map_err(|_| MqttError::ValueOutOfRange)?).props(said);
             }
             builder.build()?.to_continuous_buffer()
         }};

@@ -87,10 +87,7 @@ pub fn v5(first: u8, body: &[u8]) -> Result<Packet, Fault> {
                 Property::SessionExpiryInterval(value) => Some(value.val()),
                 _ => None,
             });
-            Packet::Disconnect {
-                reason: parsed.reason_code().map_or(0, |code| code as u8),
-                session_expiry: expiry,
-            }
+            Packet::Disconnect { reason: parsed.reason_code().map_or(0, |code| code as u8), session_expiry: expiry }
         }
         15 => {
             whole(body, v5_0::Auth::parse)?;
@@ -254,9 +251,7 @@ fn connect_v5(body: &[u8]) -> Result<Connect, Fault> {
     let rest = &body[used..];
     let password = match rest {
         [] if !lone => parsed.password().map(<[u8]>::to_vec),
-        [high, low, password @ ..]
-            if lone && password.len() == usize::from(u16::from_be_bytes([*high, *low])) =>
-        {
+        [high, low, password @ ..] if lone && password.len() == usize::from(u16::from_be_bytes([*high, *low])) => {
             Some(password.to_vec())
         }
         _ => return Err(Fault::malformed("CONNECT has another length than it says")),

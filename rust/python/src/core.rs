@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use fanout_engine::hub::{Hub, Inbox, Settings};
-use fanout_engine::shard::{Handle, NewConnection};
+use fanout_engine::shard::{Acknowledged, Handle, NewConnection, Window};
 use fanout_engine::wire::{Wire, websocket};
 use fanout_io::port::{Command, Port};
 use fanout_io::sys::monotonic_ms;
@@ -120,6 +120,20 @@ impl Core {
     pub fn heard(&self, handle: Handle) {
         if let Some(socket) = self.sockets.lock().get(handle) {
             socket.heard(monotonic_ms());
+        }
+    }
+
+    /// What an MQTT connection has not acknowledged.
+    pub fn window(&self, handle: Handle) -> Option<Arc<Window>> {
+        self.sockets.lock().get(handle)?.window.clone()
+    }
+
+    /// Its client has acknowledged a message.
+    pub fn acknowledged(&self, handle: Handle, packet_id: u16) {
+        match self.window(handle).map(|window| window.acknowledged(packet_id)) {
+            Some(Acknowledged::Awaited) => self.command(handle, Command::Room(handle)),
+            Some(Acknowledged::Unknown) => self.hub.stats.acknowledgements_unknown.add(1),
+            Some(Acknowledged::Taken) | None => {}
         }
     }
 

@@ -27,6 +27,7 @@ use crate::messages::{annotation_to_python, presence_to_python, to_python};
 use crate::replay::Replay;
 use crate::rules::PyRule;
 use crate::table::{Borrowed, CRecord};
+use crate::windows::Mqtt;
 
 /// Topic, partition, offset.
 pub type Where = (String, i32, i64);
@@ -71,7 +72,7 @@ pub struct Filter(Arc<fanout_engine::filter::Filter>);
 /// The engine. `fanout._core.Engine` is what Python uses.
 #[pyclass(module = "fanout._engine", frozen, subclass)]
 pub struct Engine {
-    core: Arc<Core>,
+    pub core: Arc<Core>,
     filters: Filters,
 }
 
@@ -190,11 +191,13 @@ impl Engine {
         reply: &[u8],
         delta: bool,
         filter: Option<&Filter>,
+        mqtt: Option<&Mqtt>,
     ) -> PyResult<()> {
         let mut new = new_attachment(attachment, plan, spelling, kinds, echo)?;
         self.core.hub.count(&new.plan);
         new.delta = delta;
         new.filter = filter.map(|filter| Arc::clone(&filter.0));
+        new.subscription = mqtt.and_then(|mqtt| mqtt.of(self, &new.plan.channel.name));
         self.core.command(connection, Command::Attach(connection, new, self.core.framed(connection, reply)));
         Ok(())
     }
@@ -251,7 +254,8 @@ impl Engine {
         });
         let filled = self.core.events.take_filled().into_iter().map(|connection| ("write", connection, 0));
         let woken = self.core.woken().into_iter().map(|cursor| ("wake", u64::from(cursor), 0));
-        happened.chain(filled).chain(woken).collect()
+        let births = self.core.hub.has_births().then_some(("births", 0, 0));
+        happened.chain(filled).chain(woken).chain(births).collect()
     }
 
     #[getter]
@@ -516,7 +520,7 @@ fn new_attachment(number: u32, plan: &Plan, spelling: &str, kinds: u8, echo: boo
     let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
     let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
     let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
-    Ok(NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None })
+    Ok(NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None, subscription: None })
 }
 
 fn check_name(channel: &str) -> PyResult<()> {

@@ -3,6 +3,7 @@
 //! [`engine`] is a class for what is rare: construction, questions, statistics. [`table`] is a table of C functions in
 //! a capsule for what happens per batch or per frame, a tenth of the cost. [`core`] is what both stand on.
 
+mod births;
 mod core;
 mod cursor;
 mod engine;
@@ -12,6 +13,7 @@ mod mqtt;
 mod replay;
 mod rules;
 mod table;
+mod windows;
 
 use pyo3::prelude::*;
 
@@ -25,6 +27,8 @@ mod _engine {
     use super::mqtt::{MqttReader, mqtt_encode};
     #[pymodule_export]
     use super::replay::Replay;
+    #[pymodule_export]
+    use super::windows::Mqtt;
 
     use pyo3::prelude::*;
 

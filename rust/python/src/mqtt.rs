@@ -100,9 +100,7 @@ fn heard<'py>(py: Python<'py>, classes: &Classes, packet: &Packet) -> PyResult<B
         }
         Packet::Ping => Ok(classes.ping.bind(py).clone()),
         Packet::Auth => Ok(classes.auth.bind(py).clone()),
-        Packet::Disconnect { reason, session_expiry } => {
-            classes.disconnect.bind(py).call1((reason, session_expiry))
-        }
+        Packet::Disconnect { reason, session_expiry } => classes.disconnect.bind(py).call1((reason, session_expiry)),
         Packet::Connect(connect) => connected(py, classes, connect),
     }
 }

@@ -17,7 +17,7 @@ use pyo3::types::PyCapsule;
 use crate::core::{Core, framed, guarded};
 
 /// Of the table and the types in it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes; a null pointer stands for none.
 #[repr(C)]
@@ -61,9 +61,10 @@ pub struct Table {
     unregister: unsafe extern "C" fn(*const Core, u64),
     send: unsafe extern "C" fn(*const Core, u64, u8, CSlice),
     heard: unsafe extern "C" fn(*const Core, u64),
+    acknowledged: unsafe extern "C" fn(*const Core, u64, u16),
 }
 
-static TABLE: Table = Table { version: VERSION, ingest, register, unregister, send, heard };
+static TABLE: Table = Table { version: VERSION, ingest, register, unregister, send, heard, acknowledged };
 
 /// The table, under the name by which Cython imports it.
 pub fn capsule(py: Python<'_>) -> PyResult<Bound<'_, PyCapsule>> {
@@ -213,4 +214,12 @@ unsafe extern "C" fn heard(core: *const Core, connection: u64) {
     // SAFETY: as promised by the caller.
     let core = unsafe { &*core };
     guarded(|| core.heard(connection));
+}
+
+/// # Safety
+/// As for `ingest`.
+unsafe extern "C" fn acknowledged(core: *const Core, connection: u64, packet_id: u16) {
+    // SAFETY: as promised by the caller.
+    let core = unsafe { &*core };
+    guarded(|| core.acknowledged(connection, packet_id));
 }

@@ -54,7 +54,7 @@ impl Ask<'_> {
 
     /// Whether an entry is for the receiver; what a filter takes for it is noted.
     pub(super) fn wants(&self, withheld: &Withheld, entry: &Message, context: &Context<'_>) -> bool {
-        if !withheld.keeps(self.kinds, entry) {
+        if !withheld.keeps(self.kinds, entry) || !self.wire.has(entry) {
             return false;
         }
         let Some(filter) = self.filter.filter(|_| entry.kind == Kind::Message) else { return true };
@@ -82,7 +82,13 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Whether the answer is this one's, too.
+    /// Whether the answer, which goes on up to there, is this one's, too; or so is what is left of it from where it stands.
+    pub fn is_for(&self, ask: &Ask<'_>, to: u64) -> bool {
+        let is_within = self.wire.can_be_entered() && ask.conflates.is_none() && (self.from..to).contains(&ask.from);
+        self.is_like(&if is_within { Ask { from: self.from, ..*ask } } else { *ask })
+    }
+
+    /// Whether the same was asked for from the same place.
     pub fn is_like(&self, ask: &Ask<'_>) -> bool {
         let filters = || match (&self.filter, ask.filter) {
             (None, None) => true,

@@ -1,6 +1,7 @@
 //! The frames made of a ring's entries, and those of them that are kept for others.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
@@ -12,32 +13,40 @@ use super::versions::{ALL, Shown};
 use super::{Ask, Asked, Context, Frame, Given, Payloads};
 use crate::kind::Kind;
 use crate::limits::{FRAME_BYTES, FRAMES_CACHED};
-use crate::wire::Wire;
+use crate::message::Message;
+use crate::wire::{Of, Wire};
 
-/// The places in a frame of which it says the position: each message's on a stream, the end on other wires.
+/// The places in a frame of which it says the position: each message's on a stream, none with MQTT, the end on other
+/// wires. And with MQTT, whose messages they are.
 pub(super) struct Behind {
-    each: bool,
+    wire: Wire,
     cursors: SmallVec<[u64; 16]>,
+    pub(super) places: SmallVec<[Of; 1]>,
 }
 
 impl Behind {
     /// Of a frame that nothing is in yet.
     pub(super) fn of(wire: Wire) -> Self {
-        Self { each: matches!(wire, Wire::Stream(_)), cursors: SmallVec::new() }
+        Self { wire, cursors: SmallVec::new(), places: SmallVec::new() }
     }
 
     /// The entry of this number was put in.
-    pub(super) fn push(&mut self, number: u64) {
-        if self.each {
-            self.cursors.push(number + 1);
+    pub(super) fn push(&mut self, number: u64, entry: &Message) {
+        match self.wire {
+            Wire::Stream(_) => self.cursors.push(number + 1),
+            Wire::Mqtt(_) => self.places.push(Of { number, partition: entry.partition.index, offset: entry.offset }),
+            Wire::Json | Wire::Msgpack => {}
         }
     }
 
     /// The positions, of which the last is that of the frame.
-    pub(super) fn serials(mut self, to: u64, print: impl Fn(u64) -> String) -> SmallVec<[String; 1]> {
+    pub(super) fn serials(&mut self, to: u64, print: impl Fn(u64) -> String) -> SmallVec<[String; 1]> {
+        if let Wire::Mqtt(_) = self.wire {
+            return SmallVec::new();
+        }
         self.cursors.pop();
         self.cursors.push(to);
-        self.cursors.into_iter().map(print).collect()
+        self.cursors.drain(..).map(print).collect()
     }
 }
 
@@ -48,12 +57,13 @@ impl Frame {
         kind: Kind,
         name: &str,
         (to, since): (u64, (u64, u64)),
-        serials: &[String],
+        (serials, places): (&[String], &[Of]),
         parts: &[&[u8]],
     ) -> Self {
-        let bytes = ask.wire.frame(kind, ask.spelling.map_or(name, |spelling| spelling), serials, parts);
+        let channel = ask.spelling.map_or(name, |spelling| spelling);
+        let (bytes, packets) = ask.wire.frame(kind, channel, (serials, places), parts);
         let serial = (ask.wire.messages_max() == 1).then(|| serials[0].as_str().into());
-        Self { bytes, to, messages: parts.len() as u32, kind, since, serial }
+        Self { bytes, to, messages: parts.len() as u32, kind, since, serial, packets: packets.map(Arc::new) }
     }
 }
 
@@ -70,7 +80,7 @@ impl Ring {
     /// Keeps a frame for others; returns the bytes of those it took the place of.
     pub(super) fn cache(&mut self, ask: &Ask<'_>, new: Cached) -> usize {
         let before: usize = self.cached_bytes();
-        let len = new.frame.bytes.len();
+        let len = new.frame.size();
         let same = |old: &Cached| old.asked.is_like(ask) && old.frame.since == new.frame.since;
         self.frames.retain(|old| !same(old));
         if self.frames.len() >= FRAMES_CACHED {
@@ -104,7 +114,7 @@ impl Ring {
     }
 
     pub(super) fn cached_bytes(&self) -> usize {
-        self.frames.iter().map(|cached| cached.frame.bytes.len()).sum()
+        self.frames.iter().map(|cached| cached.frame.size()).sum()
     }
 
     /// The next frame behind `from`, and whether it ends where it does whatever comes.
@@ -180,7 +190,7 @@ impl Ring {
             };
             let (part, of) = match shown {
                 Shown::Not => continue,
-                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.coding().message(&instead)), of),
+                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead)), of),
                 Shown::As(None, of) => {
                     let (part, new) = ask.wire.part(entry);
                     made += new;
@@ -192,7 +202,7 @@ impl Ring {
                 stop = index;
                 break;
             }
-            behind.push(number);
+            behind.push(number, entry);
             parts.push(part);
             since = (since.0.max(of.0), since.1.min(of.1));
         }
@@ -207,7 +217,7 @@ impl Ring {
             let serials = behind.serials(to, print);
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, since), &serials, &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, since), (&serials, &behind.places), &parts))
         };
         drop(parts);
         if let Some(Steps { deltas, .. }) = steps {

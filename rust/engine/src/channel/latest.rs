@@ -225,7 +225,7 @@ impl Ring {
                 stop = Some(number);
                 break;
             }
-            behind.push(number);
+            behind.push(number, entry);
             parts.push(part);
         }
         let parts: SmallVec<[&[u8]; 64]> = parts.iter().map(AsRef::as_ref).collect();
@@ -240,7 +240,7 @@ impl Ring {
             });
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, ALL), &serials, &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, ALL), (&serials, &behind.places), &parts))
         };
         drop(parts);
         self.bytes += made;

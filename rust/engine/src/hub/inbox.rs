@@ -30,6 +30,11 @@ impl Inbox {
         self.bit
     }
 
+    /// Has whoever takes from it look.
+    pub(super) fn wake(&self) {
+        (self.wake)();
+    }
+
     /// The channels that have news. No more is told of one until its flag is lowered with [`Channel::noticed`]; whoever
     /// lowers it looks afterwards, so that nothing that comes later is missed.
     pub fn take(&self) -> Vec<Arc<Channel>> {
@@ -64,7 +69,7 @@ impl Hub {
         for inbox in inboxes.iter().filter(|inbox| inbox.bit & woken != 0) {
             let told = channels.iter().filter(|(_, told)| inbox.bit & told != 0);
             inbox.dirty.lock().extend(told.map(|(channel, _)| Arc::clone(channel)));
-            (inbox.wake)();
+            inbox.wake();
         }
     }
 }

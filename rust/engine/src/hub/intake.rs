@@ -313,6 +313,7 @@ impl Hub {
             self.squeeze_channel(&channel, number);
         }
         if channel.is_first_of(work.batch, work.linger_ms) {
+            self.note_birth(&channel, number);
             work.dirty.push((channel, 0));
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::Handle;
 use super::places::Places;
-use crate::channel::{Channel, Payloads, Sync, Withheld};
+use super::{Handle, Subscription, Window};
+use crate::channel::{Channel, Payloads, Stand, Sync, Withheld};
 use crate::filter::Filter;
 use crate::kind::Kinds;
 use crate::outbox::Outbox;
@@ -24,6 +24,10 @@ pub(super) struct Connection {
     pub(super) cursors: SmallVec<[Cursor; 1]>,
     /// Of a stream of several channels.
     pub(super) places: Option<Box<Places>>,
+    /// With MQTT, what it has not acknowledged.
+    pub(super) window: Option<Arc<Window>>,
+    /// With MQTT, the largest packet that it takes.
+    pub(super) packet_max: u32,
     /// The protocol's connectionId.
     pub(super) id: Arc<str>,
     pub(super) wire: Wire,
@@ -89,6 +93,8 @@ pub(super) struct Special {
     pub(super) passed: Option<u64>,
     /// It is on a replay.
     pub(super) replayed: Option<Replayed>,
+    /// What is said of it with MQTT.
+    pub(super) subscription: Option<Box<Subscription>>,
 }
 
 /// What a cursor on a replay remembers.
@@ -109,6 +115,8 @@ impl Connection {
             outbox: Outbox::default(),
             cursors: SmallVec::new(),
             places: None,
+            window: None,
+            packet_max: u32::MAX,
             id: Arc::default(),
             wire: Wire::Json,
             life: Life::Dead,
@@ -137,6 +145,27 @@ impl Cursor {
         if special.is_plain() {
             self.special = None;
         }
+    }
+
+    /// Whether each message that it is given is to be acknowledged.
+    pub(super) fn is_acknowledged(&self) -> bool {
+        self.subscription().is_some_and(|subscription| subscription.acknowledged)
+    }
+
+    /// Whether where it stands is known outside.
+    pub(super) fn is_followed(&self) -> bool {
+        self.subscription().is_some_and(Subscription::is_followed)
+    }
+
+    fn subscription(&self) -> Option<&Subscription> {
+        self.special.as_ref()?.subscription.as_deref()
+    }
+
+    /// Where it stands in its ring.
+    pub(super) fn stand(&self) -> Stand {
+        let special = self.special.as_deref();
+        let had = special.and_then(|special| special.withheld.had.clone());
+        Stand { at: self.at, had, conflates: special.and_then(|special| special.conflates) }
     }
 
     /// Whether it is on a replay.
@@ -192,6 +221,7 @@ impl Special {
             && self.replayed.is_none()
             && self.conflates.is_none()
             && self.passed.is_none()
+            && self.subscription.is_none()
     }
 
     /// A message was given.

@@ -1,16 +1,20 @@
 //! Gives a connection what its attachments have yet to be given: at the last moment before it is written, so that it is
 //! all that has come by then, in the largest frames.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
+use super::packets::{Takes, give_packets};
 use super::places::Places;
 use super::{Event, Tally};
 use crate::channel::{Ask, Asked, Channel, Context, Frame, Given};
 use crate::kind::Kind;
-use crate::limits::{FRAMES_MEMO, OUTBOX_FRAMES_BYTES};
+use crate::limits::{FRAMES_MEMO, OUTBOX_FRAMES_BYTES, OUTBOX_OWN_BYTES};
 use crate::outbox::Outbox;
+use crate::stats::Stats;
 use crate::wire::Wire;
 
 /// What was given to one cursor, for others at its place.
@@ -40,7 +44,7 @@ impl Memo {
     fn frame(&mut self, ask: &Ask<'_>, channel: &Channel, context: &Context<'_>) -> Given {
         let same = |old: &&Remembered| {
             old.channel == channel.id
-                && old.asked.is_like(ask)
+                && old.asked.is_for(ask, old.to)
                 && old.frame.as_ref().is_none_or(|frame| frame.is_for(ask.since))
         };
         if let Some(found) = self.given.iter().find(same) {
@@ -68,15 +72,32 @@ struct Out<'a> {
     wire: Wire,
     outbox: &'a mut Outbox,
     places: Option<&'a mut Places>,
+    takes: Takes<'a>,
 }
 
 impl Out<'_> {
-    /// A frame of an attachment, and before it what is this connection's own.
-    fn push(&mut self, number: u32, frame: Frame) {
-        if let (Some(places), Some(serial), Wire::Stream(stream)) = (&mut self.places, frame.serial, self.wire) {
-            self.outbox.push(places.before(number, serial, stream));
+    /// Whether this one is given no more before what waits was written.
+    fn is_full(&self, cursor: &Cursor) -> bool {
+        let most = if cursor.is_acknowledged() { OUTBOX_OWN_BYTES } else { OUTBOX_FRAMES_BYTES };
+        self.outbox.len() >= most
+    }
+
+    /// Whether this one is given no more before something is acknowledged.
+    fn is_held(&self, cursor: &Cursor) -> bool {
+        cursor.is_acknowledged() && self.takes.window.is_some_and(|window| !window.has_room())
+    }
+
+    /// A frame of an attachment, and before it what is this connection's own. Returns how many messages it was given.
+    fn push(&mut self, cursor: &mut Cursor, frame: &Frame, stats: &Stats) -> u32 {
+        if let Some(packets) = &frame.packets {
+            return give_packets(&self.takes, cursor, (frame, packets), self.outbox, stats);
         }
-        self.outbox.push(frame.bytes);
+        if let (Some(places), Some(serial), Wire::Stream(stream)) = (&mut self.places, &frame.serial, self.wire) {
+            self.outbox.push(places.before(cursor.number, Arc::clone(serial), stream));
+        }
+        self.outbox.push(Arc::clone(&frame.bytes));
+        cursor.at = frame.to;
+        frame.messages
     }
 }
 
@@ -88,17 +109,25 @@ pub(super) fn fill(
     memo: &mut Memo,
     tally: &mut Tally,
 ) {
-    let Connection { handle, outbox, cursors, places, wire, behind, .. } = connection;
+    let Connection { handle, outbox, cursors, places, wire, behind, window, packet_max, .. } = connection;
     *behind = false;
     if places.as_ref().is_some_and(|places| !places.complete) {
         return; // more attachments are to come
     }
-    let mut out = Out { wire: *wire, outbox, places: places.as_deref_mut() };
+    let framed = matches!(wire, Wire::Mqtt(mqtt) if mqtt.framed);
+    let takes = Takes { framed, packet_max: *packet_max, window: window.as_deref() };
+    let mut out = Out { wire: *wire, outbox, places: places.as_deref_mut(), takes };
+    let mut first_held = None;
     for at in 0..cursors.len() {
         let cursor = &mut cursors[at];
         if let Some(channel) = groups.channel(cursor) {
+            let from = cursor.at;
             while groups.is_due(cursor) || cursor.syncs() {
-                if out.outbox.len() >= OUTBOX_FRAMES_BYTES || (cursor.is_filtered() && context.is_filtered_out()) {
+                if out.is_held(cursor) {
+                    first_held.get_or_insert(if cursor.at > from { at + 1 } else { at });
+                    break;
+                }
+                if out.is_full(cursor) || (cursor.is_filtered() && context.is_filtered_out()) {
                     *behind = true;
                     cursors.rotate_left(at); // it is this one's turn first the next time
                     return;
@@ -120,6 +149,9 @@ pub(super) fn fill(
         if cursor.is_replayed() && groups.channel_of(cursor).is_some_and(|channel| cursor.arrives(channel)) {
             tally.arrived.push(cursor.number);
         }
+    }
+    if let Some(at) = first_held {
+        cursors.rotate_left(at); // what is acknowledged makes room for another first
     }
 }
 
@@ -154,12 +186,10 @@ fn give(
     };
     match given {
         Given::Frame(frame) => {
-            cursor.at = frame.to;
+            tally.deliveries += u64::from(out.push(cursor, &frame, context.stats));
             if let Some(special) = cursor.special.as_deref_mut().filter(|_| frame.kind == Kind::Message) {
                 special.in_step();
             }
-            tally.deliveries += u64::from(frame.messages);
-            out.push(cursor.number, frame);
         }
         Given::Skipped(to) => cursor.at = to,
         Given::Nothing => unreachable!("a cursor that is due stands below its channel's end"),
@@ -183,9 +213,10 @@ fn give(
 
 impl Special {
     fn frame(&self, ask: Ask<'_>, channel: &Channel, context: &Context<'_>, memo: &mut Memo) -> Given {
-        let Self { spelling, filter, payloads, withheld, conflates, .. } = self;
+        let Self { spelling, filter, payloads, withheld, conflates, subscription, .. } = self;
         let (spelling, filter, payloads, conflates) = (spelling.as_ref(), filter.as_ref(), *payloads, *conflates);
-        let ask = Ask { spelling, filter, payloads, conflates, ..ask };
+        let wire = subscription.as_ref().map_or(ask.wire, |subscription| subscription.wire(ask.wire));
+        let ask = Ask { wire, spelling, filter, payloads, conflates, ..ask };
         if withheld.is_nothing() {
             return memo.frame(&ask, channel, context);
         }

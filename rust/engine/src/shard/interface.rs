@@ -7,6 +7,8 @@ use crate::hub::Plan;
 use crate::kind::Kinds;
 use crate::wire::Wire;
 
+use super::Subscription;
+
 /// A connection, as the outside names it: slot and generation, so that a late word about a gone one hits nobody else.
 pub type Handle = u64;
 
@@ -88,4 +90,6 @@ pub struct NewAttachment {
     pub delta: bool,
     /// Which messages are wanted, if not all.
     pub filter: Option<Arc<Filter>>,
+    /// How they are given with MQTT, if not with QoS 0 and nothing else to be said.
+    pub subscription: Option<Box<Subscription>>,
 }

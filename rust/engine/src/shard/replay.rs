@@ -55,6 +55,7 @@ impl Shard {
             echo: special.withheld.own.is_none_or(|own| own.echo),
             delta: special.payloads != Payloads::Whole,
             filter: special.filter,
+            subscription: special.subscription,
         };
         self.place(handle, new);
         self.hub.stats.replays_handed_over.add(1);

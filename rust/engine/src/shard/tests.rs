@@ -12,6 +12,7 @@ const IDLE_MS: i64 = 15_000;
 mod deltas;
 mod fairness;
 mod lingering;
+mod mqtt;
 mod replay;
 mod snapshots;
 mod streams;
@@ -58,7 +59,7 @@ impl World {
     fn attach_as(&mut self, handle: Handle, number: u32, channel: &str, spelling: &str, kinds: Kinds, echo: bool) {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let spelling = (spelling != channel).then(|| spelling.into());
-        let new = NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None };
+        let new = NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None, subscription: None };
         self.shard.attach(handle, new, b"<attached>"[..].into());
     }
 
@@ -451,7 +452,16 @@ fn what_an_attachment_is_given_changes_and_its_place_does_not() {
     let handle = world.connect(0);
     let regrant = |world: &mut World, number, kinds| {
         let plan = world.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment { number, plan, spelling: None, kinds, echo: true, delta: false, filter: None };
+        let new = NewAttachment {
+            number,
+            plan,
+            spelling: None,
+            kinds,
+            echo: true,
+            delta: false,
+            filter: None,
+            subscription: None,
+        };
         world.shard.regrant(handle, new);
     };
     world.attach_as(handle, 1, "c", "c", Kinds::MESSAGES, true);

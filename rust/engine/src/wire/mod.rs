@@ -4,6 +4,7 @@
 //! holds them, whoever it is for.
 
 mod json;
+mod mqtt;
 mod msgpack;
 mod stream;
 pub mod websocket;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+pub use mqtt::{Envelope, Mqtt, Of, Packet, Packets};
 pub use stream::Stream;
 
 use crate::kind::Kind;
-use crate::limits::FRAME_MESSAGES;
+use crate::limits::{FRAME_MESSAGES, FRAME_MESSAGES_ACKNOWLEDGED};
 use crate::message::{Data, Message};
 
 /// The action number of a page of a presence set (Ably protocol).
@@ -41,6 +43,8 @@ pub enum Wire {
     Msgpack,
     /// Events over HTTP.
     Stream(Stream),
+    /// MQTT packets.
+    Mqtt(Mqtt),
 }
 
 /// How a message is encoded. Wires that do it alike share the bytes.
@@ -74,62 +78,105 @@ impl Coding {
 
 impl Wire {
     /// By its number in the table of C functions: 0 and 1 are JSON and `MessagePack`, 2 events and 3 lines; of these, 4
-    /// more if they are bare, 8 more if they are of several channels.
+    /// more if they are bare, 8 more if they are of several channels. 16 is MQTT 3.1.1; 1 more 5.0, and 2 more if it is in
+    /// WebSocket frames.
     pub fn numbered(number: u8) -> Self {
         match number & 3 {
+            versions if number & 16 != 0 => Self::Mqtt(Mqtt::new(versions & 1 != 0, versions & 2 != 0)),
             0 => Self::Json,
             1 => Self::Msgpack,
             kind => Self::Stream(Stream { lines: kind == 3, bare: number & 4 != 0, several: number & 8 != 0 }),
         }
     }
 
-    /// Which of the four kinds of wire it is; they differ in what fills idle time.
-    pub fn family(self) -> usize {
+    /// Which of the four kinds of wire it is that differ in what fills idle time. None is written to only when there is
+    /// something to say.
+    pub fn family(self) -> Option<usize> {
         match self {
-            Self::Json => 0,
-            Self::Msgpack => 1,
-            Self::Stream(stream) => 2 + usize::from(stream.lines),
+            Self::Json => Some(0),
+            Self::Msgpack => Some(1),
+            Self::Stream(stream) => Some(2 + usize::from(stream.lines)),
+            Self::Mqtt(_) => None,
         }
     }
 
-    /// How its messages are encoded.
+    /// How its messages are encoded. MQTT, whose parts are made anew for each frame like texts, has its own way.
     pub fn coding(self) -> Coding {
         match self {
             Self::Msgpack => Coding::Msgpack,
             Self::Stream(stream) if stream.bare => Coding::Text,
             Self::Json | Self::Stream(_) => Coding::Json,
+            Self::Mqtt(_) => Coding::Text,
         }
     }
 
     /// The bytes of one message, kept with it if its coding is; and the memory that this call took for them.
     pub fn part(self, message: &Message) -> (Cow<'_, [u8]>, usize) {
         if self.coding() == Coding::Text {
-            return (Cow::Owned(Coding::Text.message(message)), 0);
+            return (Cow::Owned(self.message(message)), 0);
         }
         let (bytes, made) = message.encoded(self);
         (Cow::Borrowed(bytes), made)
+    }
+
+    /// The bytes of one message.
+    pub fn message(self, message: &Message) -> Vec<u8> {
+        match self {
+            Self::Mqtt(mqtt) => mqtt.part(message),
+            _ => self.coding().message(message),
+        }
+    }
+
+    /// Whether it has a word for such an entry.
+    pub fn has(self, entry: &Message) -> bool {
+        !matches!(self, Self::Mqtt(_)) || Mqtt::has(entry)
+    }
+
+    /// Whether who stands within a frame may be given the rest of it.
+    pub fn can_be_entered(self) -> bool {
+        matches!(self, Self::Mqtt(mqtt) if mqtt.acknowledged)
     }
 
     /// The most messages of a frame.
     pub fn messages_max(self) -> usize {
         match self {
             Self::Stream(stream) if stream.several => 1, // before each goes what is the connection's own
+            Self::Mqtt(mqtt) if mqtt.acknowledged => FRAME_MESSAGES_ACKNOWLEDGED,
             _ => FRAME_MESSAGES,
         }
     }
 
-    /// Whether presence sets are given. Streams have no word for them.
+    /// Whether presence sets are given. Streams and MQTT have no word for them.
     pub fn has_sync(self) -> bool {
-        !matches!(self, Self::Stream(_))
+        !matches!(self, Self::Stream(_) | Self::Mqtt(_))
     }
 
-    /// A whole frame, header included, of at least one entry, all of this kind. `channel` is spelled as the client spells
-    /// it. Of `serials`, the positions behind each entry, the streams of one channel take all, those of several none, and
-    /// the others the last.
-    pub fn frame(self, kind: Kind, channel: &str, serials: &[String], entries: &[&[u8]]) -> Arc<[u8]> {
+    /// Whether messages are given as deltas to who asks for them.
+    pub fn has_deltas(self) -> bool {
+        !matches!(self, Self::Mqtt(_))
+    }
+
+    /// A whole frame, header included, of at least one entry, all of this kind; and of MQTT what lies where in it.
+    /// `channel` is spelled as the client spells it. Of `serials`, the positions behind each entry, the streams of one
+    /// channel take all, those of several and MQTT none, and the others the last. MQTT alone takes `places`.
+    pub fn frame(
+        self,
+        kind: Kind,
+        channel: &str,
+        (serials, places): (&[String], &[Of]),
+        entries: &[&[u8]],
+    ) -> (Arc<[u8]>, Option<Packets>) {
         match self {
-            Self::Stream(stream) => stream.frame(kind, channel, if stream.several { &[] } else { serials }, entries),
-            _ => self.joined(named(kind), channel, serials.last().map_or("", |last| last), entries),
+            Self::Stream(stream) => {
+                (stream.frame(kind, channel, if stream.several { &[] } else { serials }, entries), None)
+            }
+            Self::Mqtt(mqtt) => {
+                let (bytes, packets) = mqtt.frame(channel, places, entries);
+                (bytes, Some(packets))
+            }
+            Self::Json | Self::Msgpack => {
+                (self.joined(named(kind), channel, serials.last().map_or("", |last| last), entries), None)
+            }
         }
     }
 
@@ -141,7 +188,7 @@ impl Wire {
     fn joined(self, (action, name): (u8, &str), channel: &str, serial: &str, items: &[&[u8]]) -> Arc<[u8]> {
         let mut head = Vec::with_capacity(channel.len() + serial.len() + 96);
         let (between, end) = match self {
-            Self::Json | Self::Stream(_) => {
+            Self::Json | Self::Stream(_) | Self::Mqtt(_) => {
                 json::head(&mut head, action, channel, serial, name);
                 (json::BETWEEN, json::END)
             }
@@ -179,6 +226,7 @@ impl Wire {
             Self::Json => br#"{"action":0}"#,
             Self::Msgpack => b"\x81\xa6action\x00",
             Self::Stream(stream) => return stream.heartbeat(as_frame),
+            Self::Mqtt(_) => return Vec::new(), // there is none: it is the client that pings
         };
         let mut out = Vec::new();
         if as_frame {
@@ -188,10 +236,11 @@ impl Wire {
         out
     }
 
-    /// A payload as one frame.
+    /// A payload as one frame. MQTT's packets need none around them, unless they are in WebSocket frames.
     pub fn framed(self, payload: &[u8]) -> Arc<[u8]> {
         match self {
-            Self::Json | Self::Msgpack => {
+            Self::Mqtt(Mqtt { framed: false, .. }) => payload.into(),
+            Self::Json | Self::Msgpack | Self::Mqtt(_) => {
                 let mut out = Vec::with_capacity(payload.len() + websocket::HEADER_MAX);
                 websocket::append(&mut out, self.opcode(), payload);
                 out.into()
@@ -200,10 +249,11 @@ impl Wire {
         }
     }
 
-    /// What is written last. Streams have no word for why.
+    /// What is written last. Streams have no word for why, and of MQTT the packet that says so was written before.
     pub fn end(self, code: u16, reason: &str) -> Vec<u8> {
         match self {
-            Self::Json | Self::Msgpack => websocket::close(code, reason),
+            Self::Mqtt(Mqtt { framed: false, .. }) => Vec::new(),
+            Self::Json | Self::Msgpack | Self::Mqtt(_) => websocket::close(code, reason),
             Self::Stream(_) => stream::END.to_vec(),
         }
     }
@@ -211,7 +261,7 @@ impl Wire {
     fn opcode(self) -> u8 {
         match self {
             Self::Json | Self::Stream(_) => websocket::TEXT,
-            Self::Msgpack => websocket::BINARY,
+            Self::Msgpack | Self::Mqtt(_) => websocket::BINARY,
         }
     }
 }

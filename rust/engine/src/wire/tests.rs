@@ -69,7 +69,7 @@ fn msgpack_counts_its_fields() {
 fn a_frame_is_one_websocket_message_of_any_length() {
     for size in [0, 10, 200, 70_000] {
         let message = plain("x".repeat(size).as_bytes());
-        let frame = Wire::Json.frame(Kind::Message, "c", &["s".to_owned()], &[message.encoded(Wire::Json).0]);
+        let frame = Wire::Json.frame(Kind::Message, "c", (&["s".to_owned()], &[]), &[message.encoded(Wire::Json).0]).0;
         assert_eq!(frame[0], 0x81);
         let (length, header) = match frame[1] {
             126 => (usize::from(u16::from_be_bytes([frame[2], frame[3]])), 4),

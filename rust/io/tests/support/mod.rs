@@ -71,6 +71,7 @@ impl Node {
             echo: true,
             delta: false,
             filter: None,
+            subscription: None,
         };
         self.port.push(Command::Attach(handle, new, b""[..].into()));
     }

@@ -308,6 +308,7 @@ impl Scene {
             echo: wish.echo,
             delta: wish.delta,
             filter: wish.filtered.then(|| Arc::clone(&self.filter)),
+            subscription: None,
         };
         self.world.shard.attach(self.handles[at], new, ATTACHED.into());
         self.wishes[at] = Some(wish);
@@ -342,7 +343,7 @@ fn is_for(sent: &Sent, client: usize, wish: Wish) -> bool {
 }
 
 fn attachment(plan: Plan, delta: bool, filter: Option<Arc<Filter>>) -> NewAttachment {
-    NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true, delta, filter }
+    NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true, delta, filter, subscription: None }
 }
 
 const PLAIN: Wish = Wish { delta: false, filtered: false, echo: true, meta: false, resume: false };

@@ -85,6 +85,7 @@ impl Node {
             echo: true,
             delta: false,
             filter: None,
+            subscription: None,
         };
         self.world.shard.attach(handle, new, b"<attached>"[..].into());
         outcome

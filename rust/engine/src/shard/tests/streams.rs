@@ -21,7 +21,16 @@ impl World {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let serial = plan.serial.clone();
         let kinds = Kinds::ALL;
-        let new = NewAttachment { number, plan, spelling: None, kinds, echo: true, delta: false, filter: None };
+        let new = NewAttachment {
+            number,
+            plan,
+            spelling: None,
+            kinds,
+            echo: true,
+            delta: false,
+            filter: None,
+            subscription: None,
+        };
         self.shard.attach(handle, new, reply.into());
         serial
     }

@@ -155,6 +155,7 @@ impl Place {
             echo: true,
             delta: false,
             filter: None,
+            subscription: None,
         };
         // A whole WebSocket message, as what is read back is taken apart.
         self.world.shard.attach(handle, new, b"\x81\x02ok"[..].into());
@@ -204,8 +205,16 @@ fn a_set_that_has_become_empty_is_brought_to_its_end() {
     let plan = place.world.hub.locate("c", None, Start::Live, 0);
     let handle = place.world.connect(0);
     place.say(0, "leave");
-    let new =
-        NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true, delta: false, filter: None };
+    let new = NewAttachment {
+        number: 1,
+        plan,
+        spelling: None,
+        kinds: Kinds::ALL,
+        echo: true,
+        delta: false,
+        filter: None,
+        subscription: None,
+    };
     place.world.shard.attach(handle, new, b"\x81\x02ok"[..].into());
     place.world.turn();
     let client = place.client(handle);

@@ -1,0 +1,44 @@
+//! The positions of attachments whose client may come back for what it has not acknowledged.
+
+use super::Hub;
+use crate::position;
+use crate::shard::Followed;
+
+/// Where a client goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The attachment's.
+    pub number: u32,
+    /// Behind all that is acknowledged; with QoS 0, that was given.
+    pub acknowledged: String,
+    /// Behind all that was given, if that is more.
+    pub given: Option<String>,
+}
+
+impl Hub {
+    /// The positions of an attachment.
+    pub fn standing(&self, followed: &Followed) -> Standing {
+        let Followed { number, channel, stand, start, given, open } = followed;
+        let printed = channel.position_of(stand, self.key(), &self.partitions);
+        let printed = printed.unwrap_or_else(|| self.moved(&channel.name, start, given, i64::max));
+        if open.is_empty() {
+            return Standing { number: *number, acknowledged: printed, given: None };
+        }
+        let acknowledged = self.moved(&channel.name, &printed, open, i64::min);
+        Standing { number: *number, acknowledged, given: Some(printed) }
+    }
+
+    /// A position with other offsets for some partitions: what `choose` makes of both.
+    fn moved(&self, name: &str, text: &str, to: &[(u16, i64)], choose: impl Fn(i64, i64) -> i64) -> String {
+        let Ok(mut position) = position::parse(self.key(), name, text) else { return text.to_owned() };
+        let list = self.partitions.list();
+        for &(index, offset) in to {
+            let partition = &list[usize::from(index)];
+            let same = |entry: &&mut position::Entry| entry.tag == partition.tag && entry.partition == partition.number;
+            if let Some(entry) = position.entries.iter_mut().find(same) {
+                entry.offset = choose(entry.offset, offset);
+            }
+        }
+        position::print(self.key(), name, position.entries.into_iter())
+    }
+}

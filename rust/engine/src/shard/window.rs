@@ -1,0 +1,219 @@
+//! What an MQTT connection was given with QoS 1 and has not acknowledged, and where those of its attachments stand that
+//! are continued later (OASIS MQTT 5.0, §4.3.2, §4.4, §4.9).
+//!
+//! Shared by the shard, which gives, and whoever hears the client: an acknowledgement is a look under a lock, and the
+//! shard is told only if it waits for one. Rules:
+//!
+//! - No message is kept: what is not acknowledged is known by its place in the log, and comes again from there.
+//! - As long as as many messages are under way as the client takes, cursors stay where they are.
+//! - Packet ids go round from 1 to 65535, those left out that are under way.
+//! - Of an attachment that may be continued the position behind what was given is known at any time, also when the ring
+//!   has passed it; and with what is not acknowledged, the position behind what is.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use crate::channel::{Channel, Stand};
+use crate::limits::{WINDOW, WINDOW_MAX};
+use crate::wire::Of;
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Window(Mutex<State>);
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Messages that may be under way.
+    maximum: usize,
+    /// How many packet ids have been given or left out.
+    issued: u64,
+    /// Oldest first.
+    under_way: VecDeque<UnderWay>,
+    followed: Vec<Followed>,
+    /// The shard wants to hear of the next acknowledgement.
+    waits: bool,
+}
+
+/// A message that is not acknowledged.
+#[derive(Debug)]
+struct UnderWay {
+    /// Which packet id it has, counted over all rounds.
+    issue: u64,
+    /// Of the attachment.
+    number: u32,
+    partition: u16,
+    offset: i64,
+}
+
+/// Of a message that nobody's position depends on.
+const NOBODY: u32 = u32::MAX;
+
+/// The packet ids of a round.
+const IDS: u64 = 65_535;
+
+/// Where an attachment stands.
+#[derive(Debug, Clone)]
+pub struct Followed {
+    /// The attachment's.
+    pub number: u32,
+    /// The one that it is given, which may be a replay.
+    pub channel: Arc<Channel>,
+    /// Its place there.
+    pub stand: Stand,
+    /// The position at which it began.
+    pub start: String,
+    /// Partitions of which it was given something since, and the offset behind that.
+    pub given: SmallVec<[(u16, i64); 1]>,
+    /// Partitions of which something is not acknowledged, and the first such offset.
+    pub open: SmallVec<[(u16, i64); 1]>,
+}
+
+/// What became of an acknowledgement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// No such message is under way.
+    Unknown,
+    /// There is room for another.
+    Taken,
+    /// The same, and the shard waits for that.
+    Awaited,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self(Mutex::new(State {
+            maximum: WINDOW,
+            issued: 0,
+            under_way: VecDeque::new(),
+            followed: Vec::new(),
+            waits: false,
+        }))
+    }
+}
+
+impl Window {
+    /// The client takes so many messages before it acknowledges one; the window is never larger than ours.
+    pub fn set_maximum(&self, maximum: usize) {
+        self.0.lock().maximum = maximum.clamp(1, WINDOW_MAX);
+    }
+
+    /// A packet id for a message that somebody else sends; None if the client takes no more now.
+    pub fn packet_id(&self) -> Option<u16> {
+        self.0.lock().issue(NOBODY, Of { number: 0, partition: 0, offset: 0 })
+    }
+
+    /// The client has acknowledged a message.
+    pub fn acknowledged(&self, packet_id: u16) -> Acknowledged {
+        let state = &mut *self.0.lock();
+        let Some(at) = state.under_way.iter().position(|sent| sent.packet_id() == packet_id) else {
+            return Acknowledged::Unknown;
+        };
+        state.under_way.remove(at);
+        if state.under_way.is_empty() && state.under_way.capacity() > WINDOW {
+            state.under_way = VecDeque::new(); // what a burst took is not kept
+        }
+        if std::mem::take(&mut state.waits) { Acknowledged::Awaited } else { Acknowledged::Taken }
+    }
+
+    /// Where all attachments stand that are followed.
+    pub fn followed(&self) -> Vec<Followed> {
+        let state = self.0.lock();
+        let mut all = state.followed.clone();
+        for sent in &state.under_way {
+            if let Some(followed) = all.iter_mut().find(|followed| followed.number == sent.number) {
+                set(&mut followed.open, sent.partition, sent.offset, i64::min);
+            }
+        }
+        all
+    }
+
+    /// Whether the client takes another message; if not, the shard is told when it does.
+    pub(super) fn has_room(&self) -> bool {
+        let state = &mut *self.0.lock();
+        state.waits = state.is_full();
+        !state.waits
+    }
+
+    /// An attachment is followed from this place on, at which a position was printed; if it is already, it has moved there.
+    pub(super) fn follow(&self, number: u32, channel: Arc<Channel>, stand: Stand, start: String) {
+        let followed = &mut self.0.lock().followed;
+        if let Some(known) = followed.iter_mut().find(|known| known.number == number) {
+            (known.channel, known.stand) = (channel, stand);
+            return;
+        }
+        let (given, open) = (SmallVec::new(), SmallVec::new());
+        followed.push(Followed { number, channel, stand, start, given, open });
+    }
+
+    /// An attachment begins anew; what is under way still counts for it.
+    pub(super) fn restart(&self, number: u32) {
+        self.0.lock().followed.retain(|followed| followed.number != number);
+    }
+
+    /// An attachment is no more.
+    pub(super) fn forget(&self, number: u32) {
+        self.restart(number);
+        let state = &mut *self.0.lock();
+        for sent in state.under_way.iter_mut().filter(|sent| sent.number == number) {
+            sent.number = NOBODY;
+        }
+    }
+
+    pub(super) fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.0.lock()
+    }
+}
+
+impl State {
+    fn is_full(&self) -> bool {
+        self.under_way.len() >= self.maximum
+    }
+
+    /// A packet id for a message; None if the client takes no more now.
+    pub(super) fn issue(&mut self, number: u32, of: Of) -> Option<u16> {
+        if self.is_full() {
+            return None;
+        }
+        // Within a round no id comes twice; after one, those that are still under way are left out.
+        let is_within = |first: &UnderWay| self.issued < first.issue + IDS;
+        if !self.under_way.front().is_none_or(is_within) {
+            while self.under_way.iter().any(|sent| sent.packet_id() == packet_id(self.issued)) {
+                self.issued += 1;
+            }
+        }
+        let issue = self.issued;
+        self.issued += 1;
+        self.under_way.push_back(UnderWay { issue, number, partition: of.partition, offset: of.offset });
+        Some(packet_id(issue))
+    }
+
+    /// An attachment was given these messages, and stands here now.
+    pub(super) fn stands(&mut self, number: u32, stand: Stand, given: impl Iterator<Item = Of>) {
+        let Some(followed) = self.followed.iter_mut().find(|followed| followed.number == number) else { return };
+        followed.stand = stand;
+        for of in given {
+            set(&mut followed.given, of.partition, of.offset + 1, i64::max);
+        }
+    }
+}
+
+impl UnderWay {
+    fn packet_id(&self) -> u16 {
+        packet_id(self.issue)
+    }
+}
+
+fn packet_id(issue: u64) -> u16 {
+    (issue % IDS) as u16 + 1
+}
+
+/// Sets what is said of a partition to what `choose` makes of both.
+fn set(all: &mut SmallVec<[(u16, i64); 1]>, partition: u16, offset: i64, choose: impl Fn(i64, i64) -> i64) {
+    match all.iter_mut().find(|(other, _)| *other == partition) {
+        Some((_, known)) => *known = choose(*known, offset),
+        None => all.push((partition, offset)),
+    }
+}
