@@ -11,7 +11,7 @@ import msgspec
 
 from fanout.config import parse_duration
 from fanout.errors import ConfigError
-from fanout.rules.template import check_fields, check_key_alone, check_template, may_make
+from fanout.rules.template import check_channel, check_fields, check_key_alone, check_template, may_make
 from fanout.rules.topics import check_topic, is_pattern, matches
 
 __all__ = ["UNDECODABLE", "WITH_SCHEMA", "Format", "OnFailure", "Rule", "linger_ms", "parse_rule"]
@@ -62,7 +62,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
         _check("topic", partial(check_topic, pattern=True), self.topic)
-        _check("channel", partial(check_template, several=True), self.channel)
+        _check("channel", check_channel, self.channel)
         _check("name", check_template, self.name)
         _check("client_id", check_template, self.client_id)
         templates = [template for template in (self.channel, self.name, self.client_id) if template is not None]

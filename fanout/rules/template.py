@@ -16,7 +16,7 @@ import re
 from functools import cache
 from typing import Final
 
-__all__ = ["check_fields", "check_key_alone", "check_template", "may_make"]
+__all__ = ["check_channel", "check_fields", "check_key_alone", "check_template", "may_make"]
 
 TEMPLATE_MAX: Final = 1_000  # characters; a channel's name is shorter
 
@@ -46,6 +46,16 @@ def check_template(template: str, *, several: bool = False) -> None:
         raise ValueError(f"'#{{{lists[0]}}}' in '{template}' has several values; only a channel's template may")
     if len(lists) > 1:
         raise ValueError(f"'{template}' has two fields with several values; one may")
+
+
+def check_channel(template: str) -> None:
+    """Raises ValueError for a template of which no channel's name can come (`is_channel_name` in the engine)."""
+    check_template(template, several=True)
+    texts = PLACEHOLDER.split(template)[::2]
+    if texts[0].startswith((":", "[")):
+        raise ValueError(f"'{template}' begins with {texts[0][0]}, and no channel does; begin with a letter")
+    if any(character in text for text in texts for character in "\n\r\0"):
+        raise ValueError(f"{template!r} holds a line break or a NUL, and no channel does; write it on one line")
 
 
 def check_fields(*templates: str, is_key_json: bool = False) -> None:

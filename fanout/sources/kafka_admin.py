@@ -55,6 +55,8 @@ class Admin:
         self._client = AdminClient(self._settings)
         self.bootstrap: str = settings.get("bootstrap.servers", "")
         self.hint: KafkaError | None = None  # what another handle has seen, in case Kafka does not answer
+        self.all_down = False  # it has seen no broker at all; who closes connections at once leaves no hint but this
+        self._protocol = str(settings.get("security.protocol", "plaintext")).lower()
 
     def renew(self) -> None:
         """Goes on with a new handle."""
@@ -128,6 +130,9 @@ class Admin:
 
     def _trouble_of(self, error: KafkaError, what: str) -> Trouble:
         if error.name() in _AWAY:
+            if self.hint is None and self.all_down and "ssl" not in self._protocol:
+                perhaps = f"all brokers are down, or want TLS and not security.protocol={self._protocol}"
+                return Trouble(AWAY, f"Kafka at {self.bootstrap} does not answer: {perhaps}")
             error = self.hint or error
             does = "refuses this node" if error.name() in _REFUSED else "does not answer"
             return Trouble(AWAY, f"Kafka at {self.bootstrap} {does}: {error.str()}")

@@ -133,7 +133,9 @@ class TopicWatch:
 
     def look_soon(self, hint: KafkaError | None = None) -> None:
         """Something may have changed; `hint` says what a client saw, in case Kafka does not answer."""
-        if hint is not None and hint.name() != "_ALL_BROKERS_DOWN":  # which does not say why
+        if hint is not None and hint.name() == "_ALL_BROKERS_DOWN":  # which does not say why
+            self._admin.all_down = True
+        elif hint is not None:
             self._admin.hint = hint
         self._soon.set()
 
@@ -166,7 +168,7 @@ class TopicWatch:
         if trouble is None:
             if not self._ok:
                 log.info("Kafka at %s answers", self._bootstrap)
-            self._admin.hint = None
+            self._admin.hint, self._admin.all_down = None, False
         else:
             if self._ok or trouble.kind != self._trouble.kind:
                 log.error("%s; trying on", trouble.reason)

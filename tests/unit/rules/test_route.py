@@ -30,6 +30,7 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
+        ({"channel": ":#{key}"}, "channel: ':#{key}' begins with :"),
         ({"name": "#{x}"}, "name: '#{x}'"),
         ({"client_id": "#{value.a[]}"}, "client_id: '#{value.a[]}' in '#{value.a[]}' has several values"),
         ({"channel": "#{value.a}", "name": "#{value.a.b}"}, "channel: 'value.a' in '#{value.a}' cannot be text and"),

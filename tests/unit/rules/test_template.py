@@ -2,7 +2,7 @@
 
 import pytest
 
-from fanout.rules.template import check_template, may_make
+from fanout.rules.template import check_channel, check_template, may_make
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,27 @@ def test_wrong_one_is_refused_with_what_would_be_right(template: str, words: str
     with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
         check_template(template, several=True)
     assert words in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        (":#{key}", "':#{key}' begins with :, and no channel does"),
+        ("[?rewind=1]#{key}", "begins with [, and no channel does"),
+        ("a\n#{key}", "holds a line break or a NUL"),
+        ("#{key}\0", "holds a line break or a NUL"),
+        ("#{offset}", "is no field of a record"),
+    ],
+)
+def test_a_template_of_no_channel_is_refused(template: str, words: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011  the words are looked at
+        check_channel(template)
+    assert words in str(refused.value)
+
+
+@pytest.mark.parametrize("template", ["#{key}:[", "a:#{key}[0]", "#{value.rooms[]}"])
+def test_a_field_or_a_letter_may_begin_a_channel(template: str) -> None:
+    check_channel(template)
 
 
 def test_several_values_are_a_channels_alone() -> None:
