@@ -11,7 +11,8 @@ from fanout import Config, Server
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.node import KEY
-from tests.support.wsclient import RawClient
+from tests.support.sources import eventually
+from tests.support.wsclient import RESUMED, RawClient
 
 RULES = '[[route]]\ntopic = "{topic}"\nchannel = "prices"\nsnapshot = true\n'
 
@@ -94,3 +95,59 @@ async def test_a_compacted_topic_of_others_is_shown_from_its_beginning(
         assert await asyncio.to_thread(producer.flush, 20) == 0
         await client.until(lambda: "live" in texts(client))
         await client.close()
+
+
+KEYS, ROUNDS = 30, 60
+PAYLOAD = "x" * 8_000  # with these a slow client's sockets are full after a third of the rounds
+RECEIVE_BUFFER = 16 << 10
+
+
+def newest(client: RawClient) -> dict[str, int]:
+    """The number of the last message of each key; they must never have gone back."""
+    found: dict[str, int] = {}
+    for received in client.received.get("prices", []):
+        key, number, _ = received.text.split(" ")
+        assert found.get(key, -1) < int(number), "a key went back"
+        found[key] = int(number)
+    return found
+
+
+async def test_a_slow_reader_skips_what_is_superseded_is_told_so_and_ends_with_the_newest_of_each_key(
+    tmp_path: Path,
+) -> None:
+    config = configured(tmp_path, "table")
+    (tmp_path / "rules.toml").write_text(RULES_OF_THE_TABLE)
+    async with Server(config) as server:
+        quick = await attached(server)
+        slow = await RawClient(server.port, KEY, receive_buffer=RECEIVE_BUFFER).connect()
+        await slow.attach("prices")
+
+        async def publish(number: int) -> None:
+            await asyncio.gather(
+                *(server.publish("set", f"{key} {number} {PAYLOAD}", name=f"k{key}") for key in range(KEYS))
+            )
+
+        await publish(0)
+        await slow.until(lambda: len(newest(slow)) == KEYS)
+        slow.pause()
+        for number in range(1, ROUNDS):
+            await publish(number)
+        await asyncio.sleep(1.2)  # the history window: memory lets go of what the slow one has not been given
+        await publish(ROUNDS)
+        await eventually(lambda: server.stats()["messages_expired"] > KEYS * ROUNDS / 2)
+        slow.resume()
+        complete = {str(key): ROUNDS for key in range(KEYS)}
+        await quick.until(lambda: newest(quick) == complete)
+        await slow.until(lambda: newest(slow) == complete)
+        assert len(quick.received["prices"]) == KEYS * (ROUNDS + 1)
+        assert len(slow.received["prices"]) < KEYS * ROUNDS
+        assert len(quick.attached("prices")) == 1
+        first, told = slow.attached("prices")
+        assert "error" not in first
+        assert told["error"]["code"] == 90020
+        assert not told["flags"] & RESUMED
+        assert slow.connections == 1
+        await publish(ROUNDS + 1)
+        await slow.until(lambda: set(newest(slow).values()) == {ROUNDS + 1})
+        assert server.stats()["conflated"] == 1
+        await asyncio.gather(quick.close(), slow.close())
