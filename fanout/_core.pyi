@@ -7,7 +7,7 @@ the event loop that made the engine. Bytes that are handed in are copied; those 
 from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
-from fanout.packets import Ack, Connack, Disconnect, Packet, Ping, Suback, Unsuback
+from fanout.packets import Ack, Connack, Disconnect, Packet, Ping, Publish, Suback, Unsuback
 from fanout.rules.route import Rule
 from fanout.types import Annotation, Message, PresenceMessage
 
@@ -451,7 +451,7 @@ class MqttReader:
         """The next packet; None if it is not whole yet. A `Fault` is the last."""
 
 def mqtt_encode(
-    packet: Connack | Suback | Unsuback | Ack | Ping | Disconnect,
+    packet: Connack | Suback | Unsuback | Ack | Publish | Ping | Disconnect,
     version: int,
     text: str | None = None,
     reference: str | None = None,

@@ -91,6 +91,17 @@ class Config:
     port: int = 8080
     """Port to listen on; 0 takes a free one."""
 
+    mqtt_port: int | None = None
+    """Port on which MQTT is spoken, over TLS if --tls-cert is given; 0 takes a free one. Without it MQTT is spoken over
+    WebSocket on the common port alone."""
+
+    mqtt_separator: str = "/"
+    """The character between the levels of channels' names, such as a colon: MQTT's topics have / in its place, and it in
+    the place of /, so that wildcards find levels."""
+
+    mqtt_server_reference: str | None = None
+    """HOST:PORT, where MQTT 5.0 clients are told to go when this node stops."""
+
     tls_cert: Path | None = None
     """PEM file of a certificate, with the chain behind it, to speak TLS on the port: https:// and wss://. With
     --tls-key. SIGHUP reads both files again."""
@@ -186,6 +197,12 @@ class Config:
         if not self.host:
             raise _wrong("host", self.host, "give an address, like 127.0.0.1")
         _check_range("port", self.port, 0, 65_535)
+        if self.mqtt_port is not None:
+            _check_range("mqtt-port", self.mqtt_port, 0, 65_535)
+            if self.mqtt_port and self.mqtt_port == self.port:
+                raise _wrong("mqtt-port", self.mqtt_port, "give another one than port")
+        if re.fullmatch(r"[^\s+#\[\]\x00-\x1f]", self.mqtt_separator) is None:
+            raise _wrong("mqtt-separator", self.mqtt_separator, "give one character, like / or :")
         for url in self.jwks:
             _check_key_set(url)
         if self.secret is not None and len(self.secret.encode()) < SECRET_MIN:

@@ -60,7 +60,9 @@ class Connect(msgspec.Struct, frozen=True, gc=False):
 
 
 class Publish(msgspec.Struct, frozen=True, gc=False):
-    """PUBLISH. `packet_id` is 0 with QoS 0, `alias` 0 for none; with one the topic may be empty."""
+    """PUBLISH. `packet_id` is 0 with QoS 0, `alias` 0 for none; with one the topic may be empty. `identifier` is the
+    subscription's, 0 for none: servers say it.
+    """
 
     topic: str
     payload: bytes
@@ -70,6 +72,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False):
     packet_id: int
     alias: int
     properties: Properties
+    identifier: int = 0
 
 
 class Ack(msgspec.Struct, frozen=True, gc=False):

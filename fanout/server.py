@@ -82,6 +82,8 @@ class Server:
         """An API key for clients: the first one configured, or the one that was made; None with `authorize`."""
         self.port = self.config.port
         """The port listened on; once entered, the real one also for port 0."""
+        self.mqtt_port = self.config.mqtt_port
+        """Likewise, of MQTT's; None without one."""
         self._routing = configured_routing(self.config)
         if self.config.key:
             configured_keys(self.config.key, self.config.revocable)  # refuses wrong ones now
@@ -273,7 +275,7 @@ class Server:
         stack.callback(setattr, self, "_is_running", False)  # just before the subscriptions end
         await node.start(stack)
         await node.doors.listen()
-        self.port = node.doors.port
+        self.port, self.mqtt_port = node.doors.port, node.doors.mqtt_port
         stack.push_async_callback(self.drain, 0)
 
 

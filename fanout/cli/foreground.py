@@ -78,6 +78,8 @@ def banner(server: Server) -> str:
     config, key = server.config, server.key
     log = f"Kafka at {config.kafka}" if config.kafka else f"the embedded log in {config.data}"
     lines = [f"fanout is listening on {server.url}, reading {log}.", ""]
+    if server.mqtt_port is not None:
+        lines[1:1] = [f"MQTT is spoken on port {server.mqtt_port}."]
     if key is None:
         return "\n".join([*lines, "Clients are let in by the program's own rule.", ""])
     messages = f"{server.url}/channels/chat:lobby/messages"

@@ -131,7 +131,7 @@ class Node:
             held=lambda: {key: held.seconds for key, held in self.messages.source.health().held.items()},
             connections=lambda: len(self.doors.connections),
             opened=lambda: self.doors.connections.opened,
-            refused=lambda: self.doors.listener.refused,
+            refused=lambda: self.doors.refused,
             ready=lambda: self.health().ok,
         )
 

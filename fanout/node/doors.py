@@ -1,11 +1,13 @@
-"""Where clients of a node come in: its port, TLS before it, and what HTTP leads to.
+"""Where clients of a node come in: its ports, TLS before them, and what HTTP leads to.
 
 Nobody is let in before `listen`.
 """
 
 import errno
 import socket
-from collections.abc import Callable, Mapping, Sequence
+import ssl
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 from fanout.auth.token_requests import TokenRequests
 from fanout.config import Config, is_loopback
@@ -25,6 +27,11 @@ from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
+from fanout.transports.mqtt import Shared
+from fanout.transports.mqtt_port import SUBPROTOCOL, MqttPort, mqtt_websockets
+from fanout.transports.mqtt_sessions import PassingSessions
+from fanout.transports.mqtt_topics import Topics
+from fanout.transports.mqtt_waiting import Waiting
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
@@ -32,7 +39,7 @@ from fanout.transports.rest.changes import changes
 from fanout.transports.rest.keys import keys
 from fanout.transports.streams import streams
 from fanout.transports.tls import TlsDoor, server_context
-from fanout.transports.websocket import websockets
+from fanout.transports.websocket import by_subprotocol, websockets
 
 __all__ = ["Doors"]
 
@@ -72,44 +79,75 @@ class Doors:
             has_room=lambda: self._open_connections() < most,
             max_idle_ms=settings.max_idle_ms,
         )
-        self.front = Front(router.Router([*probes, *self._routes()]), websockets(self.connections))
-        self.door = _door(config, self.front)
+        self.mqtt_shared = Shared(
+            self.connections,
+            PassingSessions(messages.publisher),
+            Topics(config.mqtt_separator),
+            settings.limits,
+            Waiting(),
+            config.mqtt_server_reference,
+        )
+        upgrade = by_subprotocol({SUBPROTOCOL: mqtt_websockets(self.mqtt_shared)}, websockets(self.connections))
+        self.front = Front(router.Router([*probes, *self._routes()]), upgrade)
+        self.door = _door(config, self.front.adopt)
         self.listener = Listener(self.door.take if self.door else self.front.take, self._open_connections, most)
+        self.mqtt = MqttPort(self.mqtt_shared)
+        self.mqtt_door = _door(config, self.mqtt.adopt)
+        self.mqtt_port = config.mqtt_port
+        self.mqtt_listener = Listener(
+            self.mqtt_door.take if self.mqtt_door else self.mqtt.take, self._open_connections, most, speaks_http=False
+        )
 
     async def listen(self) -> None:
-        """Opens the port; `port` is the real one from now on. Raises ConfigError, in the option's words."""
-        host, port = self._config.host, self._config.port
+        """Opens the ports; `port` and `mqtt_port` are the real ones from now on. Raises ConfigError, in the option's
+        words.
+        """
+        self.port = await self._listen(self.listener, "port", self._config.port)
+        if self._config.mqtt_port is not None:
+            self.mqtt_port = await self._listen(self.mqtt_listener, "mqtt-port", self._config.mqtt_port)
+
+    async def _listen(self, listener: Listener, option: str, port: int) -> int:
+        host = self._config.host
         try:
-            self.port = await self.listener.start(host, port)
+            return await listener.start(host, port)
         except socket.gaierror as problem:
             raise ConfigError(f"host: '{host}' is not known; give an address of this machine") from problem
         except OSError as problem:
             if problem.errno == errno.EADDRINUSE:
                 text = (
-                    f"port: {port} on {host} is taken by another program; give another one, or 0 for any that is free"
+                    f"{option}: {port} on {host} is taken by another program; give another one, or 0 for any that is"
+                    " free"
                 )
             elif problem.errno == errno.EACCES:
-                text = f"port: {port} on {host} is for privileged programs; give one above 1023"
+                text = f"{option}: {port} on {host} is for privileged programs; give one above 1023"
             else:
                 text = f"host: cannot listen on {host} ({problem.strerror}); give an address of this machine"
             raise ConfigError(text) from problem
 
     def close(self) -> None:
         """Lets nobody in any more; those who are in stay."""
-        self.listener.stop()
-        if self.door is not None:
-            self.door.close()
+        for listener, door in ((self.listener, self.door), (self.mqtt_listener, self.mqtt_door)):
+            listener.stop()
+            if door is not None:
+                door.close()
+        self.mqtt_shared.waiting.close()
 
     def reload_certificate(self) -> None:
         """Reads the files again, for the handshakes to come. Raises ConfigError: then nothing changes."""
-        if self.door is not None:
-            assert self._config.tls_cert is not None
-            assert self._config.tls_key is not None
-            self.door.context = server_context(self._config.tls_cert, self._config.tls_key)
+        for door in (self.door, self.mqtt_door):
+            if door is not None:
+                assert self._config.tls_cert is not None
+                assert self._config.tls_key is not None
+                door.context = server_context(self._config.tls_cert, self._config.tls_key)
+
+    @property
+    def refused(self) -> int:
+        """Connections above the limit, ever."""
+        return self.listener.refused + self.mqtt_listener.refused
 
     def _open_connections(self) -> int:
-        at_the_door = self.door.waiting if self.door is not None else 0
-        return self.front.open_connections + at_the_door + len(self.comet)
+        at_the_doors = sum(door.waiting for door in (self.door, self.mqtt_door) if door is not None)
+        return self.front.open_connections + self.mqtt.open_connections + at_the_doors + len(self.comet)
 
     def _connections(self) -> Connections:
         settings, people, messages = self._settings, self._people, self._messages
@@ -196,8 +234,10 @@ class Doors:
         )
 
 
-def _door(config: Config, front: Front) -> TlsDoor | None:
-    """What stands before the front of a node that speaks TLS. Raises ConfigError for a certificate of no use."""
+def _door(
+    config: Config, adopt: Callable[[socket.socket, ssl.SSLContext], Coroutine[Any, Any, None]]
+) -> TlsDoor | None:
+    """What stands before a port of a node that speaks TLS. Raises ConfigError for a certificate of no use."""
     if config.tls_cert is None or config.tls_key is None:
         return None
-    return TlsDoor(server_context(config.tls_cert, config.tls_key), front.adopt)
+    return TlsDoor(server_context(config.tls_cert, config.tls_key), adopt)

@@ -14,6 +14,8 @@ class Driver(Protocol):
     def may_speak(self) -> bool:
         """Asked before each frame. Who says no has paused the connection, which keeps the frame."""
     def message(self, payload: bytes, is_text: bool) -> None: ...
+    def leaving(self) -> None:
+        """The engine is about to forget the connection."""
     def disconnected(self) -> None: ...
     def writable(self) -> None:
         """There is room for more, over TLS: `WebSocket.write_some` is to be called."""

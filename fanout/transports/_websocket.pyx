@@ -227,8 +227,8 @@ cdef _forget_unsent(int fd):
 cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     """One connection, between its transport, the engine and its driver.
 
-    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `disconnected()`,
-    and `writable()`, which has `write_some` called.
+    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `leaving()`,
+    `disconnected()`, and `writable()`, which has `write_some` called.
     """
 
     data_received = None  # uvloop would keep what it calls of the protocol before, which is all of HTTP's state
@@ -378,6 +378,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     def connection_lost(self, exc):
         """The socket is about to be closed."""
         self._end()
+        self._driver.leaving()
         if self.handle:
             self._engine.unregister(self.handle)
         if self._fd >= 0:  # over TLS it may be somebody else's by now

@@ -198,10 +198,12 @@ class Driver:
 
     link: Link
 
-    def __init__(self, node: Node, request: Request, wire: int) -> None:
-        """`request` is the one that the connection began with, `wire` what its refusal would be encoded in."""
+    def __init__(self, node: Node, request: Request | None, wire: int) -> None:
+        """`request` is the one that the connection began with, if it was HTTP's; `wire` what its refusal would be
+        encoded in.
+        """
         self._node = node
-        self._request: Request | None = request
+        self._request = request
         self._session: Session | None = None
         self.wire = wire
         self._handle = 0
@@ -245,6 +247,9 @@ class Driver:
     def writable(self) -> None:
         """The link has room for what waits in the engine, or something has come there."""
         self._node.outgoing.add(self.link)
+
+    def leaving(self) -> None:
+        """The link is about to take the outgoing side from the engine."""
 
     def disconnected(self) -> None:
         """The link is gone, or about to be."""
@@ -393,7 +398,7 @@ class Driver:
                 self._begin(1)
                 self._node.replays.resume(effect.channel, effect.serial, partial(self._replayed, effect.attach))
             case Authenticate():
-                self._begin(_PENDING_MAX)
+                self._begin_alone()
                 self._reauthenticate(effect.token)
             case Close():
                 if effect.error is not None:
@@ -459,6 +464,10 @@ class Driver:
             self._pause()
         return weight
 
+    def _begin_alone(self) -> int:
+        """Nothing is heard until it ends."""
+        return self._begin(_PENDING_MAX)
+
     def _pause(self) -> None:
         if not self._paused:
             self._paused = True
@@ -474,6 +483,10 @@ class Driver:
         if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
             return
         self._paused = False
+        self.hear_on()
+
+    def hear_on(self) -> None:
+        """Goes on with what has come meanwhile."""
         self.link.resume()
 
     # -- before the session --

@@ -42,12 +42,20 @@ class Listener:
     """One listening socket. Everything belongs to the loop that called `start`."""
 
     def __init__(
-        self, take: Callable[[socket.socket], None], open_connections: Callable[[], int], limit: int | None = None
+        self,
+        take: Callable[[socket.socket], None],
+        open_connections: Callable[[], int],
+        limit: int | None = None,
+        *,
+        speaks_http: bool = True,
     ) -> None:
-        """`take` becomes the owner of each accepted socket. `limit` of connections: `connection_limit()` at most."""
+        """`take` becomes the owner of each accepted socket. `limit` of connections: `connection_limit()` at most. Who
+        is above it is told so over HTTP, and else only closed.
+        """
         self._take = take
         self._open_connections = open_connections
         self._limit = connection_limit() if limit is None else min(limit, connection_limit())
+        self._speaks_http = speaks_http
         self._socket: socket.socket | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._resting: asyncio.TimerHandle | None = None
@@ -102,7 +110,10 @@ class Listener:
                 raise
             if self._open_connections() >= self._limit:
                 self.refused += 1
-                turn_away(accepted, plain(503, ("retry-after", "5")))
+                if self._speaks_http:
+                    turn_away(accepted, plain(503, ("retry-after", "5")))
+                else:
+                    accepted.close()
             else:
                 self._take(accepted)
 

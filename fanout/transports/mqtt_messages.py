@@ -1,4 +1,4 @@
-"""What an MQTT client publishes, as a message, and its will (docs/protocol.md says what becomes of payloads).
+"""What an MQTT client publishes, as a message, and a message as it is published to one (docs/protocol.md, payloads).
 
 =================================  ==========================================================================
 payload                            binary; text if it is said to be UTF-8; JSON if its content type says so
@@ -6,7 +6,7 @@ user properties                    `extras.headers`; `fanout-name` and `fanout-e
 everything else                    `extras.mqtt`, by which it is given to other MQTT clients again
 =================================  ==========================================================================
 
-Pure; any thread.
+Deliveries are the engine's, by the same table; only retained messages are made packets of here. Pure; any thread.
 """
 
 import base64
@@ -16,12 +16,13 @@ import orjson
 
 from fanout.errors import ClientError, error
 from fanout.packets import Properties, Publish, WillPacket
+from fanout.types import OutMessage
 from fanout.wire import ClientMessage
 
-__all__ = ["JSON_TYPE", "client_message"]
+__all__ = ["client_message", "publish_of"]
 
 JSON_TYPE: Final = "application/json"
-_NAME, _ENCODING = "fanout-name", "fanout-encoding"
+_NAME, _CLIENT_ID, _ENCODING = "fanout-name", "fanout-client-id", "fanout-encoding"
 
 
 def client_message(said: Publish | WillPacket, message_id: str | None = None) -> ClientMessage:
@@ -107,3 +108,45 @@ def _headers(user: tuple[tuple[str, str], ...], mqtt: dict[str, Any]) -> dict[st
     if not ordered:
         mqtt["userProperties"] = [[name, value] for name, value in user if name not in (_NAME, _ENCODING)]
     return headers
+
+
+def publish_of(topic: str, message: OutMessage, *, qos: int, identifier: int) -> Publish:
+    """A retained message as it is given under a subscription with that QoS and identifier; its packet id is 0 yet."""
+    extras = message.extras or {}
+    mqtt: dict[str, Any] = extras.get("mqtt") or {}
+    encoding = message.encoding
+    content_type = mqtt.get("contentType")
+    if encoding == "json" and isinstance(message.data, str):
+        content_type, encoding = content_type or JSON_TYPE, None
+    payload = message.data.encode() if isinstance(message.data, str) else message.data or b""
+    correlation = mqtt.get("correlationData")
+    own = ((_NAME, message.name), ("fanout-id", message.id), (_CLIENT_ID, message.client_id), (_ENCODING, encoding))
+    return Publish(
+        topic,
+        payload,
+        min(qos, mqtt.get("qos", 1)),
+        dup=False,
+        retain=True,
+        packet_id=0,
+        alias=0,
+        properties=Properties(
+            utf8=isinstance(message.data, str),
+            expiry=mqtt.get("expiry"),
+            content_type=content_type,
+            response_topic=mqtt.get("responseTopic"),
+            correlation=None if correlation is None else base64.b64decode(correlation),
+            user=(*_user(extras, mqtt), *((name, value) for name, value in own if value is not None)),
+        ),
+        identifier=identifier,
+    )
+
+
+def _user(extras: dict[str, Any], mqtt: dict[str, Any]) -> list[tuple[str, str]]:
+    """The user properties that headers stand for."""
+    if "userProperties" in mqtt:
+        return [(name, value) for name, value in mqtt["userProperties"]]
+    return [
+        (name, value if isinstance(value, str) else orjson.dumps(value).decode())
+        for name, values in (extras.get("headers") or {}).items()
+        for value in (values if isinstance(values, list) else [values])
+    ]

@@ -9,8 +9,8 @@ positions, so nothing here holds messages for a client.
 - Topics and filters are as the client spells them, channels as the log knows them.
 - A wildcard's channels are found by `Sessions`, which asks its `Client` to deliver each.
 
-Everything belongs to the event loop. What is awaited may be cancelled when the client goes; `leave` follows all the
-same.
+Everything belongs to the event loop. What is awaited may be cancelled when the client goes: then `take` has done
+nothing, and of what was taken `leave` is called all the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -109,6 +109,9 @@ class Held(Protocol):
     def places(self) -> Sequence[Place]:
         """Where those stood."""
         ...
+
+    async def begin_anew(self) -> None:
+        """What an earlier connection left cannot be gone on with: its subscriptions and places count no more."""
 
     async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
         """Keeps the subscriptions, in the place of those of the same filters.

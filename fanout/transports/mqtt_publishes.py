@@ -57,6 +57,10 @@ class Incoming:
         self._owed[number] = Owed(publish.packet_id, publish.qos, publish.retain)
         return number
 
+    def retains(self, number: int) -> bool:
+        """Whether the publish of that number is to be retained."""
+        return self._owed[number].retain
+
     def answered(self, number: int) -> Owed | None:
         """What the publish of that number is owed, now that the log has it or it was refused; once."""
         return self._owed.pop(number, None)

@@ -10,8 +10,8 @@ from fanout.errors import ErrorInfo
 __all__ = [
     "BAD_AUTHENTICATION", "CLIENT_ID", "CONTINUITY", "FILTER", "KEEP_ALIVE", "MALFORMED", "MOVED", "NOT_FOUND",
     "NO_SHARED", "NO_SUBSCRIPTION", "NO_WILDCARDS", "PAYLOAD", "PROTOCOL", "QUOTA", "RECEIVE_MAXIMUM", "SHUTTING_DOWN",
-    "TAKEN_OVER", "TOO_LARGE", "TOPIC", "TOPIC_ALIAS", "UNAVAILABLE", "VERSION", "connack", "disconnect", "puback",
-    "return_code", "suback",
+    "TAKEN_OVER", "TOO_LARGE", "TOPIC", "TOPIC_ALIAS", "UNAVAILABLE", "UNSPECIFIED", "VERSION", "connack",
+    "disconnect", "puback", "return_code", "suback",
 ]  # fmt: skip
 
 NO_SUBSCRIPTION: Final = 0x11

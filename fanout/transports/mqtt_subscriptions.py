@@ -1,8 +1,8 @@
 """What one MQTT client is subscribed to, and what is delivered under it.
 
 Each filter that a channel's topic matches is an attachment of its own, so that each delivers with its own QoS and
-identifier (MQTT 5.0 §3.3.4: a copy for each). The session tells attachments apart by their spelling, so what is found
-under wildcards is spelled with a qualifier that means nothing but that: `[?filter=1]name`.
+identifier (MQTT 5.0 §3.3.4: a copy for each). The session tells attachments apart by their spelling, so a channel is
+spelled with a qualifier that means nothing but that: `[?filter=1]name`. One that the client gives a qualifier keeps it.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,13 @@ def has_wildcards(topic_filter: str) -> bool:
 class Subscriptions:
     """The subscriptions of one connection. Belongs to the event loop."""
 
-    __slots__ = ("_deliveries", "_filters", "_numbers", "_spellings", "_topics")
+    __slots__ = ("_deliveries", "_filters", "_next", "_numbers", "_spellings", "_topics")
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
         self._filters: dict[str, Subscription] = {}
-        self._numbers: dict[str, int] = {}  # of filters with wildcards; never the same again
+        self._numbers: dict[str, int] = {}  # of filters
+        self._next = 1
         self._deliveries: dict[str, Delivery] = {}  # by spelling
         self._spellings: dict[int, str] = {}  # by the session's number of the attachment
 
@@ -50,23 +51,24 @@ class Subscriptions:
 
     def add(self, subscription: Subscription) -> None:
         """Subscribed; in the place of what was subscribed with that filter."""
+        if subscription.filter not in self._filters:
+            self._numbers[subscription.filter] = self._next
+            self._next += 1
         self._filters[subscription.filter] = subscription
-        if has_wildcards(subscription.filter):
-            self._numbers.setdefault(subscription.filter, len(self._numbers) + 1)
 
     def remove(self, topic_filter: str) -> list[str] | None:
         """Subscribed no more; the spellings of what is delivered under it. None if it was not subscribed."""
         if self._filters.pop(topic_filter, None) is None:
             return None
+        del self._numbers[topic_filter]
         return [
             spelling for spelling, delivery in self._deliveries.items() if delivery.subscription.filter == topic_filter
         ]
 
     def spelling(self, topic_filter: str, topic: str) -> str:
-        """How the session is told of a channel under a filter."""
+        """How the session is told of a channel under a filter that was added. KeyError for another."""
         channel = self._topics.channel(topic)
-        number = self._numbers.get(topic_filter)
-        return channel if number is None else f"[?filter={number}]{channel}"
+        return channel if channel.startswith("[") else f"[?filter={self._numbers[topic_filter]}]{channel}"
 
     def wanted(self, spelling: str, delivery: Delivery) -> None:
         """The channel is about to be attached."""

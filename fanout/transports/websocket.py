@@ -7,7 +7,7 @@ closed. Everything belongs to the event loop.
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from fanout.errors import ClientError, error
@@ -19,7 +19,7 @@ from fanout.transports.front import UpgradeHandler
 from fanout.transports.http import Request
 from fanout.wire import JSON, decode
 
-__all__ = ["websockets"]
+__all__ = ["by_subprotocol", "switching", "websockets"]
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
@@ -32,7 +32,7 @@ def websockets(connections: Connections) -> UpgradeHandler:
         driver = _Client(connections, request, requested_wire(request.query))
         link = WebSocket(reader, connections.engine, driver, gone)
         driver.link = link
-        transport.write(_switching(request.header("sec-websocket-key")))
+        transport.write(switching(request))
         link.start(transport, fd, rest)
 
     return accept
@@ -56,10 +56,23 @@ class _Client(Driver):
             self.receive(frame)
 
 
-def _switching(key: str) -> bytes:
+def by_subprotocol(handlers: Mapping[str, UpgradeHandler], otherwise: UpgradeHandler) -> UpgradeHandler:
+    """Leaves a client to who speaks one of the subprotocols that it asks for (RFC 6455 §1.9)."""
+
+    def accept(transport: asyncio.Transport, fd: int, request: Request, rest: bytes, gone: Callable[[], None]) -> None:
+        asked = request.tokens("sec-websocket-protocol")
+        handler = next((handlers[name] for name in handlers if name in asked), otherwise)
+        handler(transport, fd, request, rest, gone)
+
+    return accept
+
+
+def switching(request: Request, subprotocol: str | None = None) -> bytes:
     """The answer to an opening handshake (RFC 6455 §4.2.2)."""
+    key = request.header("sec-websocket-key")
     accept = base64.b64encode(hashlib.sha1(key.encode() + _GUID, usedforsecurity=False).digest())
+    chosen = b"" if subprotocol is None else b"Sec-WebSocket-Protocol: " + subprotocol.encode() + b"\r\n"
     return (
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+        b"Sec-WebSocket-Accept: " + accept + b"\r\n" + chosen + b"\r\n"
     )

@@ -1,13 +1,14 @@
 //! What a server answers, printed by `mqtt-protocol-core`.
 
 use mqtt_protocol_core::mqtt::packet::{
-    AssignedClientIdentifier, MaximumPacketSize, Properties as Printed, Property, ReasonString, ReceiveMaximum,
-    ServerKeepAlive, ServerReference, SessionExpiryInterval, SharedSubscriptionAvailable, TopicAliasMaximum,
-    WildcardSubscriptionAvailable, v3_1_1, v5_0,
+    AssignedClientIdentifier, ContentType, CorrelationData, MaximumPacketSize, MessageExpiryInterval, PayloadFormat,
+    PayloadFormatIndicator, Properties as Printed, Property, Qos, ReasonString, ReceiveMaximum, ResponseTopic,
+    ServerKeepAlive, ServerReference, SessionExpiryInterval, SharedSubscriptionAvailable, SubscriptionIdentifier,
+    TopicAliasMaximum, UserProperty, WildcardSubscriptionAvailable, v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::MqttError;
 
-use crate::packet::Kind;
+use crate::packet::{Kind, Publish};
 use crate::reader::Version;
 
 /// CONNACK's properties (MQTT 5.0 §3.2.2.3). What is None is not said.
@@ -66,6 +67,13 @@ pub enum Answer {
         /// 0 for well.
         reason: u8,
     },
+    /// PUBLISH, of what the engine does not deliver.
+    Published {
+        /// What it says.
+        publish: Publish,
+        /// Of the subscription; 0 for none.
+        identifier: u32,
+    },
     /// PINGRESP.
     Ping,
     /// DISCONNECT; nothing with MQTT 3.1.1, whose servers cannot say it.
@@ -111,6 +119,15 @@ fn encode_v311(answer: &Answer) -> Result<Vec<u8>, MqttError> {
             Kind::Release => v3_1_1::Pubrel::builder().packet_id(*packet_id).build()?.to_continuous_buffer(),
             Kind::Complete => v3_1_1::Pubcomp::builder().packet_id(*packet_id).build()?.to_continuous_buffer(),
         },
+        Answer::Published { publish, .. } => {
+            let builder = v3_1_1::Publish::builder()
+                .topic_name(&publish.topic)?
+                .qos(qos(publish.qos)?)
+                .retain(publish.retain)
+                .payload(publish.payload.clone());
+            let builder = if publish.qos > 0 { builder.packet_id(publish.packet_id) } else { builder };
+            builder.build()?.to_continuous_buffer()
+        }
         Answer::Ping => v3_1_1::Pingresp::builder().build()?.to_continuous_buffer(),
         Answer::Disconnected { .. } => Vec::new(),
     })
@@ -147,6 +164,16 @@ fn encode_v5(answer: &Answer, text: Option<&str>, reference: Option<&str>) -> Re
             .build()?
             .to_continuous_buffer(),
         Answer::Acknowledged { kind, packet_id, reason } => acknowledged(*kind, *packet_id, *reason, said)?,
+        Answer::Published { publish, identifier } => {
+            let builder = v5_0::Publish::builder()
+                .topic_name(&publish.topic)?
+                .qos(qos(publish.qos)?)
+                .retain(publish.retain)
+                .payload(publish.payload.clone())
+                .props(published(publish, *identifier)?);
+            let builder = if publish.qos > 0 { builder.packet_id(publish.packet_id) } else { builder };
+            builder.build()?.to_continuous_buffer()
+        }
         Answer::Ping => v5_0::Pingresp::builder().build()?.to_continuous_buffer(),
         Answer::Disconnected { reason } => v5_0::Disconnect::builder()
             .reason_code((*reason).try_into().map_err(|_| MqttError::ValueOutOfRange)?)
@@ -206,4 +233,34 @@ fn greeted(greeting: &Greeting) -> Result<Printed, MqttError> {
         said.push(Property::SharedSubscriptionAvailable(SharedSubscriptionAvailable::new(0)?));
     }
     Ok(said)
+}
+
+fn qos(number: u8) -> Result<Qos, MqttError> {
+    Qos::try_from(number).map_err(|_| MqttError::InvalidQos)
+}
+
+fn published(publish: &Publish, identifier: u32) -> Result<Printed, MqttError> {
+    let (said, mut printed) = (&publish.properties, Printed::new());
+    if said.utf8 {
+        printed.push(Property::PayloadFormatIndicator(PayloadFormatIndicator::new(PayloadFormat::String)?));
+    }
+    if let Some(value) = said.expiry {
+        printed.push(Property::MessageExpiryInterval(MessageExpiryInterval::new(value)?));
+    }
+    if let Some(value) = &said.content_type {
+        printed.push(Property::ContentType(ContentType::new(value)?));
+    }
+    if let Some(value) = &said.response_topic {
+        printed.push(Property::ResponseTopic(ResponseTopic::new(value)?));
+    }
+    if let Some(value) = &said.correlation {
+        printed.push(Property::CorrelationData(CorrelationData::new(value.clone())?));
+    }
+    if identifier > 0 {
+        printed.push(Property::SubscriptionIdentifier(SubscriptionIdentifier::new(identifier)?));
+    }
+    for (name, value) in &said.user {
+        printed.push(Property::UserProperty(UserProperty::new(name, value)?));
+    }
+    Ok(printed)
 }

@@ -172,7 +172,7 @@ fn said<'py>(py: Python<'py>, classes: &Classes, said: &Properties) -> PyResult<
     ))
 }
 
-/// One of a server's packets, by the name of its class in `fanout.packets`.
+/// How a client is greeted.
 #[derive(FromPyObject)]
 struct PyConnack {
     present: bool,
@@ -185,6 +185,51 @@ struct PyConnack {
     keep_alive: Option<u16>,
     no_wildcards: bool,
     no_shared: bool,
+}
+
+/// What a retained message is given as.
+#[derive(FromPyObject)]
+struct PyPublish {
+    topic: String,
+    payload: Vec<u8>,
+    qos: u8,
+    dup: bool,
+    retain: bool,
+    packet_id: u16,
+    properties: PyProperties,
+}
+
+#[derive(FromPyObject)]
+struct PyProperties {
+    utf8: bool,
+    expiry: Option<u32>,
+    content_type: Option<String>,
+    response_topic: Option<String>,
+    correlation: Option<Vec<u8>>,
+    user: Vec<(String, String)>,
+}
+
+impl From<PyPublish> for Publish {
+    fn from(said: PyPublish) -> Self {
+        let properties = said.properties;
+        Self {
+            topic: said.topic,
+            payload: said.payload,
+            qos: said.qos,
+            dup: said.dup,
+            retain: said.retain,
+            packet_id: said.packet_id,
+            alias: 0,
+            properties: Properties {
+                utf8: properties.utf8,
+                expiry: properties.expiry,
+                content_type: properties.content_type,
+                response_topic: properties.response_topic,
+                correlation: properties.correlation,
+                user: properties.user,
+            },
+        }
+    }
 }
 
 /// The bytes of a server's packet. ValueError for what cannot be said.
@@ -213,6 +258,10 @@ fn answer(packet: &Bound<'_, PyAny>) -> PyResult<Answer> {
             Answer::Acknowledged { kind: kind(number("kind")?)?, packet_id: number("packet_id")?, reason: reason()? }
         }
         "Ping" => Answer::Ping,
+        "Publish" => Answer::Published {
+            publish: packet.extract::<PyPublish>()?.into(),
+            identifier: packet.getattr("identifier")?.extract()?,
+        },
         "Suback" => Answer::Subscribed { packet_id: number("packet_id")?, reasons: reasons()? },
         "Unsuback" => Answer::Unsubscribed { packet_id: number("packet_id")?, reasons: reasons()? },
         "Disconnect" => Answer::Disconnected { reason: reason()? },

@@ -1,0 +1,451 @@
+"""One MQTT client (MQTT 5.0, MQTT 3.1.1): its packets become a session's frames, and the session's answers packets.
+
+- CONNECT comes first, within 5 s, and is answered when the client's session is there and stands where it stood.
+- SUBSCRIBE and UNSUBSCRIBE are answered when the session is kept with them; nothing else is heard meanwhile.
+- PUBACK and PUBREC are said when the log has the message. One that it refuses is told by a reason code; clients of
+  MQTT 3.1.1 know none, and are disconnected.
+- Who says nothing for one and a half of the keep-alive time that it promised is disconnected.
+- What a subscription with QoS 1 is owed and cannot be given any more ends the connection, never passes in silence.
+
+What is delivered never passes through here. Belongs to the event loop.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Any, Final
+
+from fanout import packets
+from fanout._core import MQTT, MQTT_V5, MQTT_FRAMED, MqttReader, mqtt_encode
+from fanout.auth.credentials import KeysAwaited
+from fanout.errors import ClientError, ErrorInfo
+from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Watch
+from fanout.session.effects import Publish as Write
+from fanout.session.limits import Limits
+from fanout.transports import mqtt_reasons as reasons
+from fanout.transports.connections import Connections
+from fanout.transports.driver import Driver
+from fanout.transports.mqtt_deliveries import Deliveries
+from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
+from fanout.transports.mqtt_ports import Held, Place, Sessions, Subscription
+from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
+from fanout.transports.mqtt_publishing import Publishing
+from fanout.transports.mqtt_subscribing import Subscribing
+from fanout.transports.mqtt_topics import Topics
+from fanout.transports.mqtt_waiting import SECONDS, Waiting
+from fanout.types import Identity
+from fanout.wire import Action, ClientFrame
+
+__all__ = ["PACKET_BYTES", "MqttClient", "Shared"]
+
+log = logging.getLogger(__name__)
+
+PACKET_BYTES: Final = 128 << 10
+"""The largest packet that is taken: a message of the largest size, and what stands around it."""
+
+_FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
+_NORMAL, _ONLY_BINARY = 1000, 1003  # RFC 6455 §7.4.1
+_WITH_WILL: Final = 4  # by which a client that leaves asks for its will
+_Said = packets.Connack | packets.Suback | packets.Unsuback | packets.Ack | packets.Ping | packets.Disconnect
+_TOO_MANY: Final = 90010
+_TEXT_MAX: Final = 200  # of words for people
+_UNKNOWN: Final = packets.Connect(
+    4, "", True, 0, None, None, None, None, 0, 0, authenticates=False, wants_reasons=False
+)
+"""Who speaks a version that is not known here."""
+
+
+class _Stage(Enum):
+    """How far a connection is: CONNECT is awaited, the session is, nothing is, it is over."""
+
+    NEW, OPENING, OPEN, OVER = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the MQTT connections of a node have in common. `reference`: where clients are told to go on a drain."""
+
+    connections: Connections
+    sessions: Sessions
+    topics: Topics
+    limits: Limits
+    waiting: Waiting
+    reference: str | None
+
+
+class MqttClient(Driver):
+    """The driver of one connection, and its sessions' `fanout.transports.mqtt_ports.Client`."""
+
+    __slots__ = (
+        "_connect", "_deliveries", "_draining", "_expiry_s", "_held", "_last", "_lost", "_publishing", "_reader",
+        "_shared", "_stage", "_subscribing", "_task", "_wrong",
+    )  # fmt: skip
+
+    def __init__(self, shared: Shared, *, framed: bool) -> None:
+        """`framed`: its packets are in WebSocket messages."""
+        super().__init__(shared.connections, None, MQTT + (MQTT_FRAMED if framed else 0))
+        self._shared = shared
+        self._reader = MqttReader(PACKET_BYTES)
+        self._stage = _Stage.NEW
+        self._connect: packets.Connect | None = None
+        self._deliveries = Deliveries(shared.connections.engine, shared.topics, self.say)
+        self._held: Held | None = None
+        self._subscribing: Subscribing | None = None
+        self._publishing: Publishing | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._expiry_s: int | None = None
+        self._lost = True
+        self._draining = False
+        self._wrong: ErrorInfo | None = None
+        self._last = 0.0
+
+    # -- what the link reports --
+
+    def connected(self) -> None:
+        """The connection is there: its CONNECT is awaited."""
+        self._shared.waiting.enter(self)
+        self._timer = asyncio.get_running_loop().call_later(SECONDS, self.cut)
+
+    def message(self, payload: bytes, is_text: bool) -> None:
+        """A WebSocket message has come (MQTT 5.0 §6)."""
+        if is_text:
+            self.link.finish(_ONLY_BINARY)
+        else:
+            self.feed(payload)
+
+    def feed(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._reader.feed(data)
+        self._hear()
+        if self._stage in (_Stage.NEW, _Stage.OPENING):
+            self._shared.waiting.holds(self, self._reader.held)
+
+    def may_speak(self) -> bool:
+        """See `Driver`. A CONNECT is always heard."""
+        return self._stage is not _Stage.OPEN or super().may_speak()
+
+    def leaving(self) -> None:
+        """See `Driver`: where the client stands is known a last time."""
+        self._deliveries.end()
+
+    def disconnected(self) -> None:
+        """See `Driver`."""
+        self._stage = _Stage.OVER
+        self._shared.waiting.leave(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._session is not None:
+            self._session.receive(ClientFrame(Action.CLOSE), self._node.clock())  # what goes on is the MQTT session
+        super().disconnected()
+        if self._held is not None:
+            self._held.leave(expiry_s=self._expiry_s, lost=self._lost)
+
+    # -- what the sessions ask --
+
+    @property
+    def identity(self) -> Identity:
+        """See `fanout.transports.mqtt_ports.Client`."""
+        assert self._session is not None
+        return self._session.identity
+
+    def attach(self, subscription: Subscription, topic: str, position: str | None) -> None:
+        """See `fanout.transports.mqtt_ports.Client`."""
+        if subscription.filter in self._deliveries.subscriptions:
+            self._deliveries.ask(subscription, topic, position)
+
+    def detach(self, filter: str, topic: str) -> None:  # noqa: A002  the specification's word
+        """See `fanout.transports.mqtt_ports.Client`."""
+        if filter in self._deliveries.subscriptions:
+            self._deliveries.leave(self._deliveries.subscriptions.spelling(filter, topic))
+
+    def places(self) -> list[Place]:
+        """See `fanout.transports.mqtt_ports.Client`."""
+        return self._deliveries.places()
+
+    def end(self, reason: ErrorInfo) -> None:
+        """See `fanout.transports.mqtt_ports.Client`."""
+        self.finish(reasons.disconnect(reason), reason.message)
+
+    # -- packets --
+
+    def hear_on(self) -> None:
+        """See `Driver`."""
+        self._hear()
+        if not self._paused:
+            super().hear_on()
+
+    def _hear(self) -> None:
+        """Takes the packets that are there, unless others have their turn or an answer is awaited."""
+        while self._stage in (_Stage.NEW, _Stage.OPEN) and not self._paused and self._reader.held and self.may_speak():
+            packet = self._reader.take()
+            if packet is None:
+                return
+            self._last = asyncio.get_running_loop().time()
+            self._take(packet)
+
+    def _take(self, packet: packets.Packet) -> None:
+        match packet:
+            case packets.Publish():
+                self._publisher().publish(packet)
+            case packets.Ack(packets.PUBACK, packet_id):
+                self._node.engine.acked(self._handle, packet_id)
+            case packets.Ack(packets.PUBREL, packet_id):
+                self._publisher().release(packet_id)
+            case packets.Ack(packets.PUBREC, packet_id):  # nothing is given with QoS 2
+                self.send(packets.Ack(packets.PUBREL, packet_id, reasons.NOT_FOUND))
+            case packets.Ack():
+                pass
+            case packets.Ping():
+                self.send(packet)
+            case packets.Subscribe():
+                self._while_deaf(self._subscribe(packet))
+            case packets.Unsubscribe():
+                self._while_deaf(self._unsubscribe(packet))
+            case packets.Connect():
+                self._begin_with(packet)
+            case packets.Disconnect():
+                self._leave(packet)
+            case packets.Fault(reason, text):
+                self.finish(reason, text)
+            case _:
+                self.finish(reasons.PROTOCOL, "AUTH without an authentication method")
+
+    def _publisher(self) -> Publishing:
+        assert self._publishing is not None
+        return self._publishing
+
+    def send(self, packet: _Said, text: str | None = None) -> None:
+        """Says something, with words for people if the client wants any."""
+        connect = self._connect
+        if connect is None or not self._handle:
+            return
+        moved = self._draining and isinstance(packet, packets.Disconnect)
+        said = text[:_TEXT_MAX] if text and connect.wants_reasons else None
+        reference = self._shared.reference if moved else None
+        self._node.engine.send(self._handle, mqtt_encode(packet, connect.version, said, reference))
+
+    def _leave(self, packet: packets.Disconnect) -> None:
+        """The client goes, and says how (MQTT 5.0 §3.14)."""
+        connect = self._connect
+        assert connect is not None
+        if packet.session_expiry and not connect.session_expiry:
+            self.finish(reasons.PROTOCOL, "a session that was to end is to be kept")
+            return
+        self._expiry_s = packet.session_expiry
+        self._lost = packet.reason == _WITH_WILL
+        self._stage = _Stage.OVER
+        self.link.finish(_NORMAL)
+
+    def finish(self, reason: int, text: str = "") -> None:
+        """Sends the client away, or does not let it in; `text` is for people."""
+        stage, self._stage = self._stage, _Stage.OVER
+        if stage is _Stage.OVER:
+            return
+        self._cancel_timer()
+        connect = self._connect
+        if connect is None and reason == reasons.VERSION:  # in words that all versions know
+            connect = self._connect = _UNKNOWN
+        if connect is not None and not self._handle:
+            self._register("", heartbeats=False)
+        if connect is not None and stage is not _Stage.OPEN:
+            code = reason if connect.version == 5 else reasons.return_code(reason)
+            self.send(packets.Connack(False, code), text)
+        elif connect is not None and connect.version == 5:
+            self.send(packets.Disconnect(reason), text)
+        self.link.finish(_NORMAL)
+
+    # -- the beginning --
+
+    def _begin_with(self, connect: packets.Connect) -> None:
+        self._cancel_timer()
+        self._connect = connect
+        self._stage = _Stage.OPENING
+        if connect.version == 5:
+            self.wire += MQTT_V5
+        if connect.authenticates:
+            self.finish(reasons.BAD_AUTHENTICATION, "there is no authentication beside a key or a token")
+        elif connect.version == 4 and not connect.client_id and not connect.clean:
+            self.finish(reasons.CLIENT_ID)
+        else:
+            super().connected()
+
+    def open(self) -> None:
+        """Lets the client in, or refuses it; or waits until it can be said who it is."""
+        self._cancel_timer()
+        connect = self._connect
+        assert connect is not None
+        self.link.pause()
+        try:
+            session = self._session = self._node.open_session(credentials(connect), None, self._node.clock())
+            session.deliver = self._deliver
+            name = session_name(session, connect.client_id or new_client_id())
+            will = will_of(connect, session, self._shared.topics, self._shared.limits)
+        except KeysAwaited as awaited:
+            self._node.hold_until(awaited.done, self)
+            return
+        except ClientError as refused:
+            self.finish(reasons.connack(refused.info), refused.info.message)
+            return
+        if session.identity.expires is not None:
+            self._node.terms.begin(self, session.identity)
+        self._run(session.open)
+        asked = _FOREVER if connect.version == 4 and not connect.clean else connect.session_expiry or 0
+        taking = self._shared.sessions.take(name, self, clean=connect.clean, expiry_s=asked, will=will)
+        self._task = asyncio.get_running_loop().create_task(self._let_in(taking, connect, name.client_id, asked))
+
+    async def _let_in(
+        self, taking: Coroutine[Any, Any, Held], connect: packets.Connect, client_id: str, asked_s: int
+    ) -> None:
+        session, engine = self._session, self._node.engine
+        assert session is not None
+        try:
+            held = self._held = await taking
+            self._deliveries.kept = held.expiry_s > 0
+            subscribing = self._subscribing = Subscribing(
+                engine, self, self._shared.sessions, held, self._deliveries, connect.version
+            )
+            self._publishing = Publishing(self, self._shared.sessions, held, self._shared.topics, connect.version)
+            present = held.present and await subscribing.resume()
+        except ClientError as refused:
+            self.finish(reasons.connack(refused.info), refused.info.message)
+            return
+        if self._stage is not _Stage.OPENING:
+            return
+        self._shared.waiting.leave(self)
+        self._register(session.connection_id, heartbeats=False)
+        self._deliveries.handle = self._handle
+        engine.window(self._handle, connect.receive_maximum, connect.packet_maximum)
+        self._stage = _Stage.OPEN
+        self.send(
+            packets.Connack(
+                present,
+                0,
+                session_expiry=None if held.expiry_s == asked_s else held.expiry_s,
+                receive_maximum=RECEIVE_MAXIMUM,
+                packet_maximum=PACKET_BYTES,
+                client_id=None if connect.client_id else client_id,
+                alias_maximum=ALIASES_MAX,
+                no_wildcards=not self._shared.sessions.wildcards,
+                no_shared=True,
+            )
+        )
+        subscribing.go_on()
+        if connect.keep_alive:
+            self._watch(connect.keep_alive * 1.5)
+        self._hear()
+        if not self._paused:
+            self.link.resume()
+
+    def _watch(self, idle_s: float) -> None:
+        """Looks whether the client still keeps its promise. One that is not heard just now cannot."""
+        loop = asyncio.get_running_loop()
+        left_s = self._last + idle_s - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._watch, idle_s)
+        elif self._paused:
+            self._timer = loop.call_later(idle_s, self._watch, idle_s)
+        else:
+            self.finish(reasons.KEEP_ALIVE, "nothing was heard for too long")
+
+    # -- subscribing --
+
+    def _while_deaf(self, work: Coroutine[Any, Any, None]) -> None:
+        """Hears nothing else until that is done."""
+        weight = self._begin_alone()
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("a subscription could not be dealt with")
+                self.cut()
+            finally:
+                self._end(weight)
+
+        self._task = asyncio.get_running_loop().create_task(run())
+
+    async def _subscribe(self, packet: packets.Subscribe) -> None:
+        assert self._subscribing is not None
+        assert self._connect is not None
+        told, begin = await self._subscribing.subscribe(packet)
+        if self._connect.version == 4:
+            told = tuple(min(reason, reasons.UNSPECIFIED) for reason in told)
+        self.send(packets.Suback(packet.packet_id, told))
+        begin()
+
+    async def _unsubscribe(self, packet: packets.Unsubscribe) -> None:
+        assert self._subscribing is not None
+        self.send(packets.Unsuback(packet.packet_id, await self._subscribing.unsubscribe(packet)))
+
+    # -- the session --
+
+    def lost(self, attachment: int) -> None:
+        """See `Driver`: goes on from where it was stopped, by way of the log, where that is known."""
+        if not self._deliveries.go_on(attachment):
+            super().lost(attachment)
+
+    def drain(self) -> None:
+        """See `Driver`. It is no loss: the client goes on elsewhere."""
+        self._draining = True
+        self._lost = False
+        super().drain()
+
+    def say(self, frame: ClientFrame) -> None:
+        """Hands the session a frame."""
+        session = self._session
+        assert session is not None
+        self._run(partial(session.receive, frame, self._node.clock()))
+
+    def _perform(self, effect: Effect) -> None:
+        if self._stage is _Stage.OVER:
+            return
+        match effect:
+            case Reply():
+                self._told(effect.frame)
+            case Attach():
+                if not self._deliveries.placed(effect):
+                    self.finish(reasons.CONTINUITY, "what comes next is no longer held")
+            case Detach():
+                self._deliveries.detach(effect.attachment)
+                self._told(effect.frame)
+            case Write():
+                self._publisher().writes(effect)
+                self._carry_out(effect)
+            case Close():
+                self._sent_away()
+            case Watch():
+                pass  # how many use a channel is told on other wires
+            case _:
+                self._carry_out(effect)
+
+    def _told(self, frame: dict[str, Any]) -> None:
+        """Says in MQTT what the session does."""
+        match frame:
+            case {"action": Action.ACK, "msgSerial": first, "res": answers}:
+                for index, answer in enumerate(answers):
+                    self._publisher().written(first + index, answer["serials"][0])
+            case {"action": Action.NACK, "msgSerial": number, "error": wrong}:
+                self._publisher().refused(number, _info(wrong))
+            case {"channel": spelling, "error": wrong}:
+                if not self._deliveries.refused(spelling, _info(wrong)) and wrong["code"] == _TOO_MANY:
+                    self.finish(reasons.QUOTA, wrong["message"])
+            case {"error": wrong}:
+                self._wrong = _info(wrong)
+
+    def _sent_away(self) -> None:
+        wrong = self._wrong
+        if wrong is None:
+            self.finish(reasons.UNSPECIFIED)
+        elif self._draining and self._shared.reference is not None:
+            self.finish(reasons.MOVED, wrong.message)
+        elif self._stage is _Stage.OPEN:
+            self.finish(reasons.disconnect(wrong), wrong.message)
+        else:
+            self.finish(reasons.connack(wrong), wrong.message)
+
+
+def _info(wrong: dict[str, Any]) -> ErrorInfo:
+    return ErrorInfo(wrong["code"], wrong["statusCode"], wrong["message"])

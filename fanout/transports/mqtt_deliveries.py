@@ -1,0 +1,178 @@
+"""What is delivered to one MQTT client: attachments, from the session's word to the engine's.
+
+The session says where an attachment begins, and whether it may; it may have to ask the log first. Who waits for that is
+told; what nobody waits for, found under wildcards or going on after the ring has passed it, begins at once.
+
+Belongs to the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from fanout._core import KIND_MESSAGES, KIND_WHOLE_APPENDS, Mqtt
+from fanout.errors import ErrorInfo
+from fanout.session.effects import Attach
+from fanout.session.ports import Outcome
+from fanout.transports.mqtt_ports import Place, Subscription
+from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions
+from fanout.transports.mqtt_topics import Topics
+from fanout.wire import Action, ClientFrame, Flag
+
+__all__ = ["Deliveries", "continues", "goes_on"]
+
+_KINDS: Final = KIND_MESSAGES | KIND_WHOLE_APPENDS  # updates are whole messages here
+_BROKEN: Final = (80020, 90003, 90005)
+
+
+def continues(effect: Attach) -> bool:
+    """Whether an attachment goes on exactly from the position that it was to go on from."""
+    return bool(effect.plan.outcome == Outcome.RESUMED)
+
+
+def goes_on(effect: Attach) -> bool:
+    """Whether nothing was left out that was owed: a channel with snapshots owes the newest of each key alone."""
+    wrong = effect.frame.get("error")
+    return wrong is None or wrong["code"] not in _BROKEN
+
+
+class Deliveries:
+    """The deliveries of one connection; `subscriptions` is what they are under."""
+
+    __slots__ = ("_again", "_attaching", "_ended", "_engine", "_say", "handle", "kept", "subscriptions")
+
+    def __init__(self, engine: Any, topics: Topics, say: Callable[[ClientFrame], None]) -> None:
+        """`say` hands the session a frame."""
+        self._engine = engine
+        self._say = say
+        self._attaching: dict[str, asyncio.Future[Attach | ErrorInfo]] = {}
+        self._again: dict[str, str] = {}  # up to where what comes may have been given before
+        self._ended: list[Place] = []
+        self.subscriptions = Subscriptions(topics)
+        self.handle = 0
+        """The engine's number of the connection."""
+        self.kept = False
+        """Whether the client's session outlives the connection."""
+
+    async def find(self, subscription: Subscription, topic: str, place: Place | None = None) -> Attach | ErrorInfo:
+        """Where a channel begins under a subscription, or why it cannot be had; `begin` has it delivered."""
+        spelling = self.subscriptions.spelling(subscription.filter, topic)
+        found = self._attaching[spelling] = _future()
+        if place is None:
+            self.ask(subscription, topic, None)
+        else:
+            self.ask(subscription, topic, place.position, place.sent)
+        return await found
+
+    def ask(self, subscription: Subscription, topic: str, position: str | None, sent: str = "") -> None:
+        """Has the session attach a channel under a subscription: from that position on, and what lies before `sent` may
+        have been given already.
+        """
+        spelling = self.subscriptions.spelling(subscription.filter, topic)
+        self._again[spelling] = sent
+        self.subscriptions.wanted(spelling, Delivery(subscription, topic))
+        self._say(
+            ClientFrame(
+                Action.ATTACH,
+                channel=spelling,
+                channel_serial=position,
+                flags=Flag.SUBSCRIBE,
+                params={"echo": "false"} if subscription.no_local else None,
+            )
+        )
+
+    def placed(self, effect: Attach) -> bool:
+        """The session has a place: tells who waits for it, else begins. False if what was owed cannot be given."""
+        waiting = self._attaching.pop(effect.spelling, None)
+        if waiting is not None:
+            if not waiting.done():
+                waiting.set_result(effect)
+            return True
+        delivery = self.subscriptions.find(effect.spelling)
+        if delivery is not None:
+            if delivery.subscription.qos and not goes_on(effect):
+                return False
+            self.begin(effect)
+        return True
+
+    def refused(self, spelling: str, wrong: ErrorInfo) -> bool:
+        """The session refuses an attachment: tells who waits for it; whether anybody does."""
+        self._forget(spelling)
+        waiting = self._attaching.pop(spelling, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(wrong)
+        return waiting is not None
+
+    def begin(self, effect: Attach, reply: bytes = b"") -> None:
+        """Delivers from the place on, behind `reply`."""
+        delivery = self.subscriptions.find(effect.spelling)
+        if delivery is None or not self.handle:
+            return
+        subscription = delivery.subscription
+        self.subscriptions.attached(effect.attachment, effect.spelling)
+        self._engine.attach(
+            self.handle,
+            effect.attachment,
+            effect.plan,
+            delivery.topic,
+            _KINDS,
+            effect.echo,
+            reply,
+            filter=effect.filter,
+            mqtt=Mqtt(
+                qos=subscription.qos,
+                subscription_id=subscription.identifier,
+                retain_as_published=subscription.retain_as_published,
+                kept=self.kept,
+                dup_until=self._again.pop(effect.spelling, "") or None,
+            ),
+        )
+
+    def go_on(self, number: int) -> bool:
+        """The ring has passed an attachment: has it go on from where it was stopped. False if that is not known."""
+        spelling = self.subscriptions.spelled(number)
+        delivery = None if spelling is None else self.subscriptions.find(spelling)
+        place = None if delivery is None else self.place(delivery)
+        if delivery is None or place is None:
+            return False
+        self.ask(delivery.subscription, delivery.topic, place.position, place.sent)
+        return True
+
+    def detach(self, number: int) -> None:
+        """Delivers the attachment of that number no more."""
+        self._engine.detach(self.handle, number, None)
+
+    def leave(self, spelling: str) -> None:
+        """Has the session detach."""
+        self._forget(spelling)
+        self._say(ClientFrame(Action.DETACH, channel=spelling))
+
+    def _forget(self, spelling: str) -> None:
+        self._again.pop(spelling, None)
+        self.subscriptions.gone(spelling)
+
+    def place(self, delivery: Delivery) -> Place | None:
+        """Where one delivery stands."""
+        return next(
+            (
+                place
+                for place in self.places()
+                if place.filter == delivery.subscription.filter and place.topic == delivery.topic
+            ),
+            None,
+        )
+
+    def places(self) -> list[Place]:
+        """Where all deliveries stand; after `end`, where they stood."""
+        if not self.handle:
+            return self._ended
+        return self.subscriptions.places(self._engine.standing(self.handle))
+
+    def end(self) -> None:
+        """The connection is about to be the engine's no more."""
+        self._ended = self.places()
+        self.handle = 0
+
+
+def _future() -> "asyncio.Future[Attach | ErrorInfo]":
+    return asyncio.get_running_loop().create_future()

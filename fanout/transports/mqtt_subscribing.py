@@ -1,0 +1,180 @@
+"""SUBSCRIBE, UNSUBSCRIBE, and subscriptions of an earlier connection: what is asked, kept, and then delivered.
+
+In this order: the session says where a channel begins, the client's session is kept with the subscription, the client
+is told, retained messages are given, and from the place on what was published. QoS 2 is granted as 1.
+
+Belongs to the event loop.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from msgspec.structs import replace
+
+from fanout._core import mqtt_encode
+from fanout.errors import ClientError, ErrorInfo
+from fanout.packets import Entry, Subscribe, Unsubscribe
+from fanout.session.effects import Attach
+from fanout.transports import mqtt_reasons as reasons
+from fanout.transports.mqtt_deliveries import Deliveries, continues
+from fanout.transports.mqtt_messages import publish_of
+from fanout.transports.mqtt_ports import Client, Held, Sessions, Subscription
+from fanout.transports.mqtt_subscriptions import FILTERS_MAX, Delivery, has_wildcards
+
+__all__ = ["Subscribing"]
+
+_SHARED: Final = "$share/"
+_QOS_MAX: Final = 1
+_RETAINED_IF_NEW, _NO_RETAINED = 1, 2  # MQTT 5.0 §3.8.3.1
+
+
+class _Granted(NamedTuple):
+    """One subscription that is granted: where its channel begins, and whether it is new. None with wildcards."""
+
+    subscription: Subscription
+    effect: Attach | None
+    is_new: bool
+
+
+class Subscribing:
+    """The subscribing of one connection, from the time on at which it has its session."""
+
+    __slots__ = ("_client", "_deliveries", "_engine", "_held", "_resumed", "_sessions", "_version")
+
+    def __init__(
+        self, engine: Any, client: Client, sessions: Sessions, held: Held, deliveries: Deliveries, version: int
+    ) -> None:
+        """`version` is 4 for MQTT 3.1.1, 5 for MQTT 5.0."""
+        self._engine = engine
+        self._client = client
+        self._sessions = sessions
+        self._held = held
+        self._deliveries = deliveries
+        self._version = version
+        self._resumed: list[Attach] = []
+
+    async def resume(self) -> bool:
+        """Finds the places of an earlier connection again. False if one of them cannot be gone on from: then none is,
+        and the client's session begins anew.
+        """
+        subscriptions = {subscription.filter: subscription for subscription in self._held.subscriptions}
+        for subscription in subscriptions.values():
+            self._deliveries.subscriptions.add(subscription)
+        for place in self._held.places:
+            found = await self._deliveries.find(subscriptions[place.filter], place.topic, place)
+            if isinstance(found, ErrorInfo) or not continues(found):
+                await self._begin_anew()
+                return False
+            self._resumed.append(found)
+        return True
+
+    def go_on(self) -> None:
+        """Delivers from there on, and follows wildcards. The client has been told that its session is there."""
+        for effect in self._resumed:
+            self._deliveries.begin(effect)
+        self._resumed.clear()
+        for subscription in self._held.subscriptions:
+            if has_wildcards(subscription.filter):
+                self._held.follow(subscription)
+
+    async def subscribe(self, packet: Subscribe) -> tuple[tuple[int, ...], Callable[[], None]]:
+        """Answers SUBSCRIBE: a reason for each filter, and what is to be called when the client was told."""
+        told: list[int] = []
+        granted: list[_Granted] = []
+        for entry in packet.entries:
+            one = await self._granted(entry, packet.identifier)
+            if isinstance(one, _Granted):
+                granted.append(one)
+                told.append(one.subscription.qos)
+            else:
+                told.append(one)
+        try:
+            if granted:
+                await self._held.subscribe([one.subscription for one in granted])
+        except ClientError as refused:
+            for one in granted:
+                self._forget(one.subscription)
+            refusal = reasons.suback(refused.info)
+            return tuple(refusal if reason <= _QOS_MAX else reason for reason in told), _nothing
+        retained = [(one, await self._retained(one)) for one in granted]
+
+        def begin() -> None:
+            for one, packets in retained:
+                if one.effect is not None:
+                    self._deliveries.begin(one.effect, packets)
+                else:
+                    if packets:
+                        self._engine.send(self._deliveries.handle, packets)
+                    self._held.follow(one.subscription)
+
+        return tuple(told), begin
+
+    async def unsubscribe(self, packet: Unsubscribe) -> tuple[int, ...]:
+        """Answers UNSUBSCRIBE: a reason for each filter."""
+        try:
+            await self._held.unsubscribe(packet.filters)
+        except ClientError:
+            return (reasons.UNSPECIFIED,) * len(packet.filters)
+        told = []
+        for topic_filter in packet.filters:
+            spellings = self._deliveries.subscriptions.remove(topic_filter)
+            for spelling in spellings or ():
+                self._deliveries.leave(spelling)
+            told.append(reasons.NO_SUBSCRIPTION if spellings is None else 0)
+        return tuple(told)
+
+    async def _granted(self, entry: Entry, identifier: int) -> _Granted | int:
+        subscriptions = self._deliveries.subscriptions
+        if entry.filter.startswith(_SHARED):
+            return reasons.NO_SHARED
+        wild = has_wildcards(entry.filter)
+        if wild and not self._sessions.wildcards:
+            return reasons.NO_WILDCARDS
+        is_new = entry.filter not in subscriptions
+        if is_new and len(subscriptions) >= FILTERS_MAX:
+            return reasons.QUOTA
+        subscription = Subscription(
+            entry.filter,
+            min(entry.qos, _QOS_MAX),
+            entry.no_local,
+            entry.retain_as_published,
+            entry.retain_handling,
+            identifier,
+        )
+        before = None if is_new else self._deliveries.place(Delivery(subscription, entry.filter))
+        subscriptions.add(subscription)
+        if wild:
+            return _Granted(subscription, None, is_new)
+        found = await self._deliveries.find(subscription, entry.filter, before)
+        if isinstance(found, ErrorInfo):
+            subscriptions.remove(entry.filter)
+            return reasons.suback(found)
+        return _Granted(subscription, found, is_new)
+
+    async def _retained(self, one: _Granted) -> bytes:
+        """The retained messages that go before all others, as packets."""
+        subscription = one.subscription
+        handling = subscription.retain_handling
+        if handling == _NO_RETAINED or (handling == _RETAINED_IF_NEW and not one.is_new):
+            return b""
+        packets = b""
+        for topic, message in await self._sessions.retained(self._client, subscription):
+            publish = publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
+            packet_id = self._engine.packet_id(self._deliveries.handle) if publish.qos else 0
+            packets += mqtt_encode(replace(publish, packet_id=packet_id), self._version)
+        return packets
+
+    async def _begin_anew(self) -> None:
+        for topic_filter in [subscription.filter for subscription in self._held.subscriptions]:
+            for spelling in self._deliveries.subscriptions.remove(topic_filter) or ():
+                self._deliveries.leave(spelling)
+        self._resumed.clear()
+        await self._held.begin_anew()
+
+    def _forget(self, subscription: Subscription) -> None:
+        for spelling in self._deliveries.subscriptions.remove(subscription.filter) or ():
+            self._deliveries.leave(spelling)
+
+
+def _nothing() -> None:
+    """What is to be done when nothing was granted."""
