@@ -96,8 +96,8 @@ class Config:
     WebSocket on the common port alone."""
 
     mqtt_separator: str = "/"
-    """The character between the levels of channels' names, such as a colon: MQTT's topics have / in its place, and it in
-    the place of /, so that wildcards find levels."""
+    """The character between the levels of channels' names, such as a colon: MQTT's topics have / in its place, and it
+    in the place of /, so that wildcards find levels."""
 
     mqtt_server_reference: str | None = None
     """HOST:PORT, where MQTT 5.0 clients are told to go when this node stops."""

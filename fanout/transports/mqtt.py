@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Final
 
 from fanout import packets
-from fanout._core import MQTT, MQTT_V5, MQTT_FRAMED, MqttReader, mqtt_encode
+from fanout._core import MQTT, MQTT_FRAMED, MQTT_V5, MqttReader, mqtt_encode
 from fanout.auth.credentials import KeysAwaited
 from fanout.errors import ClientError, ErrorInfo
 from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Watch
