@@ -38,8 +38,8 @@ SLICE: Final = 100  # attached in one turn of the loop: some 2 ms
 
 Places = Sequence[tuple[str, int, int]]
 
-EVERYTHING: Final = "\x1fmqtt"
-"""In the place of a channel's name, for the place of all of them: no client can spell it."""
+EVERYTHING: Final = ""
+"""In the place of a channel's name, for the place of all of them: no channel has it."""
 
 log = logging.getLogger(__name__)
 
