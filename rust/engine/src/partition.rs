@@ -13,6 +13,7 @@ use crate::feeding::Feeding;
 use crate::limits::PARTITIONS_MAX;
 use crate::placing::{Affixes, Placing, Strays};
 use crate::position::Entry;
+use crate::route::is_channel_name;
 use parking_lot::{Mutex, RwLock};
 use smallvec::SmallVec;
 
@@ -311,13 +312,17 @@ impl Partitions {
         }
     }
 
-    /// The partitions that may feed a channel.
+    /// The partitions that may feed a channel; of what names none, like the empty text, those that may feed any.
     pub fn feeding(&self, channel: &str) -> Feeding {
         let inner = self.inner.read();
         let mut certain = SmallVec::new();
         for topic in inner.certain.iter().filter_map(|name| inner.topics.get(name)) {
             let Some(placing) = &topic.placing else { continue };
-            let indices = placing.partitions(channel).into_iter().filter_map(|number| topic.current.get(&number));
+            let numbers = match is_channel_name(channel) {
+                true => placing.partitions(channel),
+                false => topic.current.keys().copied().collect(),
+            };
+            let indices = numbers.into_iter().filter_map(|number| topic.current.get(&number));
             certain.extend(indices.copied().filter(|&index| {
                 let partition = &inner.list[usize::from(index)];
                 partition.tag == placing.tag && partition.has_position

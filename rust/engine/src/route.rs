@@ -185,7 +185,10 @@ impl Rule {
         };
         let channel = compiled(spec.channel)?;
         if spec.is_placed && channel.affixes("").is_none() {
-            return Err(format!("bad template {:?}: of a partitioner's channels it is text and one #{{key}}", spec.channel));
+            return Err(format!(
+                "bad template {:?}: of a partitioner's channels it is text and one #{{key}}",
+                spec.channel
+            ));
         }
         let mut single = |text: &str| match compiled(text)? {
             template if template.is_several() => Err(format!("bad template {text:?}: a field has several values")),

@@ -156,8 +156,7 @@ impl Hub {
                 is_its.then(|| rule.message(record, partition, &routed))
             }
             Routing::Given(names) => {
-                let is_its =
-                    names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
+                let is_its = names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
                 is_its.then(|| record.message(partition))
             }
         }

@@ -67,3 +67,18 @@ fn the_table_has_an_end() {
     }
     assert_eq!(table.assign("t", [1; 16], -1, 0).unwrap_err(), TooManyPartitions);
 }
+
+#[test]
+fn what_names_no_channel_speaks_of_all_partitions() {
+    let table = Partitions::default();
+    table.place("t", [1; 16], 3, Affixes { prefix: "a:".into(), suffix: String::new() }).unwrap();
+    for number in 0..3 {
+        table.assign("t", [1; 16], number, 0).unwrap();
+    }
+    table.assign("open", [2; 16], 0, 0).unwrap();
+    let of = |name| table.feeding(name).iter().map(|partition| partition.index).collect::<Vec<_>>();
+    assert_eq!((of("a:x").len(), of("b:x").len()), (2, 1));
+    let mut all = of("");
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3]);
+}
