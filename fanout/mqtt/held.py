@@ -143,14 +143,12 @@ class Held:
         self._places.clear()
         await self._write()
 
-    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
+    async def subscribe(self, subscriptions: Sequence[Subscription], places: Sequence[Place] = ()) -> None:
         """See the port. Raises ClientError 90010 for too many subscriptions, 50003 if the log does not take them."""
         filters = self._subscriptions.keys() | {one.filter for one in subscriptions}
         if len(filters) > SUBSCRIPTIONS_MAX:
             raise ClientError(error(90010, f"{SUBSCRIPTIONS_MAX} is the limit"))
-        for one in subscriptions:
-            if one.filter not in self._subscriptions and not has_wildcard(one.filter):
-                self._begin(one.filter)
+        self._places = {(place.filter, place.topic): place for place in places} | self._places
         self._subscriptions |= {one.filter: one for one in subscriptions}
         await self._write()
 
@@ -214,13 +212,6 @@ class Held:
     async def _write(self) -> None:
         if self.is_kept and await self._keeper.write(self) is not None:
             raise ClientError(error(50003, "the session was not written"))
-
-    def _begin(self, topic_filter: str) -> None:
-        """Notes where a subscription begins, for as long as its connection cannot tell."""
-        memory, channel = self._keeper.memory, self.channel(topic_filter)
-        if channel is not None:  # else it is refused when it is to be attached
-            position = memory.position_at(channel, memory.places(channel, None))
-            self._places[topic_filter, topic_filter] = Place(topic_filter, topic_filter, position)
 
     def _is_found(self, place: Place, up_to: str) -> bool:
         """Whether a channel under a wildcard has been given all that lies before `up_to`."""

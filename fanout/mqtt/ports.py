@@ -44,7 +44,7 @@ class Memory(Protocol):
         end_ms: int,
         forwards: bool,
         limits: tuple[int, int],
-    ) -> tuple[list[object], list[int], list[int], bool]:
+    ) -> tuple[Sequence[object], list[int], list[int], bool]:
         """The third is, for each place, from which offset on memory holds all of the channel."""
         ...
 

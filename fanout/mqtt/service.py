@@ -330,8 +330,9 @@ class Sessions:
                 return
             held.saved_at = now
             self._kept.move_to_end(held)
+            state = held.moved()
             left -= 1 + len(held.places)
-            if (state := held.moved()) is not None:
+            if state is not None:
                 self._control.tell(STATE, name_text(held.name), msgspec.to_builtins(state))
 
     def look_after(self) -> None:

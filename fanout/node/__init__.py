@@ -97,6 +97,7 @@ class Node:
             people.presence.run(),
             people.occupancy.run(),
             people.leases.run(caught_up),
+            people.mqtt.run(caught_up),
             people.revocations.sweep(),
             messages.failures.run(caught_up),
         ):
@@ -142,6 +143,8 @@ class Node:
                 self.messages.subscriptions.wake(number)
             elif kind == "replayed":
                 self.messages.replays.look(number)
+            elif kind == "births":
+                self.people.mqtt.followed.births()
             else:
                 self.doors.connections.event(kind, number, argument)
 

@@ -29,8 +29,6 @@ from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
 from fanout.transports.mqtt import Shared
 from fanout.transports.mqtt_port import SUBPROTOCOL, MqttPort, mqtt_websockets
-from fanout.transports.mqtt_sessions import PassingSessions
-from fanout.transports.mqtt_topics import Topics
 from fanout.transports.mqtt_waiting import Waiting
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
@@ -81,8 +79,8 @@ class Doors:
         )
         self.mqtt_shared = Shared(
             self.connections,
-            PassingSessions(messages.publisher),
-            Topics(config.mqtt_separator),
+            people.mqtt,
+            people.topics,
             settings.limits,
             Waiting(),
             config.mqtt_server_reference,

@@ -21,7 +21,7 @@ from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
 from fanout.replay import Replays
-from fanout.routing import CONTROL_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, Route, Routing, guarded
+from fanout.routing import CONTROL_TOPIC, MQTT_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, Route, Routing, guarded
 from fanout.session.limits import SessionSettings
 from fanout.sources.base import Source
 from fanout.subscribe import Subscriptions
@@ -69,6 +69,8 @@ class Messages:
         self.control = Control(self.source, CONTROL_TOPIC)
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
+        self.mqtt_facts = Control(self.source, MQTT_TOPIC)
+        self.engine.facts(MQTT_TOPIC, self.mqtt_facts.taken)
         self.backlog = Backlog(self.source)
         self.targets = Targets(routing.publish_topic, routing.publish)
         self.publisher = Publisher(self.engine, self.backlog, self.targets, took=took)

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack
 from fanout.auth.connection_key import ConnectionKeys
 from fanout.config import Config
 from fanout.credentials import Access
+from fanout.mqtt.service import Sessions
 from fanout.node.messages import Messages
 from fanout.occupancy import Occupancy
 from fanout.presence.copies import Copies
@@ -18,6 +19,7 @@ from fanout.revocations import Revocations
 from fanout.routing import Routing
 from fanout.session.limits import SessionSettings
 from fanout.session.resume import ConnectionTable
+from fanout.transports.mqtt_topics import Topics
 from fanout.transports.terms import Terms
 
 __all__ = ["People"]
@@ -42,7 +44,18 @@ class People:
         backlog = messages.backlog
         log = Copies(backlog, messages.targets.presence_topic) if routing.copies_presence else backlog
         self.presence = Presence(engine, source, node, log=log, members_max=config.presence_members)
-        self.leases = Leases(engine, control, source, node, lambda: len(self.presence.members), log=log)
+        self.leases = Leases(engine, control, source, node, self._answers_for, log=log)
+        self.topics = Topics(config.mqtt_separator)
+        self.mqtt = Sessions(
+            messages.mqtt_facts,
+            memory=engine,
+            source=source,
+            publish=messages.publisher.publish,
+            topics=self.topics,
+            lives=self.leases,
+            node=node,
+            clock=clock,
+        )
         self.table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=clock, limits=settings.limits, members=self.presence
         )
@@ -50,3 +63,7 @@ class People:
         self.terms = Terms(access.revoked, clock)
         stack.callback(self.terms.close)
         self.revocations = Revocations(access.revoked, control, self.terms.review, clock)
+
+    def _answers_for(self) -> int:
+        """How many the other nodes would have to act for if this one were gone."""
+        return len(self.presence.members) + len(self.mqtt)

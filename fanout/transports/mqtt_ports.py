@@ -113,8 +113,8 @@ class Held(Protocol):
     async def begin_anew(self) -> None:
         """What an earlier connection left cannot be gone on with: its subscriptions and places count no more."""
 
-    async def subscribe(self, subscriptions: Sequence[Subscription]) -> None:
-        """Keeps the subscriptions, in the place of those of the same filters.
+    async def subscribe(self, subscriptions: Sequence[Subscription], places: Sequence[Place] = ()) -> None:
+        """Keeps the subscriptions, in the place of those of the same filters; `places` are where new ones begin.
 
         Raises ClientError if the session cannot be kept.
         """

@@ -6,7 +6,7 @@ is told, retained messages are given, and from the place on what was published. 
 Belongs to the event loop.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from fanout.session.effects import Attach
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
 from fanout.transports.mqtt_messages import publish_of
-from fanout.transports.mqtt_ports import Client, Held, Sessions, Subscription
+from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
 from fanout.transports.mqtt_subscriptions import FILTERS_MAX, Delivery, has_wildcards
 
 __all__ = ["Subscribing"]
@@ -90,7 +90,7 @@ class Subscribing:
                 told.append(one)
         try:
             if granted:
-                await self._held.subscribe([one.subscription for one in granted])
+                await self._held.subscribe([one.subscription for one in granted], [*_begun(granted)])
         except ClientError as refused:
             for one in granted:
                 self._forget(one.subscription)
@@ -174,6 +174,13 @@ class Subscribing:
     def _forget(self, subscription: Subscription) -> None:
         for spelling in self._deliveries.subscriptions.remove(subscription.filter) or ():
             self._deliveries.leave(spelling)
+
+
+def _begun(granted: Iterable[_Granted]) -> Iterator[Place]:
+    """Where the channels of subscriptions without wildcards begin."""
+    for subscription, effect, _ in granted:
+        if effect is not None:
+            yield Place(subscription.filter, subscription.filter, effect.plan.serial)
 
 
 def _nothing() -> None:

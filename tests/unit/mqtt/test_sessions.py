@@ -48,10 +48,13 @@ async def test_subscriptions_are_acknowledged_once_the_log_has_them(facts: FactL
 async def test_a_subscription_stands_where_it_began_until_its_connection_knows(
     facts: FactLog, new_node: NewNode
 ) -> None:
-    node = new_node()
-    node.memory.end = 4
-    await (await node.take(Client())).subscribe([Subscription("a", 1)])
+    client = Client()
+    held = await new_node().take(client)
+    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@4")])
     assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@4"}]
+    client.stands = [Place("a", "a", "a@5")]
+    await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@6")])
+    assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@5"}]
 
 
 async def test_a_clean_start_forgets_what_was(facts: FactLog, new_node: NewNode) -> None:
@@ -236,7 +239,7 @@ async def test_a_dead_nodes_sessions_end_and_say_that_nobody_knows_where_they_st
 ) -> None:
     first, second = new_node(), new_node()
     held = await first.take(Client(), expiry_s=60)
-    await held.subscribe([Subscription("a", 1)])
+    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@0")])
     await first.take(Client(), Name("app", "bob"), expiry_s=0)
     await settle()
     first.is_deaf = True
