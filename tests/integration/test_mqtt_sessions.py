@@ -1,0 +1,314 @@
+"""What outlives an MQTT client's connection, and the node that it was on."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fanout import Config, Server
+from fanout.presence.leases import LEASE_S, SPREAD_S
+from tests.support.broker import Kafka
+from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.mqtt_client import (
+    ACK,
+    DISCONNECT,
+    PUBCOMP,
+    PUBLISH,
+    PUBREC,
+    UNSUBACK,
+    Raw,
+    RawMqtt,
+    mqtt_client,
+    packet,
+    text,
+)  # fmt: skip
+from tests.support.node import NodeProcess, free_port, node_process
+
+KEY = "app.key:secret"
+SECRET = "0123456789abcdef"
+DUP, RETAIN = 8, 1
+KEPT = b"\x11\0\0\x0e\x10"  # session expiry interval: an hour
+GONE_S = LEASE_S + SPREAD_S + 30  # the lease, and a machine that is busy
+
+
+def config(data: Path, **options: object) -> Config:
+    return Config(port=0, mqtt_port=0, key=(KEY,), secret=SECRET, data=data, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def node(tmp_path: Path) -> AsyncIterator[Server]:
+    async with Server(config(tmp_path)) as server:
+        await server.ready()
+        yield server
+
+
+@asynccontextmanager
+async def connected(
+    node: Server | int, name: str = "me", *, version: int = 5, present: bool = False, clean: bool = False
+) -> AsyncIterator[RawMqtt]:
+    """A client with a session that is kept, which CONNACK says is `present` or not."""
+    port = node if isinstance(node, int) else node.mqtt_port
+    assert port is not None
+    async with mqtt_client(port, version) as client:
+        said = KEPT if version == 5 else b""
+        greeting = await client.connect(name, key=KEY, clean=clean, said=said)
+        assert greeting.body[:2] == bytes([present, 0])
+        yield client
+
+
+def acknowledge(client: RawMqtt, *given: Raw) -> None:
+    for one in given:
+        packet_id = one.publish(client.version)[2]
+        assert packet_id
+        client.send(packet(0x40, packet_id.to_bytes(2)))
+
+
+async def given(client: RawMqtt, count: int) -> list[Raw]:
+    return [await client.expect(PUBLISH) for _ in range(count)]
+
+
+def payloads(client: RawMqtt, packets: list[Raw]) -> list[tuple[bytes, int]]:
+    """What was given, and whether DUP is set."""
+    return [(one.publish(client.version)[1], one.flags & DUP) for one in packets]
+
+
+async def publish(node: Server, channel: str, *texts: str) -> None:
+    for one in texts:
+        await node.publish(channel, one)
+
+
+async def heard(client: RawMqtt) -> None:
+    """Returns once the node has heard all that was said."""
+    client.send(b"\xc0\x00")
+    assert (await client.expect(13)).body == b""
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_a_client_goes_on_behind_what_it_acknowledged(node: Server, version: int) -> None:
+    async with connected(node, version=version) as client:
+        assert await client.subscribe(("a", 1), ("b", 0)) == (1, 0)
+        await publish(node, "a", "1", "2", "3")
+        first = await given(client, 3)
+        assert payloads(client, first) == [(b"1", 0), (b"2", 0), (b"3", 0)]
+        acknowledge(client, first[0])
+        await heard(client)
+    await publish(node, "a", "4")
+    await publish(node, "b", "x")
+    async with connected(node, version=version, present=True) as client:
+        again = {one.publish(version)[1]: one for one in await given(client, 4)}
+        assert [one for one in again if one != b"x"] == [b"2", b"3", b"4"]
+        assert [again[one].flags & DUP for one in (b"2", b"3", b"4", b"x")] == [DUP, DUP, 0, 0]
+        acknowledge(client, again[b"2"], again[b"3"], again[b"4"])
+        await publish(node, "a", "5")
+        acknowledge(client, *(last := await given(client, 1)))
+        assert payloads(client, last) == [(b"5", 0)]
+        await heard(client)
+    async with connected(node, version=version, present=True) as client:
+        await publish(node, "a", "6")
+        assert payloads(client, await given(client, 1)) == [(b"6", 0)]
+
+
+async def test_a_session_and_a_retained_message_outlive_the_node(tmp_path: Path) -> None:
+    async with Server(config(tmp_path)) as node:
+        await node.ready()
+        async with connected(node) as client:
+            await client.subscribe(("a", 1), ("w/+", 1))
+            await client.publish("kept", b"retained", qos=1, packet_id=1, retain=True)
+            await client.expect(ACK)
+    async with Server(config(tmp_path)) as node:
+        await node.ready()
+        await publish(node, "a", "while away")
+        await publish(node, "w/new", "born while away")
+        async with connected(node, present=True) as client:
+            packets = [one.publish(5)[:2] for one in await given(client, 2)]
+            assert sorted(packets) == [("a", b"while away"), ("w/new", b"born while away")]
+            await client.subscribe(("kept", 0))
+            (kept,) = await given(client, 1)
+            assert (kept.publish(5)[1], kept.flags & RETAIN) == (b"retained", RETAIN)
+
+
+async def test_who_connects_again_takes_its_session_over(node: Server) -> None:
+    async with connected(node) as old:
+        await old.subscribe(("a", 1))
+        await publish(node, "a", "1", "2")
+        acknowledge(old, (await given(old, 2))[0])
+        await heard(old)
+        async with connected(node, present=True) as new:
+            assert (await old.expect(DISCONNECT)).body[0] == 0x8E
+            assert payloads(new, await given(new, 1)) == [(b"2", DUP)]
+
+
+async def test_a_clean_start_and_an_unsubscribe_forget(node: Server) -> None:
+    async with connected(node) as client:
+        await client.subscribe(("a", 1), ("b", 1))
+        client.send(packet(0xA2, b"\0\x05\0", text("a")))
+        await client.expect(UNSUBACK)
+    await publish(node, "a", "not wanted")
+    await publish(node, "b", "wanted")
+    async with connected(node, present=True) as client:
+        assert payloads(client, await given(client, 1)) == [(b"wanted", 0)]
+    async with connected(node, clean=True) as client:
+        await heard(client)
+    async with connected(node, present=True) as client:
+        await publish(node, "b", "not wanted any more")
+        await heard(client)
+
+
+async def test_wildcards_are_given_every_channel_that_there_is_and_comes(node: Server) -> None:
+    await publish(node, "w/old", "before")
+    async with connected(node) as client:
+        await client.subscribe(("w/#", 1), ("+", 0))
+        await publish(node, "w/old", "1")
+        await publish(node, "w/new/deep", "2")
+        await publish(node, "flat", "3")
+        await publish(node, "other/deep", "not wanted")
+        await publish(node, "w/new/deep", "4")
+        packets = {one.publish(5)[:2]: one for one in await given(client, 4)}
+        assert set(packets) == {("w/old", b"1"), ("w/new/deep", b"2"), ("flat", b"3"), ("w/new/deep", b"4")}
+        acknowledge(client, packets["w/old", b"1"], packets["w/new/deep", b"2"])
+        await heard(client)
+    await publish(node, "w/new/deep", "5")
+    await publish(node, "w/while/away", "6")
+    async with connected(node, present=True) as client:
+        packets = {one.publish(5)[:2]: one for one in await given(client, 3)}
+        assert {key: one.flags & DUP for key, one in packets.items()} == {
+            ("w/new/deep", b"4"): DUP,
+            ("w/new/deep", b"5"): 0,
+            ("w/while/away", b"6"): 0,
+        }
+
+
+async def test_the_last_retained_message_is_given_to_who_subscribes(node: Server) -> None:
+    async with connected(node) as client:
+        for number, (topic, payload) in enumerate([("r/1", b"old"), ("r/1", b"new"), ("r/2", b"x"), ("r/2", b"")], 1):
+            await client.publish(topic, payload, qos=1, packet_id=number, retain=True)
+            await client.expect(ACK)
+        await client.publish("r/3", b"not retained", qos=1, packet_id=9)
+        await client.expect(ACK)
+        await client.subscribe(("r/#", 1))
+        (kept,) = await given(client, 1)
+        assert (kept.publish(5)[:2], kept.flags & RETAIN) == (("r/1", b"new"), RETAIN)
+        acknowledge(client, kept)
+        await client.publish("r/1", b"live", qos=0, retain=True)
+        (live,) = await given(client, 1)
+        assert (live.publish(5)[1], live.flags & RETAIN) == (b"live", 0)
+
+
+async def test_qos_2_is_exactly_once_over_connections(node: Server) -> None:
+    async with connected(node, "watcher") as watcher:
+        await watcher.subscribe(("q", 0))
+        async with connected(node) as client:
+            await client.publish("q", b"1", qos=2, packet_id=5)
+            await client.expect(PUBREC)
+        async with connected(node, present=True) as client:
+            await client.publish("q", b"1", qos=2, packet_id=5, dup=True)
+            await client.expect(PUBREC)
+            client.send(b"\x62\x02\0\x05")
+            await client.expect(PUBCOMP)
+            await client.publish("q", b"1", qos=2, packet_id=5)
+            await client.expect(PUBREC)
+        async with connected(node, present=True) as client:
+            client.send(b"\x62\x02\0\x05")
+            await client.expect(PUBCOMP)
+            await client.publish("q", b"end")
+        assert payloads(watcher, await given(watcher, 3)) == [(b"1", 0), (b"1", 0), (b"end", 0)]
+
+
+@asynccontextmanager
+async def two_nodes(kafka: Kafka, topic: str, directory: Path) -> AsyncIterator[list[tuple[NodeProcess, int]]]:
+    """Processes over one Kafka, and the ports where they speak MQTT."""
+    async with AsyncExitStack() as stack:
+        started = []
+        for name in "ab":
+            (directory / name).mkdir()
+            port = free_port()
+            options = (
+                "--kafka",
+                kafka.bootstrap,
+                "--publish-topic",
+                topic,
+                "--secret",
+                SECRET,
+                "--mqtt-port",
+                f"{port}",
+            )
+            process = await stack.enter_async_context(node_process(directory / name, *options, keys=(KEY,)))
+            started.append((process, port))
+        yield started
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
+async def test_a_session_goes_on_when_its_node_is_killed(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    me, watcher, will = (f"{name}-{uuid.uuid4().hex}" for name in ("me", "watcher", "will"))
+    async with (
+        two_nodes(kafka, kafka_topic(3), tmp_path) as ((first, port), (_, other)),
+        connected(other, watcher) as watching,
+    ):
+        await watching.subscribe((will, 1))
+        async with connected(port, me) as client:
+            await client.subscribe(("a", 1))
+        async with mqtt_client(port) as lost, connected(port, me, present=True) as client:
+            assert (await lost.connect(f"{me}-lost", key=KEY, will=(will, b"gone"))).body[1] == 0
+            for number in range(4):
+                await client.publish("a", b"%d" % number, qos=1, packet_id=number + 1)
+            packets = [await client.receive() for _ in range(8)]
+            ours = [one for one in packets if one is not None and one.kind == PUBLISH]
+            assert [one.publish(5)[1] for one in ours] == [b"0", b"1", b"2", b"3"]
+            acknowledge(client, *ours[:2])
+            await asyncio.sleep(2.5)  # written about once a second
+            acknowledge(client, ours[2])
+            await heard(client)
+            await first.kill()
+        async with connected(other, me, present=True) as client:
+            # What was acknowledged since the session was written may come again, and says so.
+            again = await given(client, 1)
+            if again[0].publish(5)[1] == b"2":
+                again += await given(client, 1)
+            assert payloads(client, again)[-2:] in ([(b"2", DUP), (b"3", DUP)], [(b"3", DUP)])
+            await client.publish("a", b"4")
+            (live,) = await given(client, 1)
+            assert payloads(client, [live]) == [(b"4", 0)]
+        told = None
+        async with asyncio.timeout(GONE_S):
+            while told is None:
+                with contextlib.suppress(TimeoutError):  # a client waits for a while only
+                    told = await watching.receive()
+        assert told.publish(5)[:2] == (will, b"gone")
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(180)
+async def test_a_session_is_taken_over_by_another_node(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    me = f"me-{uuid.uuid4().hex}"
+    async with two_nodes(kafka, kafka_topic(3), tmp_path) as ((_, port), (_, other)):
+        ports, number = [port, other], 0
+        async with connected(port, me) as client:
+            await client.subscribe(("a", 1))
+        for cut in range(10):
+            async with connected(ports[cut % 2], me, present=True) as client:
+                if number:
+                    again = await given(client, 1)
+                    assert payloads(client, again) == [(b"%d" % number, DUP)]
+                    acknowledge(client, *again)
+                for _ in range(3):
+                    number += 1
+                    await client.publish("a", b"%d" % number, qos=1, packet_id=number)
+                    pair = [await client.receive(), await client.receive()]
+                    (ours,) = [one for one in pair if one is not None and one.kind == PUBLISH]
+                    assert ours.publish(5)[1] == b"%d" % number
+                    if number % 3:  # the last one of each stay is not acknowledged
+                        acknowledge(client, ours)
+                await heard(client)
+                if cut % 4 == 1:  # it comes to the other node before this one knows that it is gone
+                    async with connected(ports[(cut + 1) % 2], me, present=True) as next_one:
+                        assert (await client.expect(DISCONNECT)).body[0] == 0x8E
+                        assert payloads(next_one, await given(next_one, 1)) == [(b"%d" % number, DUP)]
