@@ -89,11 +89,11 @@ $(NODE)/.stamp: tests/clients/package.json
 	cd tests/clients && npm install --silent --no-audit --no-fund
 	@touch $@
 
-# What the tests use besides Python: a browser, Node.js, nginx, and a JVM with Maven for a real Kafka.
+# What the tests use besides Python: a browser, Node.js, nginx, MQTT clients, and a JVM with Maven for a real Kafka.
 check-system:
 	@missing=; PATH="$$PATH:/usr/sbin"; \
 	for need in java:default-jre-headless mvn:maven node:nodejs npm:npm chromium:chromium \
-		nginx:nginx-light; do \
+		nginx:nginx-light mosquitto_pub:mosquitto-clients; do \
 		command -v $${need%%:*} >/dev/null || missing="$$missing $${need#*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \

@@ -27,8 +27,8 @@ __all__ = [
     "KIND_PUBLISH",
     "KIND_WHOLE_APPENDS",
     "MQTT",
-    "MQTT_V5",
     "MQTT_FRAMED",
+    "MQTT_V5",
     "MSGPACK",
     "PARTIAL",
     "RESUMED",
@@ -94,7 +94,7 @@ class Mqtt:
         retain_as_published: bool = ...,
         kept: bool = ...,
         dup_until: str | None = ...,
-    ) -> "Mqtt": ...
+    ) -> Mqtt: ...
 
 @final
 class Plan:

@@ -260,10 +260,13 @@ def _target(url: bytes) -> tuple[str, dict[str, str]]:
         raise _Refused(400) from None
 
 
+_WEBSOCKETS: Final = ("/", "/mqtt")  # MQTT clients commonly ask for the second
+
+
 def _is_websocket(request: Request) -> bool:
     return (
         request.method == "GET"
-        and request.path == "/"
+        and request.path in _WEBSOCKETS
         and "websocket" in request.tokens("upgrade")
         and "upgrade" in request.tokens("connection")
         and not request.body

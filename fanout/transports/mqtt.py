@@ -111,10 +111,13 @@ class MqttClient(Driver):
 
     def message(self, payload: bytes, is_text: bool) -> None:
         """A WebSocket message has come (MQTT 5.0 §6)."""
-        if is_text:
-            self.link.finish(_ONLY_BINARY)
-        else:
+        if not is_text:
             self.feed(payload)
+            return
+        self._stage = _Stage.OVER
+        if not self._handle:
+            self._register("", heartbeats=False)
+        self.link.finish(_ONLY_BINARY)
 
     def feed(self, data: bytes) -> None:
         """Bytes have come."""
