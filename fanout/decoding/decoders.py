@@ -21,13 +21,15 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 
-from fanout.decoding.avro_shape import check_depth, is_recursive
+from fanout.decoding.avro_shape import Shape, check_depth, shape_of
 from fanout.decoding.json_text import json_text
+from fanout.decoding.protobuf_shape import json_bytes, spread_of
 from fanout.decoding.registry import Registry
 
 __all__ = ["Decoders", "Undecodable", "Wanted"]
 
 FRAME: Final = 5  # bytes in front of a value: zero, and the id of its schema
+JSON_BYTES_MAX: Final = 128 << 20  # one record in JSON, and some times as much for a moment; records have a few MB
 CLASSES_MAX: Final = 10_000  # kinds of Protobuf messages kept; made again when they are wanted again
 INDEXES_BYTES: Final = 256  # that say which of a schema's messages it is: a hundred levels and more
 WITHOUT_SUBJECT: Final = {"subject.name.strategy": lambda *_: None}  # an id alone says which schema it is
@@ -100,16 +102,18 @@ class _Avro:
 
     def __init__(self, client: SchemaRegistryClient) -> None:
         self._read = AvroDeserializer(client, conf=WITHOUT_SUBJECT)
-        self._recursive: dict[int, Any] = {}  # schemas by their ids, as many as `Registry` fetches
+        self._shapes: dict[int, tuple[Shape, Any]] = {}  # with their schemas by the ids, as many as `Registry` fetches
 
     def learn(self, schema_id: int, schema: Schema) -> None:
         """Takes a schema. Raises ValueError for one by which nothing can be read safely."""
         parsed = self._read._get_parsed_schema(schema)  # noqa: SLF001 - the very one that records are read by
-        if is_recursive(parsed):
-            self._recursive[schema_id] = parsed
+        self._shapes[schema_id] = shape_of(parsed), parsed
 
     def decode(self, data: bytes) -> bytes:
-        if (schema := self._recursive.get(int.from_bytes(data[1:FRAME]))) is not None:
+        shape, schema = self._shapes[int.from_bytes(data[1:FRAME])]
+        if len(data) * shape.spread > JSON_BYTES_MAX:
+            raise ValueError(f"its {len(data)} bytes may become more than {JSON_BYTES_MAX >> 20} MiB of JSON")
+        if shape.is_recursive:
             check_depth(data[FRAME:], schema)
         return json_text(self._read(data))
 
@@ -119,7 +123,7 @@ class _Protobuf:
 
     def __init__(self) -> None:
         self._files: dict[int, FileDescriptor] = {}  # by the ids of schemas, as many as `Registry` fetches
-        self._deserialisers: dict[tuple[int, tuple[int, ...]], ProtobufDeserializer] = {}
+        self._kinds: dict[tuple[int, tuple[int, ...]], tuple[ProtobufDeserializer, int]] = {}  # with their spreads
 
     def learn(self, schema_id: int, schema: Schema, references: dict[str, Schema]) -> None:
         """Takes a schema, in the form `serialized`: a FileDescriptorProto in base64. Raises for what is none."""
@@ -133,27 +137,27 @@ class _Protobuf:
     def decode(self, data: bytes) -> bytes:
         where = SchemaId("PROTOBUF")
         where.from_bytes(io.BytesIO(data[: FRAME + INDEXES_BYTES]))
-        kind = int(where.id or 0), tuple(where.message_indexes or (0,))
-        deserialiser = self._deserialisers.get(kind)
-        if deserialiser is None:
-            deserialiser = self._deserialiser(*kind)
+        indexes = int(where.id or 0), tuple(where.message_indexes or (0,))
+        deserialiser, spread = self._kinds.get(indexes) or self._kind(*indexes)
         message: Any = deserialiser(data)
+        if len(data) * spread > JSON_BYTES_MAX and json_bytes(message, len(data), JSON_BYTES_MAX) > JSON_BYTES_MAX:
+            raise ValueError(f"its {len(data)} bytes become more than {JSON_BYTES_MAX >> 20} MiB of JSON")
         return json_text(
             MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
         )
 
-    def _deserialiser(self, schema_id: int, indexes: tuple[int, ...]) -> ProtobufDeserializer:
+    def _kind(self, schema_id: int, indexes: tuple[int, ...]) -> tuple[ProtobufDeserializer, int]:
         if min(indexes) < 0:
             raise IndexError("the message's index is negative")
         messages: Any = list(self._files[schema_id].message_types_by_name.values())
         found: Descriptor = messages[indexes[0]]
         for index in indexes[1:]:
             found = found.nested_types[index]
-        if len(self._deserialisers) >= CLASSES_MAX:
-            self._deserialisers.clear()
-        deserialiser: ProtobufDeserializer = ProtobufDeserializer(GetMessageClass(found))
-        self._deserialisers[schema_id, indexes] = deserialiser
-        return deserialiser
+        if len(self._kinds) >= CLASSES_MAX:
+            self._kinds.clear()
+        kind = ProtobufDeserializer(GetMessageClass(found)), spread_of(found)
+        self._kinds[schema_id, indexes] = kind
+        return kind
 
 
 def _file(name: str, schema: Schema) -> descriptor_pb2.FileDescriptorProto:
