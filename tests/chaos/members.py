@@ -90,11 +90,11 @@ class Members:
             await asyncio.sleep(0.5)
 
     async def _present(self, url: str) -> set[str]:
-        """Nobody, while the node does not answer."""
+        """Nobody, while the node does not answer, or cannot say."""
         name, _, secret = KEY.partition(":")
         try:
             async with httpx.AsyncClient(auth=(name, secret)) as client:
                 answer = await client.get(f"{url}/channels/{self._channel}/presence", params={"limit": 1000})
         except httpx.TransportError:
             return set()
-        return {member["clientId"] for member in answer.json()}
+        return {member["clientId"] for member in answer.json()} if answer.is_success else set()

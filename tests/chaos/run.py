@@ -132,11 +132,11 @@ def _schedule(scale: Scale, scene: Scene) -> Iterator[Fault]:
     while True:
         for fault in scene.dice.sample(SITE_FAULTS, len(SITE_FAULTS)):
             at = time.monotonic() - began
-            if at > scale.seconds:
-                return
-            if at > scale.seconds / 2 and not is_down:
+            if at > scale.seconds / 2 and not is_down:  # also on a machine so slow that the time is over by now
                 is_down = True
                 yield brokers_down(scale.brokers_down_s)
+            if at > scale.seconds:
+                return
             yield fault
 
 

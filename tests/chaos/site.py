@@ -1,6 +1,7 @@
 """What chaos happens to: a Kafka cluster of three nodes and some fanout nodes on it, all processes of their own."""
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.support.broker import Kafka, running
@@ -18,6 +20,7 @@ __all__ = ["BROKERS", "Site", "site"]
 BROKERS = 3
 SECRET = "chaos chaos chaos chaos"
 REQUEST_S = 10
+SETTLED_S = 90  # a cluster of which all were killed, on a machine full of work
 
 
 @dataclass
@@ -50,8 +53,12 @@ class Site:
             told: Any = AdminClient({**self.kafka.client, "log_level": 2}).list_topics(topic, timeout=REQUEST_S)
             return [partition.leader for partition in told.topics[topic].partitions.values()]
 
-        leaders = [leader for leader in await asyncio.to_thread(look) if 1 <= leader <= BROKERS]
-        return dice.choice(leaders or [1])
+        async with asyncio.timeout(SETTLED_S):
+            while True:
+                with contextlib.suppress(KafkaException, KeyError):  # what was restarted is still busy with that
+                    if leaders := [leader for leader in await asyncio.to_thread(look) if 1 <= leader <= BROKERS]:
+                        return dice.choice(leaders)
+                await asyncio.sleep(1)
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ __all__ = ["KEY", "NodeProcess", "free_port", "node_process"]
 
 KEY = "app.full:secret"
 ROOT = Path(__file__).parent.parent.parent
-READY_S = 30
+READY_S = 90  # it takes one or two; longer where a cluster has just been restarted on a machine full of work
 
 
 def free_port() -> int:
