@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["tests.support.fixtures_kafka"]
+pytest_plugins = ["tests.support.fixtures_kafka", "tests.support.one_log"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,49 +2,17 @@
 
 import asyncio
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
 import httpx
 import pytest
 
-from fanout import Config, Server
+from fanout import Server
+from tests.support.one_log import KEY, OneLog
 from tests.support.sources import eventually
 
-KEY = "app.key:secret"
 COUNT = 400
-
-
-class Log:
-    """One log; every server over it is another node of it."""
-
-    def __init__(self, options: dict[str, Any], stack: AsyncExitStack) -> None:
-        self._options = options
-        self._stack = stack
-
-    async def node(self, history: str = "1s") -> Server:
-        config = Config(
-            port=0, key=(KEY,), secret="0123456789abcdef", history=history, mutable=("notes",), **self._options
-        )
-        server = await self._stack.enter_async_context(Server(config))
-        await server.ready()
-        return server
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    options: dict[str, Any] = {"data": tmp_path}
-    if request.param == "kafka":
-        options |= {
-            "kafka": request.getfixturevalue("kafka").bootstrap,
-            "publish_topic": f"history-{uuid.uuid4().hex[:12]}",
-        }
-    async with AsyncExitStack() as stack:
-        yield Log(options, stack)
 
 
 async def pages(nodes: list[Server], channel: str, **query: Any) -> list[list[dict[str, Any]]]:
@@ -82,7 +50,7 @@ async def forgotten(node: Server) -> None:
     await eventually(lambda: node.stats()["messages"] == node.stats()["messages_expired"])
 
 
-async def test_everything_once_and_in_order_long_after_memory_forgot_it(log: Log) -> None:
+async def test_everything_once_and_in_order_long_after_memory_forgot_it(log: OneLog) -> None:
     node = await log.node()
     expected = await fill(node, COUNT)
     await forgotten(node)
@@ -93,7 +61,7 @@ async def test_everything_once_and_in_order_long_after_memory_forgot_it(log: Log
         assert all(len(page) == 37 for page in found[:-1])
 
 
-async def test_a_page_of_one_node_is_followed_by_that_of_another(log: Log, request: pytest.FixtureRequest) -> None:
+async def test_a_page_of_one_node_is_followed_by_that_of_another(log: OneLog, request: pytest.FixtureRequest) -> None:
     first = await log.node(history="1h")
     expected = await fill(first, 100)
     nodes = [first]
@@ -106,7 +74,7 @@ async def test_a_page_of_one_node_is_followed_by_that_of_another(log: Log, reque
     assert texts(await pages(nodes, "c", limit=7, direction="forwards")) == expected
 
 
-async def test_messages_between_two_times_from_the_log(log: Log) -> None:
+async def test_messages_between_two_times_from_the_log(log: OneLog) -> None:
     node = await log.node()
     await fill(node, 10)
     await asyncio.sleep(0.05)
@@ -121,7 +89,7 @@ async def test_messages_between_two_times_from_the_log(log: Log) -> None:
     assert texts(await pages([node], "c", **between, direction="forwards")) == expected
 
 
-async def test_until_attach_joins_what_was_before_with_what_comes(log: Log) -> None:
+async def test_until_attach_joins_what_was_before_with_what_comes(log: OneLog) -> None:
     node = await log.node()
     before = await fill(node, 60)
     await forgotten(node)
@@ -132,7 +100,7 @@ async def test_until_attach_joins_what_was_before_with_what_comes(log: Log) -> N
     assert texts(await pages([node], "c", from_serial=attached, limit=9)) == before[::-1]
 
 
-async def test_a_message_changed_long_ago_is_shown_as_it_is_now(log: Log) -> None:
+async def test_a_message_changed_long_ago_is_shown_as_it_is_now(log: OneLog) -> None:
     node = await log.node()
     serials = [await node.publish("notes:a", text) for text in ("one", "two", "three")]
     async with httpx.AsyncClient(base_url=node.url, params={"key": KEY}) as http:

@@ -3,8 +3,6 @@
 import asyncio
 import base64
 import random
-import uuid
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -12,42 +10,14 @@ from typing import Any
 import httpx
 import pytest
 
-from fanout import Config, Server
+from fanout import Server
 from fanout.history.reading import has_read
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.kafka_log import delete_until
+from tests.support.one_log import KEY, OneLog
 from tests.support.sources import eventually
 from tests.support.wsclient import RESUMED, RawClient
-
-KEY = "app.key:secret"
-
-
-class Log:
-    """One log; every server over it is another node of it."""
-
-    def __init__(self, options: dict[str, Any], stack: AsyncExitStack) -> None:
-        self._options = options
-        self._stack = stack
-
-    async def node(self, **options: Any) -> Server:
-        given = {"history": "1s", "mutable": ("notes",)} | self._options | options
-        config = Config(port=0, key=(KEY,), secret="0123456789abcdef", **given)
-        server = await self._stack.enter_async_context(Server(config))
-        await server.ready()
-        return server
-
-
-@pytest.fixture(params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
-async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    options: dict[str, Any] = {"data": tmp_path}
-    if request.param == "kafka":
-        options |= {
-            "kafka": request.getfixturevalue("kafka").bootstrap,
-            "publish_topic": f"resume-{uuid.uuid4().hex[:12]}",
-        }
-    async with AsyncExitStack() as stack:
-        yield Log(options, stack)
 
 
 async def fill(node: Server, count: int, start: int = 0, channel: str = "c") -> list[str]:
@@ -95,7 +65,7 @@ def told(client: RawClient, channel: str = "c") -> tuple[bool, int | None]:
     return bool(frame["flags"] & RESUMED), frame.get("error", {}).get("code")
 
 
-async def test_who_was_away_longer_than_memory_reaches_misses_nothing(log: Log) -> None:
+async def test_who_was_away_longer_than_memory_reaches_misses_nothing(log: OneLog) -> None:
     node = await log.node()
     position = node.position("c")
     expected = await fill(node, 300)
@@ -111,7 +81,7 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(log: Log) 
     assert node.stats()["replays_handed_over"] == 1
 
 
-async def test_on_a_node_that_never_saw_the_client(log: Log, request: pytest.FixtureRequest) -> None:
+async def test_on_a_node_that_never_saw_the_client(log: OneLog, request: pytest.FixtureRequest) -> None:
     first = await log.node(history="1h")
     clients = [await RawClient(first.port, KEY, wire).connect() for wire in ("json", "msgpack")]
     for client in clients:
@@ -137,7 +107,7 @@ async def test_on_a_node_that_never_saw_the_client(log: Log, request: pytest.Fix
     assert second.stats()["resumed_from_log"] == 2
 
 
-async def test_many_who_come_at_once_share_one_reading(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_who_come_at_once_share_one_reading(log: OneLog, monkeypatch: pytest.MonkeyPatch) -> None:
     node = await log.node()
     position = node.position("c")
     expected = await fill(node, 1_500)
@@ -160,7 +130,7 @@ async def test_many_who_come_at_once_share_one_reading(log: Log, monkeypatch: py
     await asyncio.gather(*(client.close() for client in clients))
 
 
-async def test_deltas_filters_echo_and_other_spellings_are_those_of_live(log: Log) -> None:
+async def test_deltas_filters_echo_and_other_spellings_are_those_of_live(log: OneLog) -> None:
     node = await log.node()
     position = node.position("c")
     for number in range(40):
@@ -184,7 +154,7 @@ async def test_deltas_filters_echo_and_other_spellings_are_those_of_live(log: Lo
     await client.close()
 
 
-async def test_changes_and_summaries_come_as_to_those_who_were_there(log: Log) -> None:
+async def test_changes_and_summaries_come_as_to_those_who_were_there(log: OneLog) -> None:
     node = await log.node()
     there: list[dict[str, Any]] = []
     present = await RawClient(node.port, KEY, on_message=lambda _, message: there.append(message)).connect()
@@ -207,7 +177,7 @@ async def test_changes_and_summaries_come_as_to_those_who_were_there(log: Log) -
     await present.close()
 
 
-async def test_who_is_present_is_given_once_live(log: Log) -> None:
+async def test_who_is_present_is_given_once_live(log: OneLog) -> None:
     node = await log.node()
     member = await RawClient(node.port, KEY, query={"clientId": "ann"}).connect()
     await member.attach("c")
@@ -226,7 +196,7 @@ async def test_who_is_present_is_given_once_live(log: Log) -> None:
     await member.close()
 
 
-async def test_cut_again_and_again_under_load_everybody_sees_everything_once(log: Log) -> None:
+async def test_cut_again_and_again_under_load_everybody_sees_everything_once(log: OneLog) -> None:
     node = await log.node()
     channels = [f"load{number}" for number in range(4)]
     clients = [await RawClient(node.port, KEY, ("json", "msgpack")[number % 2]).connect() for number in range(24)]
@@ -269,7 +239,7 @@ async def test_what_kafka_has_no_more_is_told_and_the_rest_given(
 ) -> None:
     topic = kafka_topic()
     async with AsyncExitStack() as stack:
-        node = await Log({"data": tmp_path, "kafka": kafka.bootstrap, "publish_topic": topic}, stack).node()
+        node = await OneLog({"data": tmp_path, "kafka": kafka.bootstrap, "publish_topic": topic}, stack).node()
         position = node.position("c")
         expected = await fill(node, 100)
         await forgotten(node)

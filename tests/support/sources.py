@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from fanout.errors import SourceError
-from fanout.sources.base import Appended, NewRecord, Record, Slice, Source
+from fanout.sources.base import Appended, Health, NewRecord, Record, Sink, Slice, Source
 
 
 class RecordingSink:
@@ -82,6 +82,22 @@ class NeverReadBack:
 
     async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         raise SourceError("this log is not read back")
+
+
+class NeverStarted(NeverReadBack):
+    """A source that tests append to, and deliver the records of by hand."""
+
+    async def start(
+        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
+    ) -> None: ...
+
+    def health(self) -> Health:
+        return Health(True, "")
+
+    def lag(self) -> dict[tuple[str, int], int]:
+        return {}
+
+    async def stop(self) -> None: ...
 
 
 async def read_all(source: Source, topic: str, start: int, stop: int, partition: int = 0) -> list[Record]:

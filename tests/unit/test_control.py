@@ -7,11 +7,11 @@ import pytest
 
 from fanout.control import Control, Fact
 from fanout.errors import SourceBusy, SourceError
-from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
-from tests.support.sources import NeverReadBack
+from fanout.sources.base import Appended, Done, NewRecord
+from tests.support.sources import NeverStarted
 
 
-class Log(NeverReadBack):
+class Log(NeverStarted):
     """A source that answers each append with what the test put there."""
 
     def __init__(self) -> None:
@@ -24,17 +24,6 @@ class Log(NeverReadBack):
             raise SourceBusy("full")
         self.records.extend(records)
         done(self.failure or [Appended(record.topic, 0, 0, 1) for record in records])
-
-    async def start(
-        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
-    ) -> None: ...
-    def health(self) -> Health:
-        return Health(True, "")
-
-    def lag(self) -> dict[tuple[str, int], int]:
-        return {}
-
-    async def stop(self) -> None: ...
 
 
 class Bed:

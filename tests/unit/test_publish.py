@@ -7,15 +7,15 @@ import pytest
 from fanout._core import message_serial
 from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge
 from fanout.publish import RECENT_MAX, WINDOW_S, Publisher
-from fanout.sources.base import Appended, Done, Health, NewRecord, Sink
+from fanout.sources.base import Appended, Done, NewRecord
 from fanout.targets import Targets
 from fanout.types import OutMessage
-from tests.support.sources import NeverReadBack
+from tests.support.sources import NeverStarted
 
 Result = list[str] | ErrorInfo
 
 
-class Log(NeverReadBack):
+class Log(NeverStarted):
     """A source that confirms when the test says so. Every record goes to partition 3."""
 
     def __init__(self) -> None:
@@ -41,17 +41,6 @@ class Log(NeverReadBack):
         waiting, self.waiting = self.waiting, []
         for _, done in waiting:
             done(problem)
-
-    async def start(
-        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
-    ) -> None: ...
-    def health(self) -> Health:
-        return Health(True, "")
-
-    def lag(self) -> dict[tuple[str, int], int]:
-        return {}
-
-    async def stop(self) -> None: ...
 
 
 class Seen:

@@ -12,10 +12,10 @@ from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
 from fanout.rules.route import Rule
 from fanout.session.limits import Limits
-from fanout.sources.base import Appended, Done, Health, NewRecord, Sink, Slice
+from fanout.sources.base import Appended, Done, NewRecord, Slice
 from fanout.targets import Targets
 from fanout.types import Message, OutAnnotation, OutChange, OutMessage, Record
-from tests.support.sources import NeverReadBack
+from tests.support.sources import NeverStarted
 
 __all__ = ["CHANNEL", "ME", "Bed", "refusal", "serial_at"]
 
@@ -25,7 +25,7 @@ ME = "who asks"
 HISTORY_MS = 10_000
 
 
-class Bed(NeverReadBack):
+class Bed(NeverStarted):
     """The node, and its log of one partition."""
 
     def __init__(self, **limits: int) -> None:
@@ -88,17 +88,6 @@ class Bed(NeverReadBack):
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         return Slice(self.log[start : min(stop, start + 2)], min(stop, start + 2))
-
-    async def start(
-        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
-    ) -> None: ...
-    def health(self) -> Health:
-        return Health(True, "")
-
-    def lag(self) -> dict[tuple[str, int], int]:
-        return {}
-
-    async def stop(self) -> None: ...
 
     # -- what tests say --
 

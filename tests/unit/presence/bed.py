@@ -9,15 +9,15 @@ import orjson
 from fanout.errors import ErrorInfo, SourceBusy, SourceError
 from fanout.presence.records import Key
 from fanout.presence.service import Presence
-from fanout.sources.base import Appended, Done, Health, Held, NewRecord, Sink
+from fanout.sources.base import Appended, Done, Health, Held, NewRecord
 from fanout.types import PresenceEvent
-from tests.support.sources import NeverReadBack
+from tests.support.sources import NeverStarted
 
 NODE = "this"
 CONNECTION = "abcdefghijklmnop"
 
 
-class Log(NeverReadBack):
+class Log(NeverStarted):
     """A source that confirms when the test says so."""
 
     def __init__(self) -> None:
@@ -45,16 +45,11 @@ class Log(NeverReadBack):
         for _, done in waiting:
             done(problem)
 
-    async def start(
-        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
-    ) -> None: ...
     def health(self) -> Health:
         return Health(self.well, "", self.held)
 
     def lag(self) -> dict[tuple[str, int], int]:
         return self.behind
-
-    async def stop(self) -> None: ...
 
 
 class Set:
