@@ -32,7 +32,7 @@ from fanout.transports.mqtt_deliveries import Deliveries
 from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
 from fanout.transports.mqtt_ports import Held, Place, Sessions, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
-from fanout.transports.mqtt_publishing import Publishing
+from fanout.transports.mqtt_publishing import Answer, Publishing
 from fanout.transports.mqtt_subscribing import Subscribing
 from fanout.transports.mqtt_topics import Topics
 from fanout.transports.mqtt_waiting import SECONDS, Waiting
@@ -424,12 +424,17 @@ class MqttClient(Driver):
             case _:
                 self._carry_out(effect)
 
+    def _answered(self, msg_serial: int, weight: int, result: Answer) -> None:
+        """See `Driver`."""
+        answered = partial(super()._answered, msg_serial, weight)
+        self._publisher().logged(msg_serial, result, answered)
+
     def _told(self, frame: dict[str, Any]) -> None:
         """Says in MQTT what the session does."""
         match frame:
             case {"action": Action.ACK, "msgSerial": first, "res": answers}:
-                for index, answer in enumerate(answers):
-                    self._publisher().written(first + index, answer["serials"][0])
+                for index in range(len(answers)):
+                    self._publisher().written(first + index)
             case {"action": Action.NACK, "msgSerial": number, "error": wrong}:
                 self._publisher().refused(number, _info(wrong))
             case {"channel": spelling, "error": wrong}:

@@ -13,6 +13,7 @@ Belongs to the event loop.
 """
 
 import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -27,9 +28,12 @@ from fanout.transports.mqtt_topics import Topics
 from fanout.types import OutMessage
 from fanout.wire import Action, ClientFrame
 
-__all__ = ["Publishing", "Telling"]
+__all__ = ["Answer", "Publishing", "Telling"]
 
 log = logging.getLogger(__name__)
+
+Answer = Sequence[str | None] | ErrorInfo
+"""What became of a publish: the serials of its messages, or why it was refused."""
 
 
 class Telling(Protocol):
@@ -83,20 +87,24 @@ class Publishing:
         if self._incoming.retains(effect.msg_serial):
             self._retained[effect.msg_serial] = (effect.channel, effect.messages[0])
 
-    def written(self, number: int, serial: str) -> None:
-        """The log has a publish."""
-        owed = self._incoming.answered(number)
+    def logged(self, number: int, result: Answer, then: Callable[[Answer], None]) -> None:
+        """The log has answered: a message that it has is retained if it is to be, though its client may be gone by now.
+        `then` is called with what became of it, perhaps before this returns.
+        """
         retained = self._retained.pop(number, None)
-        if owed is None:
-            return
-        if retained is None:
-            self._answer(owed, None)
+        if retained is None or isinstance(result, ErrorInfo) or not result[0]:
+            then(result)
         else:
-            self._sessions.retain(*retained, serial, partial(self._answer, owed))
+            self._sessions.retain(*retained, result[0], lambda wrong: then(result if wrong is None else wrong))
+
+    def written(self, number: int) -> None:
+        """The log has a publish, and what is to be retained is."""
+        owed = self._incoming.answered(number)
+        if owed is not None:
+            self._answer(owed, None)
 
     def refused(self, number: int, wrong: ErrorInfo) -> None:
-        """The log has not got a publish."""
-        self._retained.pop(number, None)
+        """The log has not got a publish, or not all that belongs to it."""
         owed = self._incoming.answered(number)
         if owed is not None:
             self._answer(owed, wrong)

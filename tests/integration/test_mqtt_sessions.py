@@ -198,6 +198,20 @@ async def test_the_last_retained_message_is_given_to_who_subscribes(node: Server
         assert (live.publish(5)[1], live.flags & RETAIN) == (b"live", 0)
 
 
+async def test_a_retained_message_is_kept_though_its_publisher_has_left(node: Server) -> None:
+    for qos in (0, 1):
+        async with connected(node, "publisher", clean=True) as client:
+            await client.publish(f"r/{qos}", b"x", qos=qos, packet_id=1, retain=True)
+            client.send(b"\xe0\x00")
+            await client.writer.drain()
+            while await client.receive() is not None:
+                pass
+    async with connected(node) as client:
+        await publish(node, "r/1", "behind what is retained")
+        await client.subscribe(("r/+", 0))
+        assert sorted(one.publish(5)[0] for one in await given(client, 2)) == ["r/0", "r/1"]
+
+
 async def test_qos_2_is_exactly_once_over_connections(node: Server) -> None:
     async with connected(node, "watcher") as watcher:
         await watcher.subscribe(("q", 0))
