@@ -27,7 +27,7 @@ from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
-from fanout.transports.mqtt import Shared
+from fanout.transports.mqtt_driver import Shared
 from fanout.transports.mqtt_port import SUBPROTOCOL, MqttPort, mqtt_websockets
 from fanout.transports.mqtt_waiting import Waiting
 from fanout.transports.pages import pages

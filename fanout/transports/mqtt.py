@@ -5,7 +5,6 @@
 - PUBACK and PUBREC are said when the log has the message. One that it refuses is told by a reason code; clients of
   MQTT 3.1.1 know none, and are disconnected.
 - Who says nothing for one and a half of the keep-alive time that it promised is disconnected.
-- What a subscription with QoS 1 is owed and cannot be given any more ends the connection, never passes in silence.
 
 What is delivered never passes through here. Belongs to the event loop.
 """
@@ -13,33 +12,24 @@ What is delivered never passes through here. Belongs to the event loop.
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
-from enum import Enum
-from functools import partial
 from typing import Any, Final
 
 from fanout import packets
-from fanout._core import MQTT, MQTT_FRAMED, MQTT_V5, MqttReader, mqtt_encode
+from fanout._core import MQTT_V5, MqttReader
 from fanout.auth.credentials import KeysAwaited
 from fanout.errors import ClientError, ErrorInfo
-from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Watch
-from fanout.session.effects import Publish as Write
-from fanout.session.limits import Limits
 from fanout.transports import mqtt_reasons as reasons
-from fanout.transports.connections import Connections
-from fanout.transports.driver import Driver
-from fanout.transports.mqtt_deliveries import Deliveries
+from fanout.transports.mqtt_driver import NORMAL, MqttDriver, Shared, Stage
 from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
-from fanout.transports.mqtt_ports import Held, Place, Sessions, Subscription
+from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
-from fanout.transports.mqtt_publishing import Answer, Publishing
+from fanout.transports.mqtt_publishing import Publishing
 from fanout.transports.mqtt_subscribing import Subscribing
-from fanout.transports.mqtt_topics import Topics
-from fanout.transports.mqtt_waiting import SECONDS, Waiting
+from fanout.transports.mqtt_waiting import SECONDS
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame
 
-__all__ = ["PACKET_BYTES", "MqttClient", "Shared"]
+__all__ = ["PACKET_BYTES", "MqttClient"]
 
 log = logging.getLogger(__name__)
 
@@ -47,59 +37,29 @@ PACKET_BYTES: Final = 128 << 10
 """The largest packet that is taken: a message of the largest size, and what stands around it."""
 
 _FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
-_NORMAL, _ONLY_BINARY = 1000, 1003  # RFC 6455 §7.4.1
+_ONLY_BINARY: Final = 1003  # RFC 6455 §7.4.1
 _WITH_WILL: Final = 4  # by which a client that leaves asks for its will
-_Said = packets.Connack | packets.Suback | packets.Unsuback | packets.Ack | packets.Ping | packets.Disconnect
-_TOO_MANY: Final = 90010
-_TEXT_MAX: Final = 200  # of words for people
 _UNKNOWN: Final = packets.Connect(
     4, "", True, 0, None, None, None, None, 0, 0, authenticates=False, wants_reasons=False
 )
 """Who speaks a version that is not known here."""
 
 
-class _Stage(Enum):
-    """How far a connection is: CONNECT is awaited, the session is, nothing is, it is over."""
-
-    NEW, OPENING, OPEN, OVER = range(4)
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What the MQTT connections of a node have in common. `reference`: where clients are told to go on a drain."""
-
-    connections: Connections
-    sessions: Sessions
-    topics: Topics
-    limits: Limits
-    waiting: Waiting
-    reference: str | None
-
-
-class MqttClient(Driver):
+class MqttClient(MqttDriver):
     """The driver of one connection, and its sessions' `fanout.transports.mqtt_ports.Client`."""
 
     __slots__ = (
-        "_connect", "_deliveries", "_draining", "_expiry_s", "_held", "_last", "_lost", "_publishing", "_reader",
-        "_shared", "_stage", "_subscribing", "_task", "_wrong",
+        "_expiry_s", "_held", "_last", "_reader", "_subscribing", "_task",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, *, framed: bool) -> None:
         """`framed`: its packets are in WebSocket messages."""
-        super().__init__(shared.connections, None, MQTT + (MQTT_FRAMED if framed else 0))
-        self._shared = shared
+        super().__init__(shared, framed=framed)
         self._reader = MqttReader(PACKET_BYTES)
-        self._stage = _Stage.NEW
-        self._connect: packets.Connect | None = None
-        self._deliveries = Deliveries(shared.connections.engine, shared.topics, self.say)
         self._held: Held | None = None
         self._subscribing: Subscribing | None = None
-        self._publishing: Publishing | None = None
         self._task: asyncio.Task[None] | None = None
         self._expiry_s: int | None = None
-        self._lost = True
-        self._draining = False
-        self._wrong: ErrorInfo | None = None
         self._last = 0.0
 
     # -- what the link reports --
@@ -114,7 +74,7 @@ class MqttClient(Driver):
         if not is_text:
             self.feed(payload)
             return
-        self._stage = _Stage.OVER
+        self._stage = Stage.OVER
         if not self._handle:
             self._register("", heartbeats=False)
         self.link.finish(_ONLY_BINARY)
@@ -123,12 +83,12 @@ class MqttClient(Driver):
         """Bytes have come."""
         self._reader.feed(data)
         self._hear()
-        if self._stage in (_Stage.NEW, _Stage.OPENING):
+        if self._stage in (Stage.NEW, Stage.OPENING):
             self._shared.waiting.holds(self, self._reader.held)
 
     def may_speak(self) -> bool:
         """See `Driver`. A CONNECT is always heard."""
-        return self._stage is not _Stage.OPEN or super().may_speak()
+        return self._stage is not Stage.OPEN or super().may_speak()
 
     def leaving(self) -> None:
         """See `Driver`: where the client stands is known a last time."""
@@ -136,7 +96,7 @@ class MqttClient(Driver):
 
     def disconnected(self) -> None:
         """See `Driver`."""
-        self._stage = _Stage.OVER
+        self._stage = Stage.OVER
         self._shared.waiting.leave(self)
         if self._task is not None:
             self._task.cancel()
@@ -182,12 +142,16 @@ class MqttClient(Driver):
 
     def _hear(self) -> None:
         """Takes the packets that are there, unless others have their turn or an answer is awaited."""
-        while self._stage in (_Stage.NEW, _Stage.OPEN) and not self._paused and self._reader.held and self.may_speak():
+        while self._stage in (Stage.NEW, Stage.OPEN) and not self._paused and self._reader.held and self.may_speak():
             packet = self._reader.take()
             if packet is None:
                 return
             self._last = asyncio.get_running_loop().time()
-            self._take(packet)
+            try:
+                self._take(packet)
+            except Exception:
+                log.exception("a packet could not be dealt with")
+                self.cut()
 
     def _take(self, packet: packets.Packet) -> None:
         match packet:
@@ -216,20 +180,6 @@ class MqttClient(Driver):
             case _:
                 self.finish(reasons.PROTOCOL, "AUTH without an authentication method")
 
-    def _publisher(self) -> Publishing:
-        assert self._publishing is not None
-        return self._publishing
-
-    def send(self, packet: _Said, text: str | None = None) -> None:
-        """Says something, with words for people if the client wants any."""
-        connect = self._connect
-        if connect is None or not self._handle:
-            return
-        moved = self._draining and isinstance(packet, packets.Disconnect)
-        said = text[:_TEXT_MAX] if text and connect.wants_reasons else None
-        reference = self._shared.reference if moved else None
-        self._node.engine.send(self._handle, mqtt_encode(packet, connect.version, said, reference))
-
     def _leave(self, packet: packets.Disconnect) -> None:
         """The client goes, and says how (MQTT 5.0 §3.14)."""
         connect = self._connect
@@ -239,33 +189,15 @@ class MqttClient(Driver):
             return
         self._expiry_s = packet.session_expiry
         self._lost = packet.reason == _WITH_WILL
-        self._stage = _Stage.OVER
-        self.link.finish(_NORMAL)
-
-    def finish(self, reason: int, text: str = "") -> None:
-        """Sends the client away, or does not let it in; `text` is for people."""
-        stage, self._stage = self._stage, _Stage.OVER
-        if stage is _Stage.OVER:
-            return
-        self._cancel_timer()
-        connect = self._connect
-        if connect is None and reason == reasons.VERSION:  # in words that all versions know
-            connect = self._connect = _UNKNOWN
-        if connect is not None and not self._handle:
-            self._register("", heartbeats=False)
-        if connect is not None and stage is not _Stage.OPEN:
-            code = reason if connect.version == 5 else reasons.return_code(reason)
-            self.send(packets.Connack(False, code), text)
-        elif connect is not None and connect.version == 5:
-            self.send(packets.Disconnect(reason), text)
-        self.link.finish(_NORMAL)
+        self._stage = Stage.OVER
+        self.link.finish(NORMAL)
 
     # -- the beginning --
 
     def _begin_with(self, connect: packets.Connect) -> None:
         self._cancel_timer()
         self._connect = connect
-        self._stage = _Stage.OPENING
+        self._stage = Stage.OPENING
         if connect.version == 5:
             self.wire += MQTT_V5
         if connect.authenticates:
@@ -315,13 +247,17 @@ class MqttClient(Driver):
         except ClientError as refused:
             self.finish(reasons.connack(refused.info), refused.info.message)
             return
-        if self._stage is not _Stage.OPENING:
+        except Exception:
+            log.exception("a session could not be begun")
+            self.cut()
+            return
+        if self._stage is not Stage.OPENING:
             return
         self._shared.waiting.leave(self)
         self._register(session.connection_id, heartbeats=False)
         self._deliveries.handle = self._handle
         engine.window(self._handle, connect.receive_maximum, connect.packet_maximum)
-        self._stage = _Stage.OPEN
+        self._stage = Stage.OPEN
         self.send(
             packets.Connack(
                 present,
@@ -382,78 +318,3 @@ class MqttClient(Driver):
     async def _unsubscribe(self, packet: packets.Unsubscribe) -> None:
         assert self._subscribing is not None
         self.send(packets.Unsuback(packet.packet_id, await self._subscribing.unsubscribe(packet)))
-
-    # -- the session --
-
-    def lost(self, attachment: int) -> None:
-        """See `Driver`: goes on from where it was stopped, by way of the log, where that is known."""
-        if not self._deliveries.go_on(attachment):
-            super().lost(attachment)
-
-    def drain(self) -> None:
-        """See `Driver`. It is no loss: the client goes on elsewhere."""
-        self._draining = True
-        self._lost = False
-        super().drain()
-
-    def say(self, frame: ClientFrame) -> None:
-        """Hands the session a frame."""
-        session = self._session
-        assert session is not None
-        self._run(partial(session.receive, frame, self._node.clock()))
-
-    def _perform(self, effect: Effect) -> None:
-        if self._stage is _Stage.OVER:
-            return
-        match effect:
-            case Reply():
-                self._told(effect.frame)
-            case Attach():
-                if not self._deliveries.placed(effect):
-                    self.finish(reasons.CONTINUITY, "what comes next is no longer held")
-            case Detach():
-                self._deliveries.detach(effect.attachment)
-                self._told(effect.frame)
-            case Write():
-                self._publisher().writes(effect)
-                self._carry_out(effect)
-            case Close():
-                self._sent_away()
-            case Watch():
-                pass  # how many use a channel is told on other wires
-            case _:
-                self._carry_out(effect)
-
-    def _answered(self, msg_serial: int, weight: int, result: Answer) -> None:
-        """See `Driver`."""
-        answered = partial(super()._answered, msg_serial, weight)
-        self._publisher().logged(msg_serial, result, answered)
-
-    def _told(self, frame: dict[str, Any]) -> None:
-        """Says in MQTT what the session does."""
-        match frame:
-            case {"action": Action.ACK, "msgSerial": first, "res": answers}:
-                for index in range(len(answers)):
-                    self._publisher().written(first + index)
-            case {"action": Action.NACK, "msgSerial": number, "error": wrong}:
-                self._publisher().refused(number, _info(wrong))
-            case {"channel": spelling, "error": wrong}:
-                if not self._deliveries.refused(spelling, _info(wrong)) and wrong["code"] == _TOO_MANY:
-                    self.finish(reasons.QUOTA, wrong["message"])
-            case {"error": wrong}:
-                self._wrong = _info(wrong)
-
-    def _sent_away(self) -> None:
-        wrong = self._wrong
-        if wrong is None:
-            self.finish(reasons.UNSPECIFIED)
-        elif self._draining and self._shared.reference is not None:
-            self.finish(reasons.MOVED, wrong.message)
-        elif self._stage is _Stage.OPEN:
-            self.finish(reasons.disconnect(wrong), wrong.message)
-        else:
-            self.finish(reasons.connack(wrong), wrong.message)
-
-
-def _info(wrong: dict[str, Any]) -> ErrorInfo:
-    return ErrorInfo(wrong["code"], wrong["statusCode"], wrong["message"])

@@ -12,7 +12,8 @@ from typing import Any, Final
 from fanout.transports._websocket import Reader, WebSocket
 from fanout.transports.front import UpgradeHandler
 from fanout.transports.http import Request
-from fanout.transports.mqtt import MqttClient, Shared
+from fanout.transports.mqtt import MqttClient
+from fanout.transports.mqtt_driver import Shared
 from fanout.transports.mqtt_link import MqttLink
 from fanout.transports.websocket import switching
 

@@ -101,6 +101,8 @@ def puback(wrong: ErrorInfo) -> int:
 
 def suback(wrong: ErrorInfo) -> int:
     """Why a filter is not subscribed to."""
+    if wrong.code == 40009:
+        return QUOTA
     return FILTER if wrong.code in (40000, 40010) else _said("suback", wrong)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from msgspec.structs import replace
 
 from fanout._core import mqtt_encode
-from fanout.errors import ClientError, ErrorInfo
+from fanout.errors import ClientError, ErrorInfo, error
 from fanout.packets import Entry, Subscribe, Unsubscribe
 from fanout.session.effects import Attach
 from fanout.transports import mqtt_reasons as reasons
@@ -21,7 +21,10 @@ from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
 from fanout.transports.mqtt_subscriptions import FILTERS_MAX, Delivery, has_wildcards
 
-__all__ = ["Subscribing"]
+__all__ = ["RETAINED_BYTES", "Subscribing"]
+
+RETAINED_BYTES: Final = 512 << 10
+"""Retained messages that are given for one SUBSCRIBE, as packets; where there are more, it is refused."""
 
 _SHARED: Final = "$share/"
 _QOS_MAX: Final = 1
@@ -89,6 +92,7 @@ class Subscribing:
             else:
                 told.append(one)
         try:
+            retained = await self._all_retained(granted)
             if granted:
                 await self._held.subscribe([one.subscription for one in granted], [*_begun(granted)])
         except ClientError as refused:
@@ -96,7 +100,6 @@ class Subscribing:
                 self._forget(one.subscription)
             refusal = reasons.suback(refused.info)
             return tuple(refusal if reason <= _QOS_MAX else reason for reason in told), _nothing
-        retained = [(one, await self._retained(one)) for one in granted]
 
         def begin() -> None:
             for one, packets in retained:
@@ -151,18 +154,34 @@ class Subscribing:
             return reasons.suback(found)
         return _Granted(subscription, found, is_new)
 
-    async def _retained(self, one: _Granted) -> bytes:
-        """The retained messages that go before all others, as packets."""
+    async def _all_retained(self, granted: Iterable[_Granted]) -> list[tuple[_Granted, bytes]]:
+        retained: list[tuple[_Granted, bytes]] = []
+        room = RETAINED_BYTES
+        for one in granted:
+            retained.append((one, await self._retained(one, room)))
+            room -= len(retained[-1][1])
+        return retained
+
+    async def _retained(self, one: _Granted, room: int) -> bytes:
+        """The retained messages that go before all others, as packets. Raises ClientError 40009 if they need more
+        room.
+        """
         subscription = one.subscription
         handling = subscription.retain_handling
         if handling == _NO_RETAINED or (handling == _RETAINED_IF_NEW and not one.is_new):
             return b""
-        packets = b""
+        packets: list[bytes] = []
+        size = 0
         for topic, message in await self._sessions.retained(self._client, subscription):
             publish = publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
             packet_id = self._engine.packet_id(self._deliveries.handle) if publish.qos else 0
-            packets += mqtt_encode(replace(publish, packet_id=packet_id), self._version)
-        return packets
+            if not packet_id:
+                publish = replace(publish, qos=0)  # the client takes no more with QoS 1 before it acknowledges one
+            packets.append(mqtt_encode(replace(publish, packet_id=packet_id), self._version))
+            size += len(packets[-1])
+            if size > room:
+                raise ClientError(error(40009, f"retained messages of more than {RETAINED_BYTES} bytes"))
+        return b"".join(packets)
 
     async def _begin_anew(self) -> None:
         for topic_filter in [subscription.filter for subscription in self._held.subscriptions]:
