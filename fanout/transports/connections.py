@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fanout.errors import error
-from fanout.transports.driver import Backlog, Driver, Mutator, Opener, Presence, Publisher, Renewer, Replays
+from fanout.transports.driver import Driver
 from fanout.transports.outgoing import Outgoing
+from fanout.transports.ports import Backlog, Mutator, Opener, Presence, Publisher, Renewer, Replays
 from fanout.transports.terms import Terms
 from fanout.transports.turns import Turns
 

@@ -16,8 +16,8 @@ from fanout.auth.realms import bare
 from fanout.errors import ClientError, error
 from fanout.session.annotations import check_annotations
 from fanout.session.changes import check_change, target_serial
-from fanout.transports.driver import Mutator
 from fanout.transports.http import Request, Response
+from fanout.transports.ports import Mutator
 from fanout.transports.replies import accepted_wire, reply
 from fanout.transports.rest.common import Api, body_wire, data_to_wire, decoded_body, written
 from fanout.transports.rest.messages import message_to_wire

@@ -21,8 +21,8 @@ from fanout.session.names import parse_name
 from fanout.session.params import VERSIONS
 from fanout.session.ports import Authenticator
 from fanout.stats import Stats
-from fanout.transports.driver import Publisher
 from fanout.transports.http import Request
+from fanout.transports.ports import Publisher
 from fanout.transports.replies import MEDIA_TYPES
 from fanout.types import HistoryPage, HistoryQuery, Identity
 from fanout.wire import JSON, MSGPACK, ClientMessage
