@@ -6,7 +6,7 @@
 `--watch-loop` looks at the event loop, `--linger MS` holds messages and `--history TIME` keeps them so long, like the
 node's own options. All have one secret: a position of one is good on the next.
 
-Prints `{"port":…,"key":…}`, then answers each line with one of JSON; ends when standard input does:
+Prints `{"port":…,"mqtt_port":…,"key":…}`, then answers each line with one of JSON; ends when standard input does:
 
 - `send COUNT BATCH`: COUNT messages to each channel, handed to the node BATCH records at a time. The n-th message of a
   channel is `n SENT_US xxx`.
@@ -236,6 +236,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     topic = options.topic or TOPIC
     config = Config(
         port=0,
+        mqtt_port=0,
         key=(KEY,),
         data=data,
         kafka=options.kafka,
@@ -254,7 +255,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
     async with server:
         tune_interpreter()
         commands = Commands(source, watch, looks)
-        print(json.dumps({"port": server.port, "key": KEY}), flush=True)
+        print(json.dumps({"port": server.port, "mqtt_port": server.mqtt_port, "key": KEY}), flush=True)
         threading.Thread(target=commands.run, args=(loop, ended), name="bench-source", daemon=True).start()
         await ended.wait()
         if watching is not None:

@@ -49,6 +49,8 @@ class Plan:
     """Bytes of a payload."""
     transports: tuple[str, ...] = ("websocket",)
     """Of `TRANSPORTS`, dealt to the subscribers in turn. Publishers speak WebSocket."""
+    mqtt_urls: tuple[str, ...] = ()
+    """Of the nodes' ports for MQTT."""
     receive_buffer: int | None = None
     """Bytes of each subscriber's socket; a small one shows soon that its client does not read."""
 
@@ -82,7 +84,7 @@ class Audit:
         plan = self._plan
         transports = plan.transports
         transport, own_number = transports[number % len(transports)], number // len(transports)
-        urls = _turned(plan.urls, number)
+        urls = _turned(plan.mqtt_urls if transport == "mqtt" else plan.urls, number)
         chosen = self._chosen(number, min(plan.attachments, plan.channels, TRANSPORTS[transport]))
         return Subscriber(transport, own_number, urls, plan.key, chosen, plan.receive_buffer)
 

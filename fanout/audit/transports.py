@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from fanout.audit.client import Client
+from fanout.audit.mqtt import Mqtt
 from fanout.audit.returning import Refused
 from fanout.audit.stream import CHANNELS_MAX, Stream
 
 __all__ = ["QUERY", "TRANSPORTS", "WIRES", "Follower", "follower"]
 
-TRANSPORTS: Final = {"websocket": 200, "sse": CHANNELS_MAX}
+TRANSPORTS: Final = {"websocket": 200, "sse": CHANNELS_MAX, "mqtt": 200}
 """How many channels one client of each follows at most (docs/operating.md, "Limits")."""
 
 WIRES: Final = ("json", "msgpack")
@@ -67,7 +68,12 @@ def follower(
     on_message: Callable[[str, dict[str, Any]], None],
     on_gap: Callable[[str, int | None], None],
 ) -> Follower:
-    """The client of that `number` of those who speak `transport`: they take turns in what wires it has."""
+    """The client of that `number` of those who speak `transport`: they take turns in what wires it has.
+
+    `urls` are of the ports where that is spoken.
+    """
+    if transport == "mqtt":
+        return Mqtt(urls, key, receive_buffer=receive_buffer, on_message=on_message, on_gap=on_gap)
     if transport == "sse":
         lines = number % 2 == 1
         return Stream(urls, key, lines=lines, receive_buffer=receive_buffer, on_message=on_message, on_gap=on_gap)

@@ -26,6 +26,7 @@ def audit(
     attachments: int = 5,
     publishers: int = 5,
     transport: tuple[str, ...] = ("websocket",),
+    mqtt_url: tuple[str, ...] = (),
     rate: float = 50.0,
     size: int = 100,
     seconds: float = 30.0,
@@ -59,7 +60,9 @@ def audit(
     publishers
         Clients that publish, over WebSocket.
     transport
-        What subscribers speak, websocket or sse. Repeatable: they take turns.
+        What subscribers speak, websocket, sse or mqtt. Repeatable: they take turns.
+    mqtt_url
+        mqtt://HOST:PORT or mqtts://HOST:PORT, where a node speaks MQTT. Repeatable, like url.
     rate
         Messages a second, of all publishers together.
     size
@@ -83,6 +86,8 @@ def audit(
     for name in transport:
         if name not in TRANSPORTS:
             raise ConfigError(f"transport: '{name}' is wrong; give {' or '.join(TRANSPORTS)}")
+    if ("mqtt" in transport) != bool(mqtt_url):
+        raise ConfigError("give --transport mqtt and --mqtt-url together")
     if (kafka is None) == (data is None):
         raise ConfigError("give --kafka or --data, to read the log that the nodes use")
     plan = Plan(
@@ -95,6 +100,7 @@ def audit(
         rate=rate,
         size=size,
         transports=transport,
+        mqtt_urls=mqtt_url,
     )
     opened = partial(_log, kafka, kafka_setting, data, topic)
     report = uvloop.run(run(plan, opened, topic, seconds, patience, lambda line: sys.stderr.write(f"{line}\n")))

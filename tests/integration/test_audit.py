@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import KEY, ROOT, NodeProcess, node_process
+from tests.support.node import KEY, ROOT, NodeProcess, free_port, node_process
 from tests.support.tampering import FAULTS, tampering_proxy
 
 SMALL = ("--channels=4", "--subscribers=6", "--attachments=2", "--publishers=2", "--rate=80", "--seconds=2")
@@ -42,12 +42,13 @@ def count(printed: str, what: str) -> int:
     return int(found[1].replace(",", ""))
 
 
-@pytest.mark.parametrize("transports", [["websocket"], ["sse"], ["sse", "websocket"]], ids="+".join)
-async def test_a_good_node_is_exact_and_the_counts_say_of_how_much(
-    transports: list[str], node: NodeProcess, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("transports", [["websocket"], ["sse"], ["mqtt"], ["sse", "mqtt", "websocket"]], ids="+".join)
+async def test_a_good_node_is_exact_and_the_counts_say_of_how_much(transports: list[str], tmp_path: Path) -> None:
+    port = free_port()
     spoken = [f"--transport={name}" for name in transports]
-    status, printed, said = await audit(f"--url={node.url}", f"--data={tmp_path / 'data'}", *SMALL, *spoken)
+    spoken += [f"--mqtt-url=mqtt://127.0.0.1:{port}"] if "mqtt" in transports else []
+    async with node_process(tmp_path, "--mqtt-port", str(port)) as node:
+        status, printed, said = await audit(f"--url={node.url}", f"--data={tmp_path / 'data'}", *SMALL, *spoken)
     assert (status, said) == (0, "")
     published = count(printed, "acknowledged")
     assert published > 100
@@ -79,6 +80,7 @@ async def test_what_cannot_be_audited_is_said_in_one_line(node: NodeProcess, tmp
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--topic=other"), 1, "has no topic 'other'"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--channels=0"), 2, "channels: '0' is wrong"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--transport=x"), 2, "transport: 'x' is wrong; give"),
+        ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--transport=mqtt"), 2, "and --mqtt-url together"),
         (("--url=http://127.0.0.1:1", f"--data={tmp_path / 'data'}"), 1, "a client could not join"),
         ((f"--url={node.url}", f"--data={tmp_path / 'data'}", "--key=app.full:other"), 1, "a client could not join"),
         (

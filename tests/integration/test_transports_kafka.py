@@ -5,6 +5,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -12,7 +13,7 @@ from fanout.audit.log import KafkaLog
 from fanout.audit.run import Audit, Plan
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
-from tests.support.node import KEY, node_process
+from tests.support.node import KEY, free_port, node_process
 
 pytestmark = pytest.mark.kafka
 
@@ -20,17 +21,28 @@ CUTS = 10
 PATIENCE_S = 60
 
 
+class Site(NamedTuple):
+    """Where it all is."""
+
+    topic: str
+    urls: tuple[str, ...]
+    mqtt_urls: tuple[str, ...]
+
+
 @pytest.fixture
-async def site(kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path) -> AsyncIterator[tuple[str, tuple[str, ...]]]:
-    """The topic, and the urls of two nodes that publish to it."""
+async def site(kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path) -> AsyncIterator[Site]:
+    """Two nodes that publish to one topic."""
     topic = kafka_topic(4)
     options = ("--kafka", kafka.bootstrap, "--publish-topic", topic, "--secret", "one secret for all nodes")
     async with AsyncExitStack() as stack:
-        urls = []
+        urls, mqtt_urls = [], []
         for name in "ab":
             (tmp_path / name).mkdir()
-            urls.append((await stack.enter_async_context(node_process(tmp_path / name, *options))).url)
-        yield topic, tuple(urls)
+            port = free_port()
+            node = node_process(tmp_path / name, *options, "--mqtt-port", str(port))
+            urls.append((await stack.enter_async_context(node)).url)
+            mqtt_urls.append(f"mqtt://127.0.0.1:{port}")
+        yield Site(topic, tuple(urls), tuple(mqtt_urls))
 
 
 async def everybody_is_served(audit: Audit, times: int) -> None:
@@ -43,13 +55,12 @@ async def everybody_is_served(audit: Audit, times: int) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("transport", ["websocket", "sse"])
-async def test_who_is_cut_ten_times_under_load_is_given_the_log(
-    kafka: Kafka, site: tuple[str, tuple[str, ...]], transport: str
-) -> None:
-    topic, urls = site
+@pytest.mark.parametrize("transport", ["websocket", "sse", "mqtt"])
+async def test_who_is_cut_ten_times_under_load_is_given_the_log(kafka: Kafka, site: Site, transport: str) -> None:
+    """Over MQTT with QoS 1: what comes twice has DUP set, or is found to be doubled."""
     plan = Plan(
-        urls=urls,
+        urls=site.urls,
+        mqtt_urls=site.mqtt_urls,
         key=KEY,
         channels=8,
         subscribers=30,
@@ -58,8 +69,8 @@ async def test_who_is_cut_ten_times_under_load_is_given_the_log(
         rate=200,
         transports=(transport,),
     )
-    log = await asyncio.to_thread(KafkaLog, kafka.client, (topic,))
-    async with Audit(plan, log, (topic,)) as audit:
+    log = await asyncio.to_thread(KafkaLog, kafka.client, (site.topic,))
+    async with Audit(plan, log, (site.topic,)) as audit:
         stop = asyncio.Event()
         publishing = asyncio.create_task(audit.publish(stop))
         for cut in range(CUTS):

@@ -23,7 +23,7 @@ from tests.support.sources import append
 from tests.support.stream_client import StreamClient
 from tests.support.wsclient import RawClient
 
-__all__ = ["KEY", "TOPIC", "WAYS_IN", "Bed", "Deltas", "Out", "Payload", "ways_out"]
+__all__ = ["CHANNEL", "KEY", "TOPIC", "WAYS_IN", "Bed", "Deltas", "Out", "Payload", "WayIn", "ways_out"]
 
 KEY = "app.key:secret"
 TOPIC = "fanout.messages"
@@ -133,7 +133,9 @@ async def _plain_record(bed: Bed, payload: Payload) -> Payload:
         return Payload(value)
 
 
-WAYS_IN: dict[str, Callable[[Bed, Payload], Awaitable[Payload]]] = {
+WayIn = Callable[[Bed, Payload], Awaitable[Payload]]
+
+WAYS_IN: dict[str, WayIn] = {
     "websocket, json": _websocket_json,
     "websocket, msgpack": _websocket_msgpack,
     "comet": _comet,
