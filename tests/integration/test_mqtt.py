@@ -253,3 +253,28 @@ class TestLeaving:
                 assert (await watcher.message())[1] == b"end"
             else:
                 assert (await watcher.message())[1] == b"bye"
+
+
+class TestSlowReaders:
+    async def test_whom_memory_has_passed_is_given_all_from_the_log(self, tmp_path: Path) -> None:
+        config = Config(port=0, mqtt_port=0, key=(KEY,), secret=SECRET, data=tmp_path, history="1s", history_mib=1)
+        async with Server(config) as server:
+            await server.ready()
+            assert server.mqtt_port is not None
+            async with mqtt_client(server.mqtt_port) as client:
+                await client.connect("slow", key=KEY, said=b"\x21\0\x0a")  # ten at a time
+                await client.subscribe(("t", 1))
+                for number in range(400):
+                    await server.publish("t", b"%d:" % number + b"x" * 10_000)
+                numbers: list[int] = []
+                while not numbers or numbers[-1] < 399:
+                    received = await client.expect(PUBLISH)
+                    _, payload, packet_id = received.publish(5)
+                    number = int(payload.partition(b":")[0])
+                    if numbers and number <= numbers[-1]:
+                        assert received.flags & 8, "given again without DUP"
+                    else:
+                        numbers.append(number)
+                    client.send(packet(0x40, packet_id.to_bytes(2)))
+                assert numbers == list(range(400))
+                assert server._node.messages.engine.stats()["continuity_lost"] > 0
