@@ -120,7 +120,7 @@ def publish_of(topic: str, message: OutMessage, *, qos: int, identifier: int) ->
         content_type, encoding = content_type or JSON_TYPE, None
     payload = message.data.encode() if isinstance(message.data, str) else message.data or b""
     correlation = mqtt.get("correlationData")
-    own = ((_NAME, message.name), ("fanout-id", message.id), (_CLIENT_ID, message.client_id), (_ENCODING, encoding))
+    own = ((_NAME, message.name), (_CLIENT_ID, message.client_id), (_ENCODING, encoding))
     return Publish(
         topic,
         payload,

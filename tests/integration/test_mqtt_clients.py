@@ -173,7 +173,7 @@ async def test_mosquitto(site: Site, version: int) -> None:
         "mosquitto_sub", *arguments, "-C", str(len(TEXTS)), stdout=asyncio.subprocess.PIPE
     )
     async with asyncio.timeout(WAIT_S):
-        while not site.server._node.messages.engine.occupancy("a/b")["subscribers"]:
+        while not site.server._node.messages.engine.occupancy("a/b")["subscribers"]:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         publisher = await asyncio.create_subprocess_exec(
             "mosquitto_pub", *arguments, "-l", stdin=asyncio.subprocess.PIPE
