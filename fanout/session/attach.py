@@ -59,14 +59,16 @@ class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
 
 
 class Attachments:
-    """The attachments of one connection, `Limits.attachments` at most."""
+    """The attachments of one connection."""
 
-    __slots__ = ("_attached", "_channels", "_echo", "_limits", "_next_number", "_waiting", "identity")
+    __slots__ = ("_attached", "_channels", "_echo", "_limits", "_next_number", "_waiting", "identity", "most")
 
     def __init__(self, identity: Identity, channels: Channels, limits: Limits, *, echo: bool) -> None:
         """`echo` is the connection's: a channel may only turn it off."""
         self.identity = identity
         """Whose they are: changed by `regrant`."""
+        self.most = limits.attachments
+        """So many there may be at once."""
         self._channels = channels
         self._limits = limits
         self._echo = echo
@@ -185,8 +187,8 @@ class Attachments:
         if params.occupancy and not self._may_watch(channel):
             raise ClientError(error(40160, "occupancy takes the right to channel-metadata on this channel"))
         moved = self._attached.get(spelling)
-        if moved is None and self._count() >= self._limits.attachments:
-            raise ClientError(error(90010, f"{self._limits.attachments} is the limit"))
+        if moved is None and self._count() >= self.most:
+            raise ClientError(error(90010, f"{self.most} is the limit"))
         number = moved.number if moved else self._next_number
         wanted = None if expression is None else self._filter(expression)
         return Attachment(number, spelling, channel, requested, granted, params, wanted)

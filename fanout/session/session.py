@@ -77,6 +77,10 @@ class Session:
         """Whether the client has sent anything for the log over this transport."""
         return self._publisher is not None
 
+    def allow(self, attachments: int) -> None:
+        """Lets the client have so many channels at once: its driver finds them for it, and bounds them."""
+        self._attachments.most = attachments
+
     def open(self) -> list[Effect]:
         """CONNECTED, the first frame; once."""
         greeting, self._greeting = self._greeting, None

@@ -19,6 +19,7 @@ from fanout._core import MQTT_V5, MqttReader
 from fanout.auth.credentials import KeysAwaited
 from fanout.errors import ClientError, ErrorInfo
 from fanout.transports import mqtt_reasons as reasons
+from fanout.transports.mqtt_deliveries import DELIVERIES_MAX
 from fanout.transports.mqtt_driver import NORMAL, MqttDriver, Shared, Stage
 from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
 from fanout.transports.mqtt_ports import Held, Place, Subscription
@@ -216,6 +217,7 @@ class MqttClient(MqttDriver):
         try:
             session = self._session = self._node.open_session(credentials(connect), None, self._node.clock())
             session.deliver = self._deliver
+            session.allow(DELIVERIES_MAX)
             name = session_name(session, connect.client_id or new_client_id())
             will = will_of(connect, session, self._shared.topics, self._shared.limits)
         except KeysAwaited as awaited:

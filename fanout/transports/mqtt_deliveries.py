@@ -19,7 +19,11 @@ from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions
 from fanout.transports.mqtt_topics import Topics
 from fanout.wire import Action, ClientFrame, Flag
 
-__all__ = ["Deliveries", "continues", "goes_on"]
+__all__ = ["DELIVERIES_MAX", "Deliveries", "continues", "goes_on"]
+
+DELIVERIES_MAX: Final = 20_000
+"""Channels of one client, those under its wildcards among them, at some 0.6 KiB each: past it the client is sent away.
+One filter with wildcards has half of them at most."""
 
 _KINDS: Final = KIND_MESSAGES | KIND_WHOLE_APPENDS  # updates are whole messages here
 _BROKEN: Final = (80020, 90003, 90005)
@@ -170,7 +174,7 @@ class Deliveries:
 
     def end(self) -> None:
         """The connection is about to be the engine's no more."""
-        self._ended = self.places()
+        self._ended = self.places() if self.kept else []
         self.handle = 0
 
 

@@ -182,6 +182,15 @@ async def test_wildcards_are_given_every_channel_that_there_is_and_comes(node: S
         }
 
 
+async def test_wildcards_stand_for_more_channels_than_can_be_named(node: Server) -> None:
+    channels = [f"w/{number:03}" for number in range(300)]
+    await asyncio.gather(*(node.publish(channel, "before") for channel in channels[:150]))
+    async with connected(node) as client:
+        await client.subscribe(("w/+", 0))
+        await asyncio.gather(*(node.publish(channel, "x") for channel in channels))
+        assert sorted(one.publish(5)[0] for one in await given(client, 300)) == channels
+
+
 async def test_the_last_retained_message_is_given_to_who_subscribes(node: Server) -> None:
     async with connected(node) as client:
         for number, (topic, payload) in enumerate([("r/1", b"old"), ("r/1", b"new"), ("r/2", b"x"), ("r/2", b"")], 1):

@@ -316,6 +316,14 @@ class TestAttachingAgain:
         client.attach()
         assert only_attach(client.attach()).attachment == 1
 
+    def test_there_may_be_more_where_a_driver_says_so(self) -> None:
+        client = Conversation(limits=Limits(attachments=1))
+        client.session.allow(2)
+        client.attach()
+        assert only_attach(client.attach("other")).attachment == 2
+        (refused,) = client.attach("a third")
+        assert error_code(refused.frame) == (90010, 400)
+
     def test_in_vain_fails_the_channel_and_stops_delivery(self) -> None:
         client = Conversation()
         client.attach()
