@@ -1,4 +1,4 @@
-//! One client: opens its socket, upgrades, attaches, then checks what it is sent.
+//! One client: opens its socket, says what its wire begins with, attaches, then checks what it is sent.
 //!
 //! Reads go into a buffer that all connections share; a connection keeps only the beginning of a frame whose end has not
 //! come. Writes are few and small, and a socket that does not take one whole ends the run.
@@ -10,65 +10,22 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use crate::clock::monotonic_us;
-use crate::frames::{self, Library, client_frame, split};
+use crate::frames::{self, Library, Messages, client_frame, split};
 use crate::limits::{FRAME_BYTES, PER_ADDRESS, READ_BYTES};
-use crate::peer::{Peer, stamps};
+use crate::peer::stamps;
+use crate::plan::Plan;
 use crate::tally::{Cursor, Tally};
-use crate::{Format, Receive};
-
-/// What every connection is told.
-pub struct Plan {
-    pub address: SocketAddrV4,
-    pub format: Format,
-    pub raw: bool,
-    pub channels: u32,
-    pub first_channel: u32,
-    pub follow: u32,
-    /// Where every channel is resumed.
-    since: Option<Since>,
-    /// The server is another than ours.
-    peer: Option<Peer>,
-    request: Vec<u8>,
-}
-
-impl Plan {
-    /// Fails for a number that is none.
-    pub fn new(options: &Receive) -> Result<Self, String> {
-        let since = Since::new(&options.since)?;
-        let format = if options.format == Format::Json { "json" } else { "msgpack" };
-        let ours = format!("/?key={}&v=6&format={format}&heartbeats=false", options.key);
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bm90aGluZyB0byBoaWRlIQ==\r\n\r\n",
-            options.peer.as_ref().unwrap_or(&ours),
-            options.address
-        );
-        let peer = options.peer.as_ref().map(|_| Peer::new(options));
-        let Receive { address, format, raw, channels, first_channel, follow, .. } = *options;
-        let (follow, request) = (follow.min(channels), request.into_bytes());
-        Ok(Self { address, format, raw, channels, first_channel, follow, since, peer, request })
-    }
-}
-
-/// A place in a channel.
-struct Since {
-    position: String,
-    /// Of the first message behind it.
-    number: u64,
-}
-
-impl Since {
-    fn new(given: &[String]) -> Result<Option<Self>, String> {
-        let [position, number] = given else { return Ok(None) };
-        let number = number.parse().map_err(|error| format!("--since {position} {number}: {error}"))?;
-        Ok(Some(Self { position: position.clone(), number }))
-    }
-}
+use crate::{Wire, mqtt, stream};
 
 /// What all connections share.
 pub struct Shared {
     buffer: Vec<u8>,
-    pub library: Library,
+    library: Library,
+    pub progress: Progress,
+}
+
+/// How far all connections are together.
+pub struct Progress {
     pub tally: Tally,
     /// A cursor counts as arrived once it gets here.
     pub target: u64,
@@ -76,14 +33,21 @@ pub struct Shared {
     pub missing: usize,
 }
 
+impl Progress {
+    fn moved(&mut self, before: u64, now: u64) {
+        self.missing -= usize::from(before < self.target && now >= self.target);
+    }
+}
+
 impl Shared {
-    pub fn new(format: Format) -> Self {
-        let (library, tally) = (Library::new(format), Tally::new());
-        Self { buffer: vec![0; FRAME_BYTES + READ_BYTES], library, tally, target: 0, missing: 0 }
+    pub fn new(wire: Wire) -> Self {
+        let progress = Progress { tally: Tally::new(), target: 0, missing: 0 };
+        Self { buffer: vec![0; FRAME_BYTES + READ_BYTES], library: Library::new(wire), progress }
     }
 }
 
 enum State {
+    /// Waiting for the head of the response, where there is one.
     Upgrading,
     /// Waiting to be greeted, then for so many channels.
     Attaching(u32),
@@ -122,15 +86,20 @@ impl Connection {
         socket.connect(&plan.address.into())?;
         socket.set_tcp_nodelay(true)?;
         let mut stream = TcpStream::from(socket);
+        let first_channel = (index as u64 * u64::from(plan.follow) % u64::from(plan.channels)) as u32;
         if !plan.raw {
-            stream.write_all(&plan.request)?;
+            stream.write_all(&plan.request(first_channel))?;
         }
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
-            state: if plan.raw { State::Attached } else { State::Upgrading },
+            state: match plan.wire {
+                _ if plan.raw => State::Attached,
+                Wire::Mqtt | Wire::MqttQos1 => State::Attaching(0),
+                _ => State::Upgrading,
+            },
             rest: Vec::new(),
-            first_channel: (index as u64 * u64::from(plan.follow) % u64::from(plan.channels)) as u32,
+            first_channel,
             cursors: (0..plan.follow)
                 .map(|_| Cursor::at(plan.since.as_ref().map_or(0, |since| since.number)))
                 .collect(),
@@ -149,7 +118,7 @@ impl Connection {
         let turn = match self.stream.read(&mut buffer[kept..kept + READ_BYTES]) {
             Ok(0) => Ok(Turn::Closed),
             Ok(n) => {
-                shared.tally.read();
+                shared.progress.tally.read();
                 self.take(&buffer[..kept + n], plan, shared)
             }
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(Turn::Nothing),
@@ -163,21 +132,20 @@ impl Connection {
         let now_us = monotonic_us();
         let mut turn = Turn::Nothing;
         if matches!(self.state, State::Upgrading) {
+            let before = bytes.len();
             bytes = self.upgraded(bytes, plan)?;
+            if bytes.len() < before && matches!(self.state, State::Attached) {
+                turn = Turn::Attached; // a stream has its channels once it has begun
+            }
         }
         if !matches!(self.state, State::Upgrading) {
-            while let Some((opcode, payload, length)) = split(bytes)? {
-                bytes = &bytes[length..];
-                match opcode {
-                    frames::PING => self.write(&client_frame(frames::PONG, payload))?,
-                    frames::PONG => {}
-                    frames::CLOSE => return Ok(Turn::Closed),
-                    _ if self.answer(payload, plan)? => {}
-                    _ if matches!(self.state, State::Attached) => self.receive(payload, now_us, plan, shared)?,
-                    _ if self.attach(payload, plan)? => turn = Turn::Attached,
-                    _ => {}
-                }
-            }
+            let (rest, came) = match plan.wire {
+                Wire::Json | Wire::Msgpack => self.take_frames(bytes, now_us, plan, shared)?,
+                Wire::Events | Wire::Lines => self.take_chunks(bytes, now_us, plan, shared)?,
+                Wire::Mqtt | Wire::MqttQos1 => self.take_packets(bytes, now_us, plan, shared)?,
+            };
+            bytes = rest;
+            turn = if came == Turn::Nothing { turn } else { came };
         }
         self.rest.clear();
         self.rest.extend_from_slice(bytes);
@@ -187,12 +155,87 @@ impl Connection {
         Ok(turn)
     }
 
+    fn take_frames<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        now_us: u64,
+        plan: &Plan,
+        shared: &mut Shared,
+    ) -> Result<(&'a [u8], Turn), String> {
+        let mut turn = Turn::Nothing;
+        while let Some((opcode, payload, length)) = split(bytes)? {
+            bytes = &bytes[length..];
+            match opcode {
+                frames::PING => self.write(&client_frame(frames::PONG, payload))?,
+                frames::PONG => {}
+                frames::CLOSE => return Ok((bytes, Turn::Closed)),
+                _ if self.answer(payload, plan)? => {}
+                _ if matches!(self.state, State::Attached) => self.receive(payload, now_us, plan, shared)?,
+                _ if self.attach(payload, plan)? => turn = Turn::Attached,
+                _ => {}
+            }
+        }
+        Ok((bytes, turn))
+    }
+
+    fn take_chunks<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        now_us: u64,
+        plan: &Plan,
+        shared: &mut Shared,
+    ) -> Result<(&'a [u8], Turn), String> {
+        while let Some((chunk, length)) = stream::split(bytes)? {
+            bytes = &bytes[length..];
+            if chunk.is_empty() {
+                return Ok((bytes, Turn::Closed));
+            }
+            self.receive(chunk, now_us, plan, shared)?;
+        }
+        Ok((bytes, Turn::Nothing))
+    }
+
+    fn take_packets<'a>(
+        &mut self,
+        mut bytes: &'a [u8],
+        now_us: u64,
+        plan: &Plan,
+        shared: &mut Shared,
+    ) -> Result<(&'a [u8], Turn), String> {
+        let (mut turn, mut acknowledgements) = (Turn::Nothing, Vec::new());
+        while let Some(packet) = mqtt::split(bytes)? {
+            bytes = &bytes[packet.len()..];
+            match packet[0] >> 4 {
+                mqtt::PUBLISH if plan.wire == Wire::Mqtt => self.receive(packet, now_us, plan, shared)?,
+                mqtt::PUBLISH => {
+                    let publish = mqtt::publish(packet)?.expect("its type says so");
+                    let packet_id = publish.packet_id.ok_or("a message without a packet identifier")?;
+                    acknowledgements.extend_from_slice(&mqtt::puback(packet_id));
+                    self.deliver(&publish.messages, packet.len(), now_us, plan, &mut shared.progress)?;
+                }
+                mqtt::CONNACK if mqtt::is_granted(packet, 0) => {
+                    self.write(&mqtt::subscribe(plan.names(self.first_channel), plan.qos()))?;
+                }
+                mqtt::SUBACK if mqtt::is_granted(packet, plan.qos()) => {
+                    self.state = State::Attached;
+                    turn = Turn::Attached;
+                }
+                _ => return Err(format!("refused, or a packet that nobody asked for: {packet:?}")),
+            }
+        }
+        if !acknowledgements.is_empty() {
+            self.write(&acknowledgements)?;
+        }
+        Ok((bytes, turn))
+    }
+
     fn upgraded<'a>(&mut self, bytes: &'a [u8], plan: &Plan) -> Result<&'a [u8], String> {
         let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return Ok(bytes) };
-        if !bytes.starts_with(b"HTTP/1.1 101 ") {
-            return Err(format!("no upgrade: {}", String::from_utf8_lossy(&bytes[..end])));
+        let is_stream = plan.wire.coding().is_none();
+        if !bytes.starts_with(if is_stream { b"HTTP/1.1 200 " } else { b"HTTP/1.1 101 " }) {
+            return Err(format!("refused: {}", String::from_utf8_lossy(bytes)));
         }
-        self.state = State::Attaching(0);
+        self.state = if is_stream { State::Attached } else { State::Attaching(0) };
         for frame in plan.peer.iter().flat_map(|peer| &peer.say) {
             self.write(frame)?;
         }
@@ -215,14 +258,14 @@ impl Connection {
             }
             return Ok(ready);
         }
-        let envelope = plan.format.parse(payload)?;
+        let coding = plan.wire.coding().expect("what is attached in frames is over WebSocket");
+        let envelope = coding.parse(payload)?;
         match envelope.action {
             frames::CONNECTED => {
                 *waiting = plan.follow;
-                for distance in 0..plan.follow {
-                    let channel = plan.first_channel + (self.first_channel + distance) % plan.channels;
+                for channel in plan.names(self.first_channel) {
                     let position = plan.since.as_ref().map(|since| &*since.position);
-                    self.write(&plan.format.attach(&format!("load-{channel}"), position))?;
+                    self.write(&coding.attach(&channel, position))?;
                 }
             }
             frames::ATTACHED if plan.since.is_some() && envelope.flags & frames::RESUMED == 0 => {
@@ -244,29 +287,41 @@ impl Connection {
     }
 
     fn receive(&mut self, payload: &[u8], now_us: u64, plan: &Plan, shared: &mut Shared) -> Result<(), String> {
-        let Shared { library, tally, .. } = shared;
-        let (cursor, before);
+        let Shared { library, progress, .. } = shared;
         if plan.peer.is_some() {
-            cursor = &mut self.cursors[0];
-            before = cursor.next;
+            let cursor = &mut self.cursors[0];
+            let before = cursor.next;
+            let tally = &mut progress.tally;
             if stamps(payload, |sequence, sent_us| tally.message(cursor, sequence, sent_us, now_us))? > 0 {
                 tally.frame(payload.len());
             }
-        } else {
-            let Some(messages) = library.read(payload)? else { return Ok(()) };
-            let channel = messages.channel.checked_sub(plan.first_channel).filter(|&channel| channel < plan.channels);
-            let distance = channel.map(|channel| (channel + plan.channels - self.first_channel) % plan.channels);
-            let wanted = distance.and_then(|distance| self.cursors.get_mut(distance as usize));
-            cursor = wanted.ok_or("messages of a channel that was not asked for")?;
-            before = cursor.next;
-            tally.frame(payload.len());
-            for &(sequence, sent_us) in &messages.stamps {
-                tally.message(cursor, sequence, sent_us, now_us);
-            }
+            progress.moved(before, cursor.next);
+            return Ok(());
         }
-        if before < shared.target && cursor.next >= shared.target {
-            shared.missing -= 1;
+        match library.read(payload)? {
+            Some(messages) => self.deliver(messages, payload.len(), now_us, plan, progress),
+            None => Ok(()),
         }
+    }
+
+    fn deliver(
+        &mut self,
+        messages: &Messages,
+        bytes: usize,
+        now_us: u64,
+        plan: &Plan,
+        progress: &mut Progress,
+    ) -> Result<(), String> {
+        let channel = messages.channel.checked_sub(plan.first_channel).filter(|&channel| channel < plan.channels);
+        let distance = channel.map(|channel| (channel + plan.channels - self.first_channel) % plan.channels);
+        let wanted = distance.and_then(|distance| self.cursors.get_mut(distance as usize));
+        let cursor = wanted.ok_or("messages of a channel that was not asked for")?;
+        let before = cursor.next;
+        progress.tally.frame(bytes);
+        for &(sequence, sent_us) in &messages.stamps {
+            progress.tally.message(cursor, sequence, sent_us, now_us);
+        }
+        progress.moved(before, cursor.next);
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::clock::cpu_ns;
 use crate::commands::{answer, lines, numbers};
-use crate::{Engine, Format};
+use crate::{Coding, Engine};
 
 const TOPIC: &str = "bench";
 /// As a node is configured by default; no round is so long that a message grows old.
@@ -62,7 +62,7 @@ impl Bench {
         let inbox = hub.connect(Box::new(|| ())); // this thread looks by itself
         let mut shard = Shard::new(Arc::clone(&hub), inbox.bit(), 15_000);
         let names: Vec<String> = (0..options.channels).map(|channel| format!("load-{channel}")).collect();
-        let wire = if options.format == Format::Json { Wire::Json } else { Wire::Msgpack };
+        let wire = if options.format == Coding::Json { Wire::Json } else { Wire::Msgpack };
         let now = monotonic_ms();
         for (index, name) in (0..options.subscribers).zip(names.iter().cycle()) {
             let handle = 1 << 32 | u64::from(index);

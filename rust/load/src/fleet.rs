@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::Receive;
 use crate::commands::{answer, lines, numbers};
-use crate::connection::{Connection, Plan, Shared, Turn};
+use crate::connection::{Connection, Shared, Turn};
 use crate::limits::{AWAKE_MS, LONG_REST_US, REST_US};
+use crate::plan::Plan;
 
 struct Fleet {
     plan: Plan,
@@ -75,9 +76,9 @@ impl Fleet {
         loop {
             self.turn()?;
             if let Some(since) = waiting {
-                let reached = self.shared.missing == 0;
+                let reached = self.shared.progress.missing == 0;
                 if reached || since.elapsed() > timeout {
-                    answer(&json!({"reached": reached, "missing": self.shared.missing}))?;
+                    answer(&json!({"reached": reached, "missing": self.shared.progress.missing}))?;
                     waiting = None;
                 }
                 continue;
@@ -95,7 +96,7 @@ impl Fleet {
                     self.aim(target);
                     waiting = Some(Instant::now());
                 }
-                Some("report") => answer(&self.shared.tally.report())?,
+                Some("report") => answer(&self.shared.progress.tally.report())?,
                 _ => return Err(format!("what is `{line}`?")),
             }
         }
@@ -103,8 +104,8 @@ impl Fleet {
 
     fn aim(&mut self, target: u64) {
         let cursors = self.connections.iter().flatten().flat_map(|connection| &*connection.cursors);
-        self.shared.target = target;
-        self.shared.missing = cursors.filter(|cursor| cursor.next < target).count();
+        self.shared.progress.target = target;
+        self.shared.progress.missing = cursors.filter(|cursor| cursor.next < target).count();
     }
 
     /// Reads every connection that has something, once.
@@ -125,8 +126,8 @@ impl Fleet {
                 Turn::Attached => self.attached += 1,
                 Turn::Closed => {
                     *place = None;
-                    self.shared.tally.closed();
-                    self.aim(self.shared.target);
+                    self.shared.progress.tally.closed();
+                    self.aim(self.shared.progress.target);
                 }
             }
         }

@@ -1,15 +1,15 @@
 //! What a server sends: WebSocket frames (RFC 6455 §5.2) around protocol messages (Ably protocol), read once each.
 //!
-//! Ten thousand connections receive the same bytes. [`Library`] parses a frame the first time it is seen and compares
-//! bytes from then on: as exact as parsing, and cheap enough for the client not to be what is measured.
+//! Ten thousand connections receive the same bytes. [`Library`] parses a frame, whatever its wire, the first time it is
+//! seen and compares bytes from then on: as exact as parsing, and cheap enough for the client not to be what is measured.
 
 use std::borrow::Cow;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Format;
 use crate::limits::{FRAME_BYTES, FRAMES_REMEMBERED};
+use crate::{Coding, Wire, mqtt, stream};
 
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
@@ -48,7 +48,7 @@ struct Content<'a> {
     data: Cow<'a, str>,
 }
 
-impl Format {
+impl Coding {
     /// Reads a payload.
     pub fn parse(self, payload: &[u8]) -> Result<Envelope<'_>, String> {
         let parsed = match self {
@@ -56,6 +56,15 @@ impl Format {
             Self::Msgpack => rmp_serde::from_slice(payload).map_err(|error| error.to_string()),
         };
         parsed.map_err(|error| format!("{error}: {}", String::from_utf8_lossy(payload)))
+    }
+
+    fn messages(self, payload: &[u8]) -> Result<Option<Messages>, String> {
+        let envelope = self.parse(payload)?;
+        if envelope.action != MESSAGE {
+            return Ok(None);
+        }
+        let channel = envelope.channel.as_deref().unwrap_or_default();
+        Messages::of(channel, envelope.messages.iter().map(|message| &*message.data)).map(Some)
     }
 
     /// A whole frame to attach to a channel, behind a position if one is given.
@@ -121,13 +130,13 @@ pub struct Messages {
 
 /// Frames seen lately.
 pub struct Library {
-    format: Format,
+    wire: Wire,
     seen: Vec<Option<(Box<[u8]>, Messages)>>,
 }
 
 impl Library {
-    pub fn new(format: Format) -> Self {
-        Self { format, seen: (0..FRAMES_REMEMBERED).map(|_| None).collect() }
+    pub fn new(wire: Wire) -> Self {
+        Self { wire, seen: (0..FRAMES_REMEMBERED).map(|_| None).collect() }
     }
 
     /// What a payload says; None if it is not a frame of messages.
@@ -137,21 +146,41 @@ impl Library {
         payload[..payload.len().min(256)].hash(&mut hasher); // the frame's position and first message are in there
         let place = &mut self.seen[hasher.finish() as usize % FRAMES_REMEMBERED];
         if place.as_ref().is_none_or(|(bytes, _)| **bytes != *payload) {
-            let envelope = self.format.parse(payload)?;
-            if envelope.action != MESSAGE {
-                return Ok(None);
-            }
-            *place = Some((payload.into(), messages(&envelope)?));
+            let Some(messages) = self.wire.messages(payload)? else { return Ok(None) };
+            *place = Some((payload.into(), messages));
         }
         Ok(place.as_ref().map(|(_, messages)| messages))
     }
 }
 
-fn messages(envelope: &Envelope<'_>) -> Result<Messages, String> {
-    let channel = envelope.channel.as_deref().and_then(|name| name.strip_prefix("load-")?.parse().ok());
-    let channel = channel.ok_or_else(|| format!("messages on the channel {:?}", envelope.channel))?;
-    let stamps = envelope.messages.iter().map(|message| stamp(&message.data));
-    Ok(Messages { channel, stamps: stamps.collect::<Result<_, _>>()? })
+impl Wire {
+    /// What of our own protocol's is spoken over a WebSocket.
+    pub fn coding(self) -> Option<Coding> {
+        match self {
+            Self::Json => Some(Coding::Json),
+            Self::Msgpack => Some(Coding::Msgpack),
+            Self::Events | Self::Lines | Self::Mqtt | Self::MqttQos1 => None,
+        }
+    }
+
+    fn messages(self, payload: &[u8]) -> Result<Option<Messages>, String> {
+        match self {
+            Self::Json => Coding::Json.messages(payload),
+            Self::Msgpack => Coding::Msgpack.messages(payload),
+            Self::Events => stream::messages(payload, false),
+            Self::Lines => stream::messages(payload, true),
+            Self::Mqtt | Self::MqttQos1 => Ok(mqtt::publish(payload)?.map(|publish| publish.messages)),
+        }
+    }
+}
+
+impl Messages {
+    /// Of one channel, by its name: their payloads.
+    pub fn of<'a>(channel: &str, payloads: impl Iterator<Item = &'a str>) -> Result<Self, String> {
+        let number = channel.strip_prefix("load-").and_then(|number| number.parse().ok());
+        let channel = number.ok_or_else(|| format!("messages on the channel {channel}"))?;
+        Ok(Self { channel, stamps: payloads.map(stamp).collect::<Result<_, _>>()? })
+    }
 }
 
 /// `SEQUENCE SENT_US padding`.
@@ -187,7 +216,7 @@ mod tests {
 
     #[test]
     fn frames_alike_at_the_start_are_told_apart() {
-        let mut library = Library::new(Format::Json);
+        let mut library = Library::new(Wire::Json);
         let frame = |sequence: u64| {
             let head = "x".repeat(200);
             let data = format!("{sequence} 5 pad");

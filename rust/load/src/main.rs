@@ -1,6 +1,6 @@
 //! `fanout-load`: the other side of the benchmarks.
 //!
-//! `receive` is thousands of WebSocket clients that check every sequence number and cost next to no CPU; `engine` is
+//! `receive` is thousands of clients, on any wire, that check every sequence number and cost next to no CPU; `engine` is
 //! the engine itself with a writer that throws everything away. Both are driven by lines on standard input and answer
 //! each with one line of JSON; they end when standard input does.
 
@@ -17,7 +17,10 @@ mod fleet;
 mod frames;
 mod ingest;
 mod limits;
+mod mqtt;
 mod peer;
+mod plan;
+mod stream;
 mod tally;
 
 #[derive(Parser)]
@@ -54,14 +57,14 @@ struct Receive {
     /// Key to authenticate with
     #[arg(long, default_value = "")]
     key: String,
-    /// What to speak
-    #[arg(long, value_enum, default_value_t = Format::Json)]
-    format: Format,
+    /// What to speak: the protocol over WebSocket, a stream over HTTP, or MQTT 3.1.1 over TCP
+    #[arg(long, value_enum, default_value_t = Wire::Json)]
+    format: Wire,
     /// No handshake and no protocol: the server only sends
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     raw: bool,
     /// Another server than ours, at this path; one channel, messages are `~SEQUENCE SENT_US …` in any envelope
-    #[arg(long, value_name = "PATH", conflicts_with = "raw")]
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["raw", "format"])]
     peer: Option<String>,
     /// What a peer is told after the upgrade, a text frame each
     #[arg(long, requires = "peer")]
@@ -92,8 +95,8 @@ struct Engine {
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     payload: u32,
     /// What the connections speak
-    #[arg(long, value_enum, default_value_t = Format::Json)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = Coding::Json)]
+    format: Coding,
 }
 
 #[derive(clap::Args, Clone)]
@@ -125,9 +128,19 @@ enum Place {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum Coding {
     Json,
     Msgpack,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wire {
+    Json,
+    Msgpack,
+    Events,
+    Lines,
+    Mqtt,
+    MqttQos1,
 }
 
 fn main() -> ExitCode {
