@@ -25,7 +25,7 @@ from fanout.transports.mqtt_opening import credentials, new_client_id, session_n
 from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
 from fanout.transports.mqtt_publishing import Publishing
-from fanout.transports.mqtt_subscribing import Subscribing
+from fanout.transports.mqtt_subscribing import TOKEN_EVENTS, Subscribing
 from fanout.transports.mqtt_waiting import SECONDS
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame
@@ -316,6 +316,12 @@ class MqttClient(MqttDriver):
             told = tuple(min(reason, reasons.UNSPECIFIED) for reason in told)
         self.send(packets.Suback(packet.packet_id, told))
         begin()
+
+    def token_ends(self) -> None:
+        """See `MqttDriver`. A client cannot show another token without connecting again."""
+        if self._subscribing is not None and self._subscribing.token_events:
+            warning = packets.Publish(TOKEN_EVENTS, b"expirywarning", 0, False, False, 0, 0, packets.Properties(True))
+            self.send(warning)
 
     async def _unsubscribe(self, packet: packets.Unsubscribe) -> None:
         assert self._subscribing is not None

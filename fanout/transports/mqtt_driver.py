@@ -31,7 +31,15 @@ from fanout.wire import Action, ClientFrame
 __all__ = ["NORMAL", "MqttDriver", "Shared", "Stage"]
 
 NORMAL: Final = 1000  # RFC 6455 §7.4.1
-_Said = packets.Connack | packets.Suback | packets.Unsuback | packets.Ack | packets.Ping | packets.Disconnect
+_Said = (
+    packets.Connack
+    | packets.Suback
+    | packets.Unsuback
+    | packets.Ack
+    | packets.Publish
+    | packets.Ping
+    | packets.Disconnect
+)
 _TOO_MANY: Final = 90010
 _TEXT_MAX: Final = 200  # of words for people
 _UNKNOWN: Final = packets.Connect(4, "", True, 0, None, None, None, None, 0, 0, False, False)
@@ -161,11 +169,16 @@ class MqttDriver(Driver):
                     self._publisher().written(first + index)
             case {"action": Action.NACK, "msgSerial": number, "error": wrong}:
                 self._publisher().refused(number, _info(wrong))
+            case {"action": Action.AUTH}:
+                self.token_ends()
             case {"channel": spelling, "error": wrong}:
                 if not self._deliveries.refused(spelling, _info(wrong)) and wrong["code"] == _TOO_MANY:
                     self.finish(reasons.QUOTA, wrong["message"])
             case {"error": wrong}:
                 self._wrong = _info(wrong)
+
+    def token_ends(self) -> None:
+        """What the client was let in with is good for a short while only."""
 
     def _sent_away(self) -> None:
         wrong = self._wrong

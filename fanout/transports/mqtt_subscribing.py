@@ -21,10 +21,13 @@ from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
 from fanout.transports.mqtt_subscriptions import FILTERS_MAX, Delivery, has_wildcards
 
-__all__ = ["RETAINED_BYTES", "Subscribing"]
+__all__ = ["RETAINED_BYTES", "TOKEN_EVENTS", "Subscribing"]
 
 RETAINED_BYTES: Final = 512 << 10
 """Retained messages that are given for one SUBSCRIBE, as packets; where there are more, it is refused."""
+
+TOKEN_EVENTS: Final = "[mqtt]tokenevents"
+"""Who subscribes to this is told some time before its token expires (Ably protocol, "MQTT")."""
 
 _SHARED: Final = "$share/"
 _QOS_MAX: Final = 1
@@ -42,7 +45,7 @@ class _Granted(NamedTuple):
 class Subscribing:
     """The subscribing of one connection, from the time on at which it has its session."""
 
-    __slots__ = ("_client", "_deliveries", "_engine", "_held", "_resumed", "_sessions", "_version")
+    __slots__ = ("_client", "_deliveries", "_engine", "_held", "_resumed", "_sessions", "_version", "token_events")
 
     def __init__(
         self, engine: Any, client: Client, sessions: Sessions, held: Held, deliveries: Deliveries, version: int
@@ -55,6 +58,8 @@ class Subscribing:
         self._deliveries = deliveries
         self._version = version
         self._resumed: list[Attach] = []
+        self.token_events = False
+        """Whether the client wants to be told of its token's end."""
 
     async def resume(self) -> bool:
         """Finds the places of an earlier connection again. False if one of them cannot be gone on from: then none is,
@@ -120,6 +125,10 @@ class Subscribing:
             return (reasons.UNSPECIFIED,) * len(packet.filters)
         told = []
         for topic_filter in packet.filters:
+            if topic_filter == TOKEN_EVENTS and self.token_events:
+                self.token_events = False
+                told.append(0)
+                continue
             spellings = self._deliveries.subscriptions.remove(topic_filter)
             for spelling in spellings or ():
                 self._deliveries.leave(spelling)
@@ -128,6 +137,9 @@ class Subscribing:
 
     async def _granted(self, entry: Entry, identifier: int) -> _Granted | int:
         subscriptions = self._deliveries.subscriptions
+        if entry.filter == TOKEN_EVENTS:
+            self.token_events = True
+            return 0
         if entry.filter.startswith(_SHARED):
             return reasons.NO_SHARED
         wild = has_wildcards(entry.filter)

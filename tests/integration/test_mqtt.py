@@ -1,6 +1,7 @@
 """MQTT 3.1.1 and 5.0, packet by packet, on the port and over WebSocket."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import websockets
 
 from fanout import Config, Server
+from fanout.transports import terms
+from tests.support.credentials import made_jwt
 from tests.support.mqtt_client import (
     ACK,
     CONNACK,
@@ -94,6 +97,19 @@ class TestConnecting:
         async with mqtt_client(node.mqtt_port) as client:
             refused = await client.connect("me", key=KEY, said=b"\x15" + text("SCRAM"))
             assert refused.body[1] == 0x8C
+
+    async def test_who_has_a_token_is_told_of_its_end(self, client: RawMqtt, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(terms, "ASK_BEFORE_MS", 1_500)
+        now_s = int(time.time())
+        token = made_jwt(KEY, iat=now_s, exp=now_s + 4)
+        assert (await client.connect("me", token=token)).body[1] == 0
+        assert await client.subscribe(("[mqtt]tokenevents", 0)) == (0,)
+        assert (await client.message())[:2] == ("[mqtt]tokenevents", b"expirywarning")
+        if client.version == 5:
+            assert (await client.expect(DISCONNECT)).body[0] == 0x87
+        assert await client.closed()
+        async with mqtt_client(client.writer.get_extra_info("peername")[1], client.version) as late:
+            assert (await late.connect("me", token=token)).body[1] == (4 if client.version == 4 else 0x86)
 
 
 class TestPublishing:
