@@ -243,8 +243,8 @@ class Engine:
         the connection's wire's (1 text, 2 binary; 9 ping, 10 pong).
         """
     def finish(self, connection: int, code: int = ..., reason: str = ...) -> None:
-        """Queues a CLOSE frame, which MQTT without WebSocket has none of; when all is written the engine shuts the socket
-        down. The loop then sees its end.
+        """Queues a CLOSE frame, but not for bare MQTT; when all is written the engine shuts the socket down. The
+        loop then sees its end.
         """
     def abort(self, connection: int) -> None:
         """Shuts the socket down at once."""
@@ -252,7 +252,8 @@ class Engine:
         """The peer has sent something: it is alive."""
     def window(self, connection: int, receive_maximum: int, packet_max: int) -> None:
         """What an MQTT client takes (5.0 §3.1.2.11): so many messages with QoS 1 before it acknowledges one, 1,024 at
-        most, 64 if nothing was said; and packets of so many bytes, 0 for any. What is larger it is not given.
+        most, 64 if it says nothing or, which is the same, 65,535; and packets of so many bytes, 0 for any. What is
+        larger it is not given.
         """
     def packet_id(self, connection: int) -> int:
         """Takes a place in an MQTT connection's window, for a message with QoS 1 that the loop sends itself: its packet
@@ -296,8 +297,8 @@ class Engine:
         ValueError for bits without meaning. With `KIND_PRESENCE` and a plan that has presence, SYNC pages follow: the
         last has an empty cursor. `echo`: whether the connection's own messages are among them. `delta`: whether
         payloads are given as deltas where there are some (RFC 3284). `filter`: which messages are given, if not all.
-        `mqtt`: how they are on an MQTT connection, if not with QoS 0 alone; `spelling` is the topic there, and `reply` any
-        packets.
+        `mqtt`: how they are on an MQTT connection, if not with QoS 0 alone; `spelling` is the topic there, and `reply`
+        any packets.
         """
     def regrant(self, connection: int, attachment: int, plan: Plan, spelling: str, kinds: int, echo: bool) -> None:
         """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts
@@ -424,8 +425,8 @@ class Engine:
     def watch_births(self, watched: bool) -> None:
         """Whether channels that begin are noted. What was noted is forgotten."""
     def born(self) -> list[str] | None:
-        """The names of channels that began since the last call: that hold something and held nothing before, perhaps
-        one twice. None if more began than are kept, 65,536: `names` tells which there are. A "births" event says when
+        """The names of channels that began since the last call: that hold messages and held none before, perhaps one
+        twice. None if more began than are kept, 65,536: `names` tells which there are. A "births" event says when
         to ask. With the `places` from before the last call, what a channel began with lies behind
         `position_at(name, places)`.
         """

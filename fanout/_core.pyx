@@ -339,7 +339,9 @@ cdef class Engine:
     def filter(self, expression, /):
         return self._native.filter(expression)
 
-    def attach(self, connection, attachment, plan, spelling, kinds, echo, reply, *, delta=False, filter=None, mqtt=None):
+    def attach(
+        self, connection, attachment, plan, spelling, kinds, echo, reply, *, delta=False, filter=None, mqtt=None
+    ):
         self._native.attach(connection, attachment, plan, spelling, kinds, echo, reply, delta, filter, mqtt)
 
     def regrant(self, connection, attachment, plan, spelling, kinds, echo):

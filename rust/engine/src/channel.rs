@@ -76,6 +76,8 @@ pub struct Context<'a> {
     pub presence: &'a AtomicUsize,
     /// Bytes of all replays together, beside those of the channels.
     pub replays: &'a AtomicUsize,
+    /// The time, by the wall's clock.
+    pub wall_ms: i64,
     /// What filters have taken for one connection in its turn, by estimate.
     pub filtered_ns: Cell<i64>,
 }
@@ -136,6 +138,8 @@ pub struct Frame {
     pub serial: Option<Arc<str>>,
     /// What lies where in it, with MQTT.
     pub packets: Option<Arc<Packets>>,
+    /// What it says of its messages will be wrong in a while: it is for those who are given it now.
+    pub is_passing: bool,
 }
 
 impl Frame {
@@ -438,6 +442,7 @@ impl Channel {
     }
 
     fn shared_frame(ring: &mut Ring, name: &str, ask: &Ask<'_>, context: &Context<'_>) -> Given {
+        let ask = &Ask { most: usize::MAX, ..*ask };
         // One made before more came is out of date, unless there was no room for more.
         let is_whole = |cached: &Cached| cached.full || cached.frame.to == ring.end();
         let same = |cached: &&Cached| {
@@ -447,7 +452,9 @@ impl Channel {
             return Given::Frame(cached.frame.clone());
         }
         let (given, full) = ring.build(name, ask, &Withheld::default(), context);
-        if let Given::Frame(frame) = &given {
+        if let Given::Frame(frame) = &given
+            && !frame.is_passing
+        {
             let made = frame.size();
             let gone = ring.cache(ask, Cached { asked: ask.keep(), full, frame: frame.clone() });
             ring.pool(context).fetch_add(made, Ordering::Relaxed);

@@ -24,7 +24,7 @@ mod standing;
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
@@ -96,6 +96,8 @@ pub struct Hub {
     snapshot_bytes: AtomicUsize,
     /// Beside it: what replays hold.
     replay_bytes: AtomicUsize,
+    /// The time when a shard looked last.
+    wall_ms: AtomicI64,
     nodes: Mutex<Nodes>,
     gone: Mutex<Gone>,
     /// Of the next giving of a presence set.
@@ -128,6 +130,7 @@ impl Hub {
             presence_bytes: AtomicUsize::new(0),
             snapshot_bytes: AtomicUsize::new(0),
             replay_bytes: AtomicUsize::new(0),
+            wall_ms: AtomicI64::new(0),
             nodes: Mutex::default(),
             gone: Mutex::default(),
             // Somewhere else in each life of a node: clients carry the ids from one to the next.
@@ -201,6 +204,11 @@ impl Hub {
         self.channel(name, now_ms).position(self.key(), &self.partitions)
     }
 
+    /// It is this time now, by the wall's clock.
+    pub fn set_time(&self, wall_ms: i64) {
+        self.wall_ms.store(wall_ms, Ordering::Relaxed);
+    }
+
     /// What frames are made with.
     pub fn context(&self) -> Context<'_> {
         Context {
@@ -210,6 +218,7 @@ impl Hub {
             memory: &self.memory,
             presence: &self.presence_bytes,
             replays: &self.replay_bytes,
+            wall_ms: self.wall_ms.load(Ordering::Relaxed),
             filtered_ns: Cell::new(0),
         }
     }

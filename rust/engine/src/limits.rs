@@ -43,11 +43,11 @@ pub const OUTBOX_FRAMES_BYTES: usize = 256 << 10;
 /// and one message more is what a slow reader of these may hold.
 pub const OUTBOX_OWN_BYTES: usize = 32 << 10;
 
-/// Messages under way to an MQTT client that says nothing else, each acknowledged with a packet: enough for 640 a second
-/// over 100 ms.
+/// Messages under way to an MQTT client that does not say how many it takes, each acknowledged with a packet: enough for
+/// 640 a second over 100 ms.
 pub const WINDOW: usize = 64;
 
-/// The same for a client that says how many it takes: 24 bytes each.
+/// The same for a client that says how many it takes: 16 bytes each.
 pub const WINDOW_MAX: usize = 1_024;
 
 /// Messages in one frame for those who acknowledge each: they are given as many of it as their window takes.

@@ -161,27 +161,6 @@ impl Shard {
         Next::Rest
     }
 
-    /// An MQTT connection's window, which whoever hears the client has too.
-    pub fn set_window(&mut self, handle: Handle, window: Arc<Window>) {
-        if let Some(connection) = self.connection(handle) {
-            connection.window = Some(window);
-        }
-    }
-
-    /// An MQTT connection takes no packets that are larger.
-    pub fn limit_packets(&mut self, handle: Handle, packet_max: u32) {
-        if let Some(connection) = self.connection(handle) {
-            connection.packet_max = packet_max;
-        }
-    }
-
-    /// An MQTT connection takes more messages: one that it was given is acknowledged.
-    pub fn has_room(&mut self, handle: Handle) {
-        if self.connection(handle).is_some() {
-            self.queue(slot(handle), Lane::Backlogs);
-        }
-    }
-
     /// Sends `reply`, then gives the channel's messages from the plan's place on. Replaces the attachment of that number.
     pub fn attach(&mut self, handle: Handle, mut new: NewAttachment, reply: Arc<[u8]>) {
         if self.connection(handle).is_none_or(|connection| connection.life != Life::Open) {

@@ -16,7 +16,7 @@ use crate::limits::{TICK_MS, WRITES_PER_BATCH};
 use crate::port::{Command, Port};
 use crate::socket::Socket;
 use crate::submit::{Submit, Write, Written};
-use crate::sys::{self, Epoll, Timer, monotonic_ms};
+use crate::sys::{self, Epoll, Timer, monotonic_ms, wall_ms};
 
 /// The token of the letter box; no handle has generation 0.
 const WAKE: u64 = 0;
@@ -234,6 +234,7 @@ impl Driver {
     /// One pass, in batches.
     fn write(&mut self) {
         let now = monotonic_ms();
+        self.hub.set_time(wall_ms());
         self.shard.begin_pass();
         loop {
             let batch: SmallVec<[Handle; WRITES_PER_BATCH]> =

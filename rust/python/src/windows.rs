@@ -59,7 +59,7 @@ impl Mqtt {
 
 #[pymethods]
 impl Engine {
-    fn window(&self, connection: Handle, receive_maximum: usize, packet_max: u32) {
+    fn window(&self, connection: Handle, receive_maximum: u16, packet_max: u32) {
         if let Some(window) = self.core.window(connection) {
             window.set_maximum(receive_maximum);
         }

@@ -31,6 +31,8 @@ pub struct Ask<'a> {
     ///
     /// [`Located::conflates`]: super::Located::conflates
     pub conflates: Option<u64>,
+    /// Of a frame that nobody shares, the most messages that it takes.
+    pub most: usize,
 }
 
 /// How a receiver is given the payloads of messages.
@@ -49,12 +51,13 @@ impl Ask<'_> {
     /// Of one who stands there and is given everything as it is.
     pub fn plain(wire: Wire, from: u64) -> Self {
         let (kinds, payloads) = (Kinds::ALL, Payloads::Whole);
-        Self { wire, kinds, spelling: None, filter: None, payloads, from, since: 0, conflates: None }
+        let most = usize::MAX;
+        Self { wire, kinds, spelling: None, filter: None, payloads, from, since: 0, conflates: None, most }
     }
 
     /// Whether an entry is for the receiver; what a filter takes for it is noted.
     pub(super) fn wants(&self, withheld: &Withheld, entry: &Message, context: &Context<'_>) -> bool {
-        if !withheld.keeps(self.kinds, entry) || !self.wire.has(entry) {
+        if !withheld.keeps(self.kinds, entry) || !self.wire.has(entry, context.wall_ms) {
             return false;
         }
         let Some(filter) = self.filter.filter(|_| entry.kind == Kind::Message) else { return true };

@@ -21,20 +21,22 @@ use crate::wire::{Of, Wire};
 pub(super) struct Behind {
     wire: Wire,
     cursors: SmallVec<[u64; 16]>,
-    pub(super) places: SmallVec<[Of; 1]>,
+    is_passing: bool,
+    places: SmallVec<[Of; 1]>,
 }
 
 impl Behind {
     /// Of a frame that nothing is in yet.
     pub(super) fn of(wire: Wire) -> Self {
-        Self { wire, cursors: SmallVec::new(), places: SmallVec::new() }
+        Self { wire, cursors: SmallVec::new(), is_passing: false, places: SmallVec::new() }
     }
 
     /// The entry of this number was put in.
     pub(super) fn push(&mut self, number: u64, entry: &Message) {
+        self.is_passing |= self.wire.is_passing(entry);
         match self.wire {
             Wire::Stream(_) => self.cursors.push(number + 1),
-            Wire::Mqtt(_) => self.places.push(Of { number, partition: entry.partition.index, offset: entry.offset }),
+            Wire::Mqtt(_) => self.places.push(Of::new(number, entry)),
             Wire::Json | Wire::Msgpack => {}
         }
     }
@@ -57,13 +59,14 @@ impl Frame {
         kind: Kind,
         name: &str,
         (to, since): (u64, (u64, u64)),
-        (serials, places): (&[String], &[Of]),
+        (serials, behind): (&[String], &Behind),
         parts: &[&[u8]],
     ) -> Self {
         let channel = ask.spelling.map_or(name, |spelling| spelling);
-        let (bytes, packets) = ask.wire.frame(kind, channel, (serials, places), parts);
+        let (bytes, packets) = ask.wire.frame(kind, channel, (serials, &behind.places), parts);
+        let (messages, packets) = (parts.len() as u32, packets.map(Arc::new));
         let serial = (ask.wire.messages_max() == 1).then(|| serials[0].as_str().into());
-        Self { bytes, to, messages: parts.len() as u32, kind, since, serial, packets: packets.map(Arc::new) }
+        Self { bytes, to, messages, kind, since, serial, packets, is_passing: behind.is_passing }
     }
 }
 
@@ -167,7 +170,7 @@ impl Ring {
             }
             if parts.is_empty() {
                 kind = entry.kind;
-            } else if entry.kind != kind || parts.len() == ask.wire.messages_max() {
+            } else if entry.kind != kind || parts.len() == ask.wire.messages_max().min(ask.most) {
                 stop = index;
                 break;
             }
@@ -190,9 +193,9 @@ impl Ring {
             };
             let (part, of) = match shown {
                 Shown::Not => continue,
-                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead)), of),
+                Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead, context.wall_ms)), of),
                 Shown::As(None, of) => {
-                    let (part, new) = ask.wire.part(entry);
+                    let (part, new) = ask.wire.part(entry, context.wall_ms);
                     made += new;
                     (part, of)
                 }
@@ -217,7 +220,7 @@ impl Ring {
             let serials = behind.serials(to, print);
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, since), (&serials, &behind.places), &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, since), (&serials, &behind), &parts))
         };
         drop(parts);
         if let Some(Steps { deltas, .. }) = steps {

@@ -217,7 +217,7 @@ impl Ring {
             if parts.is_empty() {
                 kind = entry.kind;
             }
-            let (part, new) = ask.wire.part(entry);
+            let (part, new) = ask.wire.part(entry, context.wall_ms);
             made += if number < self.base { 0 } else { new }; // what the ring has dropped is counted with its encoding
             bytes += part.len();
             let is_full = parts.len() == ask.wire.messages_max() || bytes > FRAME_BYTES;
@@ -240,7 +240,7 @@ impl Ring {
             });
             context.stats.frames.add(1);
             context.stats.frame_messages.add(parts.len() as u64);
-            Given::Frame(Frame::made(ask, kind, name, (to, ALL), (&serials, &behind.places), &parts))
+            Given::Frame(Frame::made(ask, kind, name, (to, ALL), (&serials, &behind), &parts))
         };
         drop(parts);
         self.bytes += made;

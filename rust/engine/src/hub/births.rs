@@ -46,10 +46,9 @@ impl Hub {
         self.births.watched.load(Ordering::Relaxed) && std::mem::take(&mut self.births.noted.lock().is_news)
     }
 
-    /// A channel was given an entry of this number, the first of a batch of records.
+    /// A channel was given messages from this number on.
     pub(super) fn note_birth(&self, channel: &Channel, number: u64) {
-        // A record makes two entries at most.
-        if !self.births.watched.load(Ordering::Relaxed) || number > channel.base() + 1 {
+        if !self.births.watched.load(Ordering::Relaxed) || number > channel.base() {
             return;
         }
         let noted = &mut *self.births.noted.lock();

@@ -290,6 +290,7 @@ impl Hub {
             _ => self.channel(name, now_ms),
         };
         work.filling.note(partition, &channel);
+        let first = channel.end();
         let appended = match record.change() {
             None if work.snapshot => Some(self.append_newest(&channel, record, message)),
             None => Some(channel.append(message)).map(|(cost, number)| (cost as isize, number)),
@@ -297,6 +298,7 @@ impl Hub {
         };
         let Some((cost, number)) = appended else { return self.stats.changes_refused.add(1) };
         work.messages += 1;
+        self.note_birth(&channel, first);
         self.grown(work, channel, cost, number);
     }
 
@@ -313,7 +315,6 @@ impl Hub {
             self.squeeze_channel(&channel, number);
         }
         if channel.is_first_of(work.batch, work.linger_ms) {
-            self.note_birth(&channel, number);
             work.dirty.push((channel, 0));
         }
     }

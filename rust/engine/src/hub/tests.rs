@@ -1,3 +1,4 @@
+mod births;
 mod blocks;
 mod certain;
 mod epochs;

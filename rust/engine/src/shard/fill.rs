@@ -9,7 +9,7 @@ use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
 use super::packets::{Takes, give_packets};
 use super::places::Places;
-use super::{Event, Tally};
+use super::{Event, Tally, Window};
 use crate::channel::{Ask, Asked, Channel, Context, Frame, Given};
 use crate::kind::Kind;
 use crate::limits::{FRAMES_MEMO, OUTBOX_FRAMES_BYTES, OUTBOX_OWN_BYTES};
@@ -82,9 +82,10 @@ impl Out<'_> {
         self.outbox.len() >= most
     }
 
-    /// Whether this one is given no more before something is acknowledged.
-    fn is_held(&self, cursor: &Cursor) -> bool {
-        cursor.is_acknowledged() && self.takes.window.is_some_and(|window| !window.has_room())
+    /// How many messages this one is given at most before something is acknowledged.
+    fn room(&self, cursor: &Cursor) -> usize {
+        let window = self.takes.window.filter(|_| cursor.is_acknowledged());
+        window.map_or(usize::MAX, Window::room)
     }
 
     /// A frame of an attachment, and before it what is this connection's own. Returns how many messages it was given.
@@ -123,7 +124,8 @@ pub(super) fn fill(
         if let Some(channel) = groups.channel(cursor) {
             let from = cursor.at;
             while groups.is_due(cursor) || cursor.syncs() {
-                if out.is_held(cursor) {
+                let most = out.room(cursor);
+                if most == 0 {
                     first_held.get_or_insert(if cursor.at > from { at + 1 } else { at });
                     break;
                 }
@@ -133,7 +135,7 @@ pub(super) fn fill(
                     return;
                 }
                 if !give_page(out.wire, out.outbox, cursor, channel, context) {
-                    give(&mut out, cursor, channel, context, memo, tally);
+                    give(&mut out, (cursor, most), channel, context, memo, tally);
                 }
                 if cursor.at == STOPPED {
                     let has_passed = cursor.special.as_ref().is_some_and(|special| special.passed.is_some());
@@ -169,17 +171,17 @@ fn give_page(wire: Wire, outbox: &mut Outbox, cursor: &mut Cursor, channel: &Cha
     true
 }
 
-/// Moves a cursor that is due on by one frame.
+/// Moves a cursor that is due on by one frame, which if it is its own alone has so many messages at most.
 fn give(
     out: &mut Out<'_>,
-    cursor: &mut Cursor,
+    (cursor, most): (&mut Cursor, usize),
     channel: &Channel,
     context: &Context<'_>,
     memo: &mut Memo,
     tally: &mut Tally,
 ) {
     cursor.shed();
-    let ask = Ask { kinds: cursor.kinds.shared(), since: cursor.since, ..Ask::plain(out.wire, cursor.at) };
+    let ask = Ask { kinds: cursor.kinds.shared(), since: cursor.since, most, ..Ask::plain(out.wire, cursor.at) };
     let given = match &cursor.special {
         None => memo.frame(&ask, channel, context),
         Some(special) => special.frame(ask, channel, context, memo),

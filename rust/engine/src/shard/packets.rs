@@ -4,10 +4,14 @@
 //! some of its packets: as many as are within the connection's window, each with an id of its own, and marked if its
 //! client may have been given it before.
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::connection::Cursor;
+use super::schedule::Lane;
 use super::window::Window;
+use super::{Handle, Shard, slot};
 use crate::channel::Frame;
 use crate::limits::OUTBOX_OWN_BYTES;
 use crate::outbox::Outbox;
@@ -44,6 +48,29 @@ impl Subscription {
 
     fn may_have(&self, of: &Of) -> bool {
         self.given_before.iter().any(|&(partition, offset)| partition == of.partition && of.offset < offset)
+    }
+}
+
+impl Shard {
+    /// An MQTT connection's window, which whoever hears the client has too.
+    pub fn set_window(&mut self, handle: Handle, window: Arc<Window>) {
+        if let Some(connection) = self.connection(handle) {
+            connection.window = Some(window);
+        }
+    }
+
+    /// An MQTT connection takes no packets that are larger.
+    pub fn limit_packets(&mut self, handle: Handle, packet_max: u32) {
+        if let Some(connection) = self.connection(handle) {
+            connection.packet_max = packet_max;
+        }
+    }
+
+    /// An MQTT connection takes more messages: one that it was given is acknowledged.
+    pub fn has_room(&mut self, handle: Handle) {
+        if self.connection(handle).is_some() {
+            self.queue(slot(handle), Lane::Backlogs);
+        }
     }
 }
 
@@ -93,7 +120,7 @@ pub(super) fn give_packets(
             to = packet.of.number;
             break;
         }
-        let id = if packet.id_at == 0 { Some(0) } else { window.issue(cursor.number, packet.of) };
+        let id = if packet.id_at == 0 { Some(0) } else { window.issue(cursor.number, &packet.of) };
         let Some(id) = id else {
             to = packet.of.number;
             break;

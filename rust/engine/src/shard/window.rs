@@ -6,7 +6,8 @@
 //!
 //! - No message is kept: what is not acknowledged is known by its place in the log, and comes again from there.
 //! - As long as as many messages are under way as the client takes, cursors stay where they are.
-//! - Packet ids go round from 1 to 65535, those left out that are under way.
+//! - A message's packet id comes of its place in the log: so it has the same one when it comes again, on whichever node.
+//!   Where that is under way for another, and for what is in no log, ids go round from 1 to 65535.
 //! - Of an attachment that may be continued the position behind what was given is known at any time, also when the ring
 //!   has passed it; and with what is not acknowledged, the position behind what is.
 
@@ -28,8 +29,8 @@ pub struct Window(Mutex<State>);
 pub(super) struct State {
     /// Messages that may be under way.
     maximum: usize,
-    /// How many packet ids have been given or left out.
-    issued: u64,
+    /// The packet id that was taken last in the round.
+    last: u16,
     /// Oldest first.
     under_way: VecDeque<UnderWay>,
     followed: Vec<Followed>,
@@ -40,19 +41,15 @@ pub(super) struct State {
 /// A message that is not acknowledged.
 #[derive(Debug)]
 struct UnderWay {
-    /// Which packet id it has, counted over all rounds.
-    issue: u64,
     /// Of the attachment.
     number: u32,
+    packet_id: u16,
     partition: u16,
     offset: i64,
 }
 
 /// Of a message that nobody's position depends on.
 const NOBODY: u32 = u32::MAX;
-
-/// The packet ids of a round.
-const IDS: u64 = 65_535;
 
 /// Where an attachment stands.
 #[derive(Debug, Clone)]
@@ -86,7 +83,7 @@ impl Default for Window {
     fn default() -> Self {
         Self(Mutex::new(State {
             maximum: WINDOW,
-            issued: 0,
+            last: 0,
             under_way: VecDeque::new(),
             followed: Vec::new(),
             waits: false,
@@ -95,20 +92,24 @@ impl Default for Window {
 }
 
 impl Window {
-    /// The client takes so many messages before it acknowledges one; the window is never larger than ours.
-    pub fn set_maximum(&self, maximum: usize) {
+    /// The client takes so many messages before it acknowledges one. The most that can be said is what holds for who says
+    /// nothing; the window is never larger than ours.
+    pub fn set_maximum(&self, maximum: u16) {
+        let maximum = if maximum == u16::MAX { WINDOW } else { usize::from(maximum) };
         self.0.lock().maximum = maximum.clamp(1, WINDOW_MAX);
     }
 
     /// A packet id for a message that somebody else sends; None if the client takes no more now.
     pub fn packet_id(&self) -> Option<u16> {
-        self.0.lock().issue(NOBODY, Of { number: 0, partition: 0, offset: 0 })
+        let state = &mut *self.0.lock();
+        let packet_id = state.next_id();
+        state.take(UnderWay { number: NOBODY, packet_id, partition: 0, offset: 0 })
     }
 
     /// The client has acknowledged a message.
     pub fn acknowledged(&self, packet_id: u16) -> Acknowledged {
         let state = &mut *self.0.lock();
-        let Some(at) = state.under_way.iter().position(|sent| sent.packet_id() == packet_id) else {
+        let Some(at) = state.under_way.iter().position(|sent| sent.packet_id == packet_id) else {
             return Acknowledged::Unknown;
         };
         state.under_way.remove(at);
@@ -130,11 +131,11 @@ impl Window {
         all
     }
 
-    /// Whether the client takes another message; if not, the shard is told when it does.
-    pub(super) fn has_room(&self) -> bool {
+    /// How many more messages the client takes; if none, the shard is told when it does.
+    pub(super) fn room(&self) -> usize {
         let state = &mut *self.0.lock();
         state.waits = state.is_full();
-        !state.waits
+        state.maximum.saturating_sub(state.under_way.len())
     }
 
     /// An attachment is followed from this place on, at which a position was printed; if it is already, it has moved there.
@@ -173,21 +174,33 @@ impl State {
     }
 
     /// A packet id for a message; None if the client takes no more now.
-    pub(super) fn issue(&mut self, number: u32, of: Of) -> Option<u16> {
-        if self.is_full() {
-            return None;
+    pub(super) fn issue(&mut self, number: u32, of: &Of) -> Option<u16> {
+        let own = of.packet_id(number);
+        let packet_id = if self.is_under_way(own) { self.next_id() } else { own };
+        self.take(UnderWay { number, packet_id, partition: of.partition, offset: of.offset })
+    }
+
+    fn take(&mut self, sent: UnderWay) -> Option<u16> {
+        let packet_id = sent.packet_id;
+        let has_room = !self.is_full();
+        if has_room {
+            self.under_way.push_back(sent);
         }
-        // Within a round no id comes twice; after one, those that are still under way are left out.
-        let is_within = |first: &UnderWay| self.issued < first.issue + IDS;
-        if !self.under_way.front().is_none_or(is_within) {
-            while self.under_way.iter().any(|sent| sent.packet_id() == packet_id(self.issued)) {
-                self.issued += 1;
+        has_room.then_some(packet_id)
+    }
+
+    /// The next packet id of the round that is not under way: there are many more ids than messages.
+    fn next_id(&mut self) -> u16 {
+        loop {
+            self.last = self.last.wrapping_add(1).max(1);
+            if !self.is_under_way(self.last) {
+                return self.last;
             }
         }
-        let issue = self.issued;
-        self.issued += 1;
-        self.under_way.push_back(UnderWay { issue, number, partition: of.partition, offset: of.offset });
-        Some(packet_id(issue))
+    }
+
+    fn is_under_way(&self, packet_id: u16) -> bool {
+        self.under_way.iter().any(|sent| sent.packet_id == packet_id)
     }
 
     /// An attachment was given these messages, and stands here now.
@@ -198,16 +211,6 @@ impl State {
             set(&mut followed.given, of.partition, of.offset + 1, i64::max);
         }
     }
-}
-
-impl UnderWay {
-    fn packet_id(&self) -> u16 {
-        packet_id(self.issue)
-    }
-}
-
-fn packet_id(issue: u64) -> u16 {
-    (issue % IDS) as u16 + 1
 }
 
 /// Sets what is said of a partition to what `choose` makes of both.

@@ -6,6 +6,7 @@
 mod json;
 mod mqtt;
 mod msgpack;
+mod packets;
 mod stream;
 pub mod websocket;
 
@@ -15,7 +16,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-pub use mqtt::{Envelope, Mqtt, Of, Packet, Packets};
+pub use mqtt::Mqtt;
+pub use packets::{Envelope, Of, Packet, Packets};
 pub use stream::Stream;
 
 use crate::kind::Kind;
@@ -110,26 +112,32 @@ impl Wire {
         }
     }
 
-    /// The bytes of one message, kept with it if its coding is; and the memory that this call took for them.
-    pub fn part(self, message: &Message) -> (Cow<'_, [u8]>, usize) {
+    /// The bytes of one message, kept with it if its coding is; and the memory that this call took for them. With MQTT they
+    /// are those of a message at this time, by the wall's clock.
+    pub fn part(self, message: &Message, wall_ms: i64) -> (Cow<'_, [u8]>, usize) {
         if self.coding() == Coding::Text {
-            return (Cow::Owned(self.message(message)), 0);
+            return (Cow::Owned(self.message(message, wall_ms)), 0);
         }
         let (bytes, made) = message.encoded(self);
         (Cow::Borrowed(bytes), made)
     }
 
-    /// The bytes of one message.
-    pub fn message(self, message: &Message) -> Vec<u8> {
+    /// The bytes of one message, likewise.
+    pub fn message(self, message: &Message, wall_ms: i64) -> Vec<u8> {
         match self {
-            Self::Mqtt(mqtt) => mqtt.part(message),
+            Self::Mqtt(mqtt) => mqtt.part(message, wall_ms),
             _ => self.coding().message(message),
         }
     }
 
-    /// Whether it has a word for such an entry.
-    pub fn has(self, entry: &Message) -> bool {
-        !matches!(self, Self::Mqtt(_)) || Mqtt::has(entry)
+    /// Whether it has a word for such an entry, at this time.
+    pub fn has(self, entry: &Message, wall_ms: i64) -> bool {
+        !matches!(self, Self::Mqtt(_)) || Mqtt::has(entry, wall_ms)
+    }
+
+    /// Whether what it says of such an entry will be wrong in a while.
+    pub fn is_passing(self, entry: &Message) -> bool {
+        matches!(self, Self::Mqtt(_)) && mqtt::expires_ms(entry).is_some()
     }
 
     /// Whether who stands within a frame may be given the rest of it.

@@ -12,7 +12,8 @@
 //! - Text and JSON go out as their UTF-8, bytes as they are; what is left to decode of them stays so.
 //! - What a message has beside its payload is said in properties, and so in 5.0 alone. What a publisher on MQTT said comes
 //!   back as it was: it lies in `extras.mqtt`. What MQTT has no room for is left out.
-//! - Deletes, presence, annotations and what these come to have no packet.
+//! - Deletes, presence, annotations and what these come to have no packet; nor has a message whose expiry interval, which
+//!   its publisher set in `extras.mqtt.expiry`, has passed. To others it is said how much of that is left.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -25,7 +26,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::websocket;
+use super::packets::{Envelope, Of, Packet, Packets};
 use crate::change::{APPEND, CREATE, UPDATE};
 use crate::kind::Kind;
 use crate::message::{Data, Field, Message};
@@ -46,42 +47,7 @@ pub struct Mqtt {
     pub subscription: u32,
 }
 
-/// One packet of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Packet {
-    /// Where it ends in the frame; it begins where the one before does.
-    pub end: u32,
-    /// Where its packet id goes; 0 if it has none.
-    pub id_at: u32,
-    /// Whose packet it is.
-    pub of: Of,
-}
-
-/// A message in its ring and in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Of {
-    /// Its number in the ring.
-    pub number: u64,
-    /// By its index.
-    pub partition: u16,
-    /// In there.
-    pub offset: i64,
-}
-
-/// What lies where in a frame.
-#[derive(Debug)]
-pub struct Packets {
-    /// Where the first one begins.
-    pub begin: usize,
-    /// In their order.
-    pub list: Box<[Packet]>,
-    /// Bytes of the largest.
-    pub largest: usize,
-}
-
 const PUBLISH: u8 = 0x30;
-/// It may have been sent before.
-const DUP: u8 = 8;
 const QOS_1: u8 = 2;
 const RETAIN: u8 = 1;
 
@@ -94,6 +60,7 @@ const ENVELOPE_BYTES: usize = 16;
 
 /// Properties, by their numbers.
 const FORMAT: u8 = 0x01;
+const EXPIRY: u8 = 0x02;
 const CONTENT_TYPE: u8 = 0x03;
 const RESPONSE_TOPIC: u8 = 0x08;
 const CORRELATION: u8 = 0x09;
@@ -106,13 +73,15 @@ impl Mqtt {
         Self { v5, framed, acknowledged: false, retain: false, subscription: 0 }
     }
 
-    /// Whether there is a packet for an entry.
-    pub(super) fn has(message: &Message) -> bool {
-        message.kind == Kind::Message && matches!(message.action, CREATE | UPDATE | APPEND)
+    /// Whether there is a packet for an entry, at this time.
+    pub(super) fn has(message: &Message, wall_ms: i64) -> bool {
+        message.kind == Kind::Message
+            && matches!(message.action, CREATE | UPDATE | APPEND)
+            && expires_ms(message).is_none_or(|expires| wall_ms < expires)
     }
 
-    /// A message: the packet's flags, and what stands behind its id.
-    pub(super) fn part(self, message: &Message) -> Vec<u8> {
+    /// A message: the packet's flags, and what stands behind its id, at this time.
+    pub(super) fn part(self, message: &Message, wall_ms: i64) -> Vec<u8> {
         let extras = message.field(Field::Extras).map_or(Extras::default(), Extras::read);
         let (data, encoding) = message.data();
         let is_json = matches!(data, Data::Json(_)) || (matches!(data, Data::Text(_)) && encoding == Some("json"));
@@ -132,6 +101,11 @@ impl Mqtt {
             }
             let content_type = extras.text("contentType").or(is_json.then_some("application/json"));
             properties.optional(CONTENT_TYPE, content_type);
+            if let Some(expires) = expires_ms(message) {
+                properties.0.push(EXPIRY);
+                let left_s = (expires - wall_ms).div_euclid(1000).clamp(0, i64::from(u32::MAX));
+                properties.0.extend_from_slice(&(left_s as u32).to_be_bytes());
+            }
             properties.said(&extras);
             properties.about(message, encoding.filter(|_| !is_json));
             if self.subscription > 0 {
@@ -173,54 +147,11 @@ impl Mqtt {
     }
 }
 
-/// Bytes that may yet be put into a WebSocket frame.
-#[derive(Debug)]
-pub struct Envelope {
-    framed: bool,
-    /// Behind room for the header, if there will be one.
-    bytes: Vec<u8>,
-}
-
-impl Envelope {
-    /// An empty one.
-    pub fn with_capacity(framed: bool, content: usize) -> Self {
-        let mut bytes = Vec::with_capacity(content + websocket::HEADER_MAX);
-        bytes.resize(if framed { websocket::HEADER_MAX } else { 0 }, 0);
-        Self { framed, bytes }
-    }
-
-    /// Bytes of content.
-    pub fn len(&self) -> usize {
-        self.bytes.len() - if self.framed { websocket::HEADER_MAX } else { 0 }
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Adds a copy of a packet: of `source`, which begins where the packets of a frame do. With an id, if it has room for
-    /// one; and marked, if it may have been sent before.
-    pub fn copy(&mut self, source: &[u8], begin: usize, packet: &Packet, id: u16, dup: bool) {
-        let at = self.bytes.len();
-        self.bytes.extend_from_slice(&source[begin..packet.end as usize]);
-        if packet.id_at > 0 {
-            let id_at = at + packet.id_at as usize - begin;
-            self.bytes[id_at..id_at + 2].copy_from_slice(&id.to_be_bytes());
-            self.bytes[at] |= if dup { DUP } else { 0 };
-        }
-    }
-
-    /// All of it, and where the content begins.
-    pub fn close(mut self) -> (Arc<[u8]>, usize) {
-        if !self.framed {
-            return (self.bytes.into(), 0);
-        }
-        let (header, size) = websocket::header(websocket::BINARY, self.len());
-        let begin = websocket::HEADER_MAX - size;
-        self.bytes[begin..websocket::HEADER_MAX].copy_from_slice(&header[..size]);
-        (self.bytes[begin..].into(), size)
-    }
+/// When a message is for nobody on MQTT any more, if ever. Most are not looked into for that.
+pub(super) fn expires_ms(message: &Message) -> Option<i64> {
+    let extras = message.field(Field::Extras).filter(|extras| extras.contains("\"expiry\""))?;
+    let expiry_s = Extras::read(extras).said("expiry")?.as_u64()?;
+    Some(message.timestamp.saturating_add(i64::from(u32::try_from(expiry_s).ok()?) * 1000))
 }
 
 /// What stands in a packet of 5.0 between id and payload.
@@ -239,6 +170,14 @@ impl Properties {
             self.0.push(USER);
             text(&mut self.0, name);
             text(&mut self.0, value);
+        }
+    }
+
+    /// A header: text as it is, everything else as JSON.
+    fn header(&mut self, name: &str, value: &Value) {
+        match value {
+            Value::String(value) => self.user(name, value),
+            other => self.user(name, &other.to_string()),
         }
     }
 
@@ -261,11 +200,8 @@ impl Properties {
         }
         for (name, value) in &extras.headers.0 {
             match value {
-                Value::String(value) => self.user(name, value),
-                Value::Array(values) if values.iter().all(Value::is_string) => {
-                    values.iter().filter_map(Value::as_str).for_each(|value| self.user(name, value));
-                }
-                other => self.user(name, &other.to_string()),
+                Value::Array(values) => values.iter().for_each(|value| self.header(name, value)),
+                other => self.header(name, other),
             }
         }
     }
@@ -279,7 +215,6 @@ impl Properties {
         };
         let known = [
             ("fanout-name", message.field(Field::Name)),
-            ("fanout-id", Some(&*message.id())),
             ("fanout-client-id", message.field(Field::ClientId)),
             ("fanout-encoding", encoding),
             ("fanout-action", action),

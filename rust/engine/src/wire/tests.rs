@@ -3,6 +3,8 @@ use crate::message::{Fields, Form};
 use crate::partition::{Partition, Partitions};
 use std::sync::Arc;
 
+mod mqtt;
+
 fn partition() -> Arc<Partition> {
     Partitions::default().assign("orders", [1; 16], 2, 0).unwrap()
 }

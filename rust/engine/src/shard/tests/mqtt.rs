@@ -1,6 +1,6 @@
-//! MQTT: what is shared, what is each connection's own, and what is known of those who may come back.
+//! MQTT: what is shared, and what is each connection's own.
 
-use proptest::prelude::*;
+mod standing;
 
 use super::*;
 use crate::limits::{OUTBOX_OWN_BYTES, PEER_SILENCE_MS};
@@ -102,15 +102,6 @@ impl World {
         }
         acknowledged
     }
-
-    /// The offsets that are acknowledged and given, of the one partition.
-    fn standing(&self, window: &Window, number: u32) -> (i64, i64) {
-        let followed = window.followed().into_iter().find(|followed| followed.number == number).unwrap();
-        let standing = self.hub.standing(&followed);
-        let place = |text: &str| self.hub.places(&followed.channel.name, Some(text)).unwrap()[0].offset;
-        let acknowledged = place(&standing.acknowledged);
-        (acknowledged, standing.given.map_or(acknowledged, |given| place(&given)))
-    }
 }
 
 #[test]
@@ -154,16 +145,17 @@ fn as_many_are_under_way_as_the_client_takes_and_the_others_wait_where_they_are(
     (0..8).for_each(|n| world.publish("c", &n.to_string()));
     world.turn();
     let given = world.published(thing);
-    assert_eq!(given.iter().map(|publish| publish.id.unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    let ids: Vec<_> = given.iter().map(|publish| publish.id.unwrap()).collect();
     assert_eq!(given.iter().map(|publish| &*publish.payload).collect::<Vec<_>>(), ["0", "1", "2"]);
     world.publish("c", "8");
     world.turn();
     assert!(world.published(thing).is_empty() && world.shard.outbox(thing).unwrap().is_empty());
-    assert_eq!(world.acknowledge(thing, &window, 2), Acknowledged::Awaited, "in whatever order");
-    assert_eq!(world.acknowledge(thing, &window, 2), Acknowledged::Unknown);
+    assert_eq!(world.acknowledge(thing, &window, ids[1]), Acknowledged::Awaited, "in whatever order");
+    assert_eq!(world.acknowledge(thing, &window, ids[1]), Acknowledged::Unknown);
     world.turn();
-    assert_eq!(world.payloads(thing), ["3"]);
-    for id in [1, 3, 4] {
+    let [fourth] = &world.published(thing)[..] else { panic!("there was room for one") };
+    assert_eq!(fourth.payload, "3");
+    for id in [ids[0], ids[2], fourth.id.unwrap()] {
         world.acknowledge(thing, &window, id);
     }
     world.turn();
@@ -177,7 +169,7 @@ fn receivers_whose_windows_are_at_different_places_share_what_is_made() {
     let mut world = World::new();
     let things: Vec<_> = (0..10).map(|slot| world.thing(slot, false)).collect();
     for (at, (thing, window)) in things.iter().enumerate() {
-        window.set_maximum(at + 1);
+        window.set_maximum(at as u16 + 1);
         world.subscribe(*thing, 1, "c", None, at_least_once());
     }
     (0..100).for_each(|n| world.publish("c", &n.to_string()));
@@ -217,6 +209,27 @@ fn two_subscriptions_take_turns_within_one_window() {
 }
 
 #[test]
+fn a_message_that_comes_again_has_its_id_again_and_another_where_that_is_under_way() {
+    let mut world = World::new();
+    let begun = world.hub.position("c", 0);
+    (0..3).for_each(|n| world.publish("c", &n.to_string()));
+    let mut given = |slot| {
+        let (thing, _) = world.thing(slot, false);
+        world.subscribe(thing, 1, "c", Some(&begun), at_least_once());
+        world.turn();
+        let first: Vec<_> = world.published(thing).iter().map(|publish| publish.id.unwrap()).collect();
+        world.subscribe(thing, 1, "c", Some(&begun), at_least_once());
+        world.turn();
+        let second: Vec<_> = world.published(thing).iter().map(|publish| publish.id.unwrap()).collect();
+        (first, second)
+    };
+    let (first, second) = given(0);
+    assert_eq!(given(1).0, first);
+    let all: std::collections::HashSet<_> = first.iter().chain(&second).collect();
+    assert_eq!((second.len(), all.len()), (3, 6));
+}
+
+#[test]
 fn an_id_that_is_under_way_is_left_out_when_its_turn_comes_again() {
     let window = Window::default();
     let kept = window.packet_id().unwrap();
@@ -233,7 +246,9 @@ fn an_id_that_is_under_way_is_left_out_when_its_turn_comes_again() {
 fn a_window_has_a_bound_whatever_the_client_says() {
     let window = Window::default();
     assert_eq!(std::iter::from_fn(|| window.packet_id()).count(), crate::limits::WINDOW);
-    window.set_maximum(usize::MAX);
+    window.set_maximum(u16::MAX);
+    assert_eq!(window.packet_id(), None, "that is what holds for who says nothing");
+    window.set_maximum(u16::MAX - 1);
     assert_eq!(std::iter::from_fn(|| window.packet_id()).count(), crate::limits::WINDOW_MAX - crate::limits::WINDOW);
 }
 
@@ -256,12 +271,13 @@ fn packets_that_a_client_takes_none_as_large_as_are_left_out() {
         let payloads: Vec<_> = given.iter().map(|publish| &*publish.payload).collect();
         assert_eq!(payloads, [&*values[0], &*values[2], &*values[3]]);
         assert_eq!(world.hub.stats.packets_too_large.get(), before + 1);
-        if followed {
-            given.iter().for_each(|publish| {
-                window.acknowledged(publish.id.unwrap());
-            });
-            assert_eq!(world.standing(&window, 1), (world.next, world.next), "nobody waits for what was left out");
-        }
+        let under_way = given.iter().filter_map(|publish| publish.id).map(|id| window.acknowledged(id)).count();
+        assert_eq!(under_way, if followed { 3 } else { 0 });
+        let end = world.hub.channel("c", 0).end();
+        assert!(
+            window.followed().iter().all(|followed| followed.stand.at == end),
+            "nobody waits for what was left out"
+        );
     }
 }
 
@@ -305,71 +321,9 @@ fn what_was_published_with_less_is_given_with_less_and_what_is_retained_is_marke
     world.put("c", "once", &[("fanout.extras", r#"{"mqtt":{"qos":0}}"#)]);
     world.put("c", "kept", &[("fanout.extras", r#"{"mqtt":{"retain":true}}"#)]);
     world.turn();
-    let seen = |given: Vec<Publish>| given.iter().map(|p| (p.id, p.retain)).collect::<Vec<_>>();
-    assert_eq!(seen(world.published(plain)), [(None, false), (Some(1), false)]);
-    assert_eq!(seen(world.published(told)), [(None, false), (Some(1), true)]);
-}
-
-#[test]
-fn where_an_attachment_stands_is_known_though_the_ring_has_passed_it() {
-    let mut world = World::with(1 << 20);
-    let (thing, window) = world.thing(0, false);
-    window.set_maximum(2);
-    world.publish("c", "before");
-    world.subscribe(thing, 7, "c", None, at_least_once());
-    (0..4).for_each(|n| world.publish("c", &n.to_string()));
-    world.turn();
-    assert_eq!(world.standing(&window, 7), (1, 3));
-    let value = "x".repeat(1000);
-    (0..2000).for_each(|_| world.publish("c", &value));
-    assert!(world.hub.channel("c", 0).base() > 10);
-    assert_eq!(world.standing(&window, 7), (1, 3));
-    world.acknowledge(thing, &window, 1);
-    world.turn();
-    assert_eq!(world.shard.take_events(), [Event::Lost(thing, 7)]);
-    assert_eq!(world.standing(&window, 7), (2, 3));
-    world.acknowledge(thing, &window, 2);
-    assert_eq!(world.standing(&window, 7), (3, 3));
-}
-
-#[test]
-fn an_attachment_that_ends_is_not_told_of_and_what_it_has_under_way_still_counts() {
-    let mut world = World::new();
-    let (thing, window) = world.thing(0, false);
-    window.set_maximum(2);
-    world.subscribe(thing, 1, "c", None, at_least_once());
-    world.publish("c", "0");
-    world.turn();
-    world.shard.detach(thing, 1, None);
-    assert!(window.followed().is_empty());
-    world.subscribe(thing, 1, "c", None, at_least_once());
-    assert_eq!(world.standing(&window, 1), (1, 1), "it is another");
-    (1..3).for_each(|n| world.publish("c", &n.to_string()));
-    world.turn();
-    assert_eq!(world.payloads(thing), ["0", "1"]);
-    // Subscribed to once more, it is the same: what it has not acknowledged comes again.
-    world.subscribe(thing, 1, "c", None, at_least_once());
-    assert_eq!(world.standing(&window, 1), (1, 3));
-}
-
-#[test]
-fn once_at_most_is_told_of_where_that_was_asked_for() {
-    let mut world = World::new();
-    let (thing, window) = world.thing(0, false);
-    world.subscribe(thing, 1, "c", None, Subscription { kept: true, ..Subscription::default() });
-    world.subscribe(thing, 2, "c", None, Subscription::default());
-    world.room.insert(thing, 0);
-    world.turn();
-    world.publish("c", "0");
-    world.turn();
-    world.publish("c", "1");
-    world.turn();
-    assert_eq!(window.followed().len(), 1);
-    assert_eq!(
-        world.standing(&window, 1),
-        (1, 1),
-        "what waits for the socket was given, what waits in the ring was not"
-    );
+    let seen = |given: Vec<Publish>| given.iter().map(|p| (p.id.is_some(), p.retain)).collect::<Vec<_>>();
+    assert_eq!(seen(world.published(plain)), [(false, false), (true, false)]);
+    assert_eq!(seen(world.published(told)), [(false, false), (true, true)]);
 }
 
 #[test]
@@ -387,98 +341,4 @@ fn nothing_is_written_to_who_is_idle_and_who_takes_nothing_is_cut_off() {
     assert!(world.shard.tick(late + PEER_SILENCE_MS, |_| Some(0)).shutdown.is_empty());
     assert_eq!(world.shard.tick(late + PEER_SILENCE_MS + 1, |_| Some(0)).shutdown, [full]);
     assert_eq!(world.shard.finish(quiet, 1000, "", 0), Next::ShutdownWrite);
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Publish(u8),
-    Acknowledge(u8),
-    Turn,
-    Drain,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec(
-        prop_oneof![
-            (1u8..6).prop_map(Step::Publish),
-            any::<u8>().prop_map(Step::Acknowledge),
-            Just(Step::Turn),
-            Just(Step::Drain)
-        ],
-        1..60,
-    )
-}
-
-proptest! {
-    /// Cut at any moment, a client that comes back is given what it has not acknowledged, and nothing before that.
-    #[test]
-    fn who_comes_back_is_given_all_that_is_not_acknowledged(steps in steps(), maximum in 1usize..6, lives in 1usize..4) {
-        let mut world = World::new();
-        let mut since = world.hub.position("c", 0);
-        let mut given_before = 0;
-        let mut published = 0i64;
-        let mut seen = Vec::new();
-        for life in 0..lives {
-            let (thing, window) = world.thing(life as u64, false);
-            window.set_maximum(maximum);
-            let before = [(1, given_before)].into_iter().collect();
-            world.subscribe(thing, 1, "c", Some(&since), Subscription { given_before: before, ..at_least_once() });
-            let mut open: Vec<(u16, i64)> = Vec::new();
-            let mut next = None;
-            for step in &steps {
-                match step {
-                    Step::Publish(count) => for _ in 0..*count {
-                        world.publish("c", &published.to_string());
-                        published += 1;
-                    },
-                    Step::Acknowledge(which) if !open.is_empty() => {
-                        let (id, _) = open.remove(usize::from(*which) % open.len());
-                        world.acknowledge(thing, &window, id);
-                    }
-                    Step::Acknowledge(_) => {}
-                    Step::Turn | Step::Drain => {
-                        if matches!(step, Step::Drain) {
-                            world.room.remove(&thing);
-                            world.shard.writable(thing);
-                        }
-                        world.turn();
-                        for publish in world.published(thing) {
-                            let value: i64 = publish.payload.parse().unwrap();
-                            prop_assert!(next.is_none_or(|next| value == next), "in order, and none left out");
-                            prop_assert!(publish.dup || value >= given_before, "a repeat is marked");
-                            next = Some(value + 1);
-                            open.push((publish.id.unwrap(), value));
-                            seen.push(value);
-                        }
-                        prop_assert!(open.len() <= maximum);
-                    }
-                }
-                let first = open.iter().map(|(_, value)| *value).min();
-                let (acknowledged, given) = world.standing(&window, 1);
-                prop_assert_eq!(Some(acknowledged), first.or(Some(given)));
-                prop_assert!(next.is_none_or(|next| given == next || (given > next && given <= published)));
-            }
-            let followed = window.followed();
-            let standing = world.hub.standing(&followed[0]);
-            given_before = given_before.max(world.standing(&window, 1).1);
-            since = standing.acknowledged;
-            world.shard.unregister(thing);
-        }
-        let (thing, window) = world.thing(99, false);
-        world.subscribe(thing, 1, "c", Some(&since), at_least_once());
-        loop {
-            world.turn();
-            let given = world.published(thing);
-            if given.is_empty() {
-                break;
-            }
-            for publish in given {
-                seen.push(publish.payload.parse().unwrap());
-                world.acknowledge(thing, &window, publish.id.unwrap());
-            }
-        }
-        seen.sort_unstable();
-        seen.dedup();
-        prop_assert_eq!(seen, (0..published).collect::<Vec<_>>());
-    }
 }

@@ -8,8 +8,8 @@ use crate::hub::{Place, Replay};
 use crate::limits::DEDUP_WINDOW_MS;
 
 /// A node that forgets all but the newest, and its log: partition, channel, value, id.
-struct Node {
-    world: World,
+pub(super) struct Node {
+    pub(super) world: World,
     log: Vec<(i32, &'static str, String, Option<String>)>,
     next: [i64; 2],
     /// Of the leaders that write now.
@@ -19,7 +19,7 @@ struct Node {
 const PARTITIONS: [i32; 2] = [0, 1];
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let world = World::new();
         world.hub.assign("t", [1; 16], 1, 0).unwrap();
         Self { world, log: Vec::new(), next: [0; 2], epoch: 0 }
@@ -29,7 +29,7 @@ impl Node {
         (0..).zip(self.log.iter().filter(move |(of, ..)| *of == partition))
     }
 
-    fn put(&mut self, partition: i32, channel: &'static str, value: &str, id: Option<&str>) {
+    pub(super) fn put(&mut self, partition: i32, channel: &'static str, value: &str, id: Option<&str>) {
         self.log.push((partition, channel, value.to_owned(), id.map(str::to_owned)));
         let offset = self.next[partition as usize];
         self.next[partition as usize] += 1;
@@ -41,7 +41,7 @@ impl Node {
     }
 
     /// Memory forgets all of a channel but the newest `keep`.
-    fn forget(&self, channel: &str, keep: usize) {
+    pub(super) fn forget(&self, channel: &str, keep: usize) {
         let channel = self.world.hub.channel(channel, 0);
         let (held, _) = channel.held();
         channel.drop_below(u64::MAX, held.saturating_sub(keep));
@@ -52,13 +52,13 @@ impl Node {
     }
 
     /// A replay behind this position.
-    fn replay(&self, serial: &str) -> Replay {
+    pub(super) fn replay(&self, serial: &str) -> Replay {
         let places = self.world.hub.places("c", Some(serial)).unwrap();
         self.world.hub.replay("c", &places, 0)
     }
 
     /// Feeds a replay some of what it wants, if it wants something; whether it did.
-    fn feed(&self, replay: &Replay, most: i64) -> bool {
+    pub(super) fn feed(&self, replay: &Replay, most: i64) -> bool {
         let wanted = self.world.hub.wanted(replay, 2).unwrap();
         let Some(next) = wanted.first() else { return false };
         let (place, partition) = (next.place.offset, next.place.partition.number);
@@ -72,6 +72,22 @@ impl Node {
         }
         self.world.hub.advance_replay(replay, &self.place(partition, stop));
         true
+    }
+
+    /// Over MQTT.
+    pub(super) fn subscribe(&mut self, handle: Handle, replay: &Replay, serial: &str, how: Subscription) {
+        let plan = self.world.hub.locate_replayed(replay, serial);
+        let new = NewAttachment {
+            number: 1,
+            plan,
+            spelling: None,
+            kinds: Kinds::MESSAGES,
+            echo: true,
+            delta: false,
+            filter: None,
+            subscription: Some(Box::new(how)),
+        };
+        self.world.shard.attach(handle, new, b""[..].into());
     }
 
     fn attach(&mut self, handle: Handle, replay: &Replay, serial: &str) -> Outcome {
@@ -92,7 +108,7 @@ impl Node {
     }
 
     /// Reads until everyone on the replay is live.
-    fn finish(&mut self, replay: &Replay) {
+    pub(super) fn finish(&mut self, replay: &Replay) {
         for _ in 0..100 {
             if self.feed(replay, 3) {
                 continue;

@@ -1,0 +1,221 @@
+//! MQTT: what is known of those who may come back.
+
+use proptest::prelude::*;
+
+use super::super::replay::Node;
+use super::*;
+
+impl World {
+    /// The offsets that are acknowledged and given, of the one partition.
+    fn standing(&self, window: &Window, number: u32) -> (i64, i64) {
+        let followed = window.followed().into_iter().find(|followed| followed.number == number).unwrap();
+        let standing = self.hub.standing(&followed);
+        let place = |text: &str| self.hub.places(&followed.channel.name, Some(text)).unwrap()[0].offset;
+        let acknowledged = place(&standing.acknowledged);
+        (acknowledged, standing.given.map_or(acknowledged, |given| place(&given)))
+    }
+}
+
+#[test]
+fn where_an_attachment_stands_is_known_though_the_ring_has_passed_it() {
+    let mut world = World::with(1 << 20);
+    let (thing, window) = world.thing(0, false);
+    window.set_maximum(2);
+    world.publish("c", "before");
+    world.subscribe(thing, 7, "c", None, at_least_once());
+    (0..4).for_each(|n| world.publish("c", &n.to_string()));
+    world.turn();
+    let given = world.published(thing);
+    assert_eq!(world.standing(&window, 7), (1, 3));
+    let value = "x".repeat(1000);
+    (0..2000).for_each(|_| world.publish("c", &value));
+    assert!(world.hub.channel("c", 0).base() > 10);
+    assert_eq!(world.standing(&window, 7), (1, 3));
+    world.acknowledge(thing, &window, given[0].id.unwrap());
+    world.turn();
+    assert_eq!(world.shard.take_events(), [Event::Lost(thing, 7)]);
+    assert_eq!(world.standing(&window, 7), (2, 3));
+    world.acknowledge(thing, &window, given[1].id.unwrap());
+    assert_eq!(world.standing(&window, 7), (3, 3));
+}
+
+#[test]
+fn an_attachment_that_ends_is_not_told_of_and_what_it_has_under_way_still_counts() {
+    let mut world = World::new();
+    let (thing, window) = world.thing(0, false);
+    window.set_maximum(2);
+    world.subscribe(thing, 1, "c", None, at_least_once());
+    world.publish("c", "0");
+    world.turn();
+    world.shard.detach(thing, 1, None);
+    assert!(window.followed().is_empty());
+    world.subscribe(thing, 1, "c", None, at_least_once());
+    assert_eq!(world.standing(&window, 1), (1, 1), "it is another");
+    (1..3).for_each(|n| world.publish("c", &n.to_string()));
+    world.turn();
+    assert_eq!(world.payloads(thing), ["0", "1"]);
+    // Subscribed to once more, it is the same: what it has not acknowledged comes again.
+    world.subscribe(thing, 1, "c", None, at_least_once());
+    assert_eq!(world.standing(&window, 1), (1, 3));
+}
+
+#[test]
+fn once_at_most_is_told_of_where_that_was_asked_for() {
+    let mut world = World::new();
+    let (thing, window) = world.thing(0, false);
+    world.subscribe(thing, 1, "c", None, Subscription { kept: true, ..Subscription::default() });
+    world.subscribe(thing, 2, "c", None, Subscription::default());
+    world.room.insert(thing, 0);
+    world.turn();
+    world.publish("c", "0");
+    world.turn();
+    world.publish("c", "1");
+    world.turn();
+    assert_eq!(window.followed().len(), 1);
+    assert_eq!(
+        world.standing(&window, 1),
+        (1, 1),
+        "what waits for the socket was given, what waits in the ring was not"
+    );
+}
+
+#[test]
+fn of_one_who_is_given_the_log_and_then_goes_on_live_it_is_known_in_both() {
+    let mut node = Node::new();
+    let begun = node.world.hub.position("c", 0);
+    for value in 0..6 {
+        node.put(value % 2, "c", &value.to_string(), None);
+    }
+    node.forget("c", 1);
+    let replay = node.replay(&begun);
+    let (thing, window) = node.world.thing(0, false);
+    window.set_maximum(5);
+    node.subscribe(thing, &replay, &begun, at_least_once());
+    while node.feed(&replay, 1) {
+        node.world.turn();
+    }
+    let given = node.world.published(thing);
+    assert_eq!(given.len(), 5);
+    let offsets = |node: &Node, serial: &str| {
+        let places = node.world.hub.places("c", Some(serial)).unwrap();
+        places.iter().map(|place| place.offset).collect::<Vec<_>>()
+    };
+    let standing = |node: &Node| node.world.hub.standing(&window.followed()[0]);
+    assert_eq!(offsets(&node, &standing(&node).acknowledged), [0, 0]);
+    // Acknowledged but for the first of one partition, it goes on live.
+    let open = given.iter().position(|publish| publish.payload == "1").unwrap();
+    for (at, publish) in given.iter().enumerate() {
+        if at != open {
+            node.world.acknowledge(thing, &window, publish.id.unwrap());
+        }
+    }
+    node.finish(&replay);
+    node.put(0, "c", "live", None);
+    node.world.turn();
+    let live = node.world.published(thing);
+    assert_eq!(live.last().unwrap().payload, "live");
+    for publish in live {
+        node.world.acknowledge(thing, &window, publish.id.unwrap());
+    }
+    assert_eq!(offsets(&node, &standing(&node).acknowledged), [4, 0], "the live ring never had what is open");
+    assert_eq!(offsets(&node, standing(&node).given.as_deref().unwrap()), [4, 3]);
+    node.world.acknowledge(thing, &window, given[open].id.unwrap());
+    assert_eq!((offsets(&node, &standing(&node).acknowledged), standing(&node).given), (vec![4, 3], None));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(u8),
+    Acknowledge(u8),
+    Turn,
+    Drain,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    prop::collection::vec(
+        prop_oneof![
+            (1u8..6).prop_map(Step::Publish),
+            any::<u8>().prop_map(Step::Acknowledge),
+            Just(Step::Turn),
+            Just(Step::Drain)
+        ],
+        1..60,
+    )
+}
+
+proptest! {
+    /// Cut at any moment, a client that comes back is given what it has not acknowledged, and nothing before that.
+    #[test]
+    fn who_comes_back_is_given_all_that_is_not_acknowledged(steps in steps(), maximum in 1u16..6, lives in 1usize..4) {
+        let mut world = World::new();
+        let mut since = world.hub.position("c", 0);
+        let mut given_before = 0;
+        let mut published = 0i64;
+        let mut seen = Vec::new();
+        let mut ids = std::collections::HashMap::new();
+        for life in 0..lives {
+            let (thing, window) = world.thing(life as u64, false);
+            window.set_maximum(maximum);
+            let before = [(1, given_before)].into_iter().collect();
+            world.subscribe(thing, 1, "c", Some(&since), Subscription { given_before: before, ..at_least_once() });
+            let mut open: Vec<(u16, i64)> = Vec::new();
+            let mut next = None;
+            for step in &steps {
+                match step {
+                    Step::Publish(count) => for _ in 0..*count {
+                        world.publish("c", &published.to_string());
+                        published += 1;
+                    },
+                    Step::Acknowledge(which) if !open.is_empty() => {
+                        let (id, _) = open.remove(usize::from(*which) % open.len());
+                        world.acknowledge(thing, &window, id);
+                    }
+                    Step::Acknowledge(_) => {}
+                    Step::Turn | Step::Drain => {
+                        if matches!(step, Step::Drain) {
+                            world.room.remove(&thing);
+                            world.shard.writable(thing);
+                        }
+                        world.turn();
+                        for publish in world.published(thing) {
+                            let value: i64 = publish.payload.parse().unwrap();
+                            prop_assert!(next.is_none_or(|next| value == next), "in order, and none left out");
+                            prop_assert!(publish.dup || value >= given_before, "a repeat is marked");
+                            let id = publish.id.unwrap();
+                            prop_assert_eq!(*ids.entry(value).or_insert(id), id, "it is the same when it comes again");
+                            next = Some(value + 1);
+                            open.push((publish.id.unwrap(), value));
+                            seen.push(value);
+                        }
+                        prop_assert!(open.len() <= usize::from(maximum));
+                    }
+                }
+                let first = open.iter().map(|(_, value)| *value).min();
+                let (acknowledged, given) = world.standing(&window, 1);
+                prop_assert_eq!(Some(acknowledged), first.or(Some(given)));
+                prop_assert!(next.is_none_or(|next| given == next || (given > next && given <= published)));
+            }
+            let followed = window.followed();
+            let standing = world.hub.standing(&followed[0]);
+            given_before = given_before.max(world.standing(&window, 1).1);
+            since = standing.acknowledged;
+            world.shard.unregister(thing);
+        }
+        let (thing, window) = world.thing(99, false);
+        world.subscribe(thing, 1, "c", Some(&since), at_least_once());
+        loop {
+            world.turn();
+            let given = world.published(thing);
+            if given.is_empty() {
+                break;
+            }
+            for publish in given {
+                seen.push(publish.payload.parse().unwrap());
+                world.acknowledge(thing, &window, publish.id.unwrap());
+            }
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        prop_assert_eq!(seen, (0..published).collect::<Vec<_>>());
+    }
+}
