@@ -70,6 +70,11 @@ COUNTERS: Final = {
     "continuity_lost": ("continuity_lost", "Attachments that the history passed before their client had read it."),
     "conflated": ("conflated", "Attachments that skipped what was superseded because their client had fallen behind."),
     "heartbeats": ("heartbeats", "Heartbeats written."),
+    "packets_too_large": ("packets_too_large", "MQTT packets left out since their client takes none as large."),
+    "acknowledgements_unknown": (
+        "acknowledgements_unknown",
+        "Acknowledgements by MQTT clients of messages that were not under way.",
+    ),
 }
 """Counters of the engine that stand alone: its name for them -> ours and the help."""
 
