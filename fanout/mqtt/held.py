@@ -19,7 +19,7 @@ from fanout.mqtt.filters import has_wildcard
 from fanout.mqtt.ports import Memory, Topics
 from fanout.mqtt.records import State
 from fanout.mqtt.releases import Releases
-from fanout.mqtt.wildcards import EVERYTHING, Wildcards
+from fanout.mqtt.wildcards import EVERYTHING, Places, Wildcards
 from fanout.session.names import parse_name
 from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
 
@@ -79,8 +79,9 @@ class Held:
         self._subscriptions: dict[str, Subscription] = {}
         self._places: dict[tuple[str, str], Place] = {}
         self._place: str | None = None  # from where on channels under wildcards are yet to be found
+        self._end: Places | None = None  # up to where what they have may have been given
         self._finding = 0
-        self._written: State | None = None
+        self._acknowledged = 0  # messages, when it was written last
         self._in_use: dict[int, str] = {}  # packet identifiers, and the ids made for them
         self._released: dict[int, int] = {}  # how often each was, where the session is nowhere but here
 
@@ -99,13 +100,14 @@ class Held:
         """See the port."""
         return list(self._places.values())
 
-    def go_on(self, state: State) -> None:
-        """It is of an earlier connection."""
+    def go_on(self, state: State, end: Places | None) -> None:
+        """It is of an earlier connection; up to `end` its client may have been given everything."""
         self.present = True
         self.uid = state.uid
         self._subscriptions = {one.filter: one for one in state.subscriptions}
         self._places = {(one.filter, one.topic): one for one in state.places}
         self._place = state.place or None
+        self._end = end
 
     def state(self, ended_ms: int | None = None, expiry_s: int | None = None) -> State:
         """What is to be written of it. A channel under a wildcard that has been given all up to where the search for
@@ -126,12 +128,13 @@ class Held:
         )
 
     def moved(self) -> State | None:
-        """What is to be written of it; None if that is written."""
-        state = self.state()
-        if state == self._written:
+        """What is to be written of it; None if nothing was acknowledged since. What was given with QoS 0 needs no
+        writing: should its node die, a client is not given it again (`fanout.mqtt.resumed`).
+        """
+        if self.client.acknowledged == self._acknowledged:
             return None
-        self._written = state
-        return state
+        self._acknowledged = self.client.acknowledged
+        return self.state()
 
     # -- for the connection --
 
@@ -164,8 +167,11 @@ class Held:
         """See the port."""
         known = [one.topic for one in self._places.values() if one.filter == subscription.filter]
         self._finding += 1
+        place, end = self._place, self._end
+        if end is not None and not subscription.qos:
+            place = end = None
         self._keeper.followed.follow(
-            self.client, subscription, known, self._place, kept=self.is_kept, done=self._has_found
+            self.client, subscription, known, place, end, kept=self.is_kept, done=self._has_found
         )
 
     def received(self, packet_id: int) -> str:

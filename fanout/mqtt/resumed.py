@@ -1,10 +1,12 @@
 """What a client may have been given, when nobody has said: of a connection whose node died, or said nothing in time.
 
-Whatever it was given before it came back was in the log by then. So all of a subscription up to the end of the log is
-sent as what may have been sent before, with DUP set (MQTT 5.0 §3.3.1.1).
+Whatever it was given before it came back was in the log by then. So up to the end of the log
+
+- what a subscription with QoS 1 is given may have been given before, and has DUP set (MQTT 5.0 §3.3.1.1);
+- nothing is given with QoS 0, for at most once is its promise.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec.structs import replace
 
@@ -13,31 +15,36 @@ from fanout.mqtt.ports import Log, Memory
 from fanout.mqtt.records import State
 from fanout.transports.mqtt_ports import Place
 
-__all__ = ["sent_at_most"]
+__all__ = ["end_of_log", "given_at_most"]
 
-Ends = dict[str, dict[int, tuple[int, int]]]  # by topic; as `Log.bounds` tells them
+Places = Sequence[tuple[str, int, int]]  # topic, partition, offset
 
 
-async def sent_at_most(state: State, channel_of: Callable[[str], str | None], memory: Memory, log: Log) -> State:
-    """The session with the end of the log in each place, as where messages had been sent up to. `channel_of` a topic is
-    its channel. Where the log does not tell, it is what this node has read.
+async def end_of_log(channels: Iterable[str], memory: Memory, log: Log) -> Places:
+    """The ends of the partitions that may feed these channels. Where the log does not tell, what this node has read."""
+    ends = {(topic, partition): offset for name in channels for topic, partition, offset in memory.places(name, None)}
+    for topic in {topic for topic, _ in ends}:
+        try:
+            bounds = await log.bounds(topic)
+        except SourceError:
+            continue
+        for partition, (_, behind) in bounds.items():
+            if (topic, partition) in ends:
+                ends[topic, partition] = max(behind, ends[topic, partition])
+    return [(topic, partition, offset) for (topic, partition), offset in ends.items()]
+
+
+def given_at_most(state: State, end: Places, channel_of: Callable[[str], str | None], memory: Memory) -> State:
+    """The session as it is gone on with if its client may have been given everything before `end`. `channel_of` a topic
+    is its channel.
     """
-    ends: Ends = {}
-    for place in state.places:
+    qos = {subscription.filter: subscription.qos for subscription in state.subscriptions}
+
+    def given(place: Place) -> Place:
         channel = channel_of(place.topic)
-        for topic in {where[0] for where in memory.places(channel, None)} - ends.keys() if channel else ():
-            try:
-                ends[topic] = await log.bounds(topic)
-            except SourceError:
-                ends[topic] = {}
-    return replace(state, places=tuple(_sent(place, channel_of(place.topic), memory, ends) for place in state.places))
+        if channel is None:
+            return place
+        behind = memory.position_at(channel, end)
+        return replace(place, sent=behind) if qos.get(place.filter) else replace(place, position=behind, sent="")
 
-
-def _sent(place: Place, channel: str | None, memory: Memory, ends: Ends) -> Place:
-    if channel is None:
-        return place
-    last = [
-        (topic, partition, max(offset, ends[topic].get(partition, (0, 0))[1]))
-        for topic, partition, offset in memory.places(channel, None)
-    ]
-    return replace(place, sent=memory.position_at(channel, last))
+    return replace(state, places=tuple(map(given, state.places)))

@@ -121,6 +121,8 @@ class Retained:
 
     def _tell(self, channel: str, fact: Fact, done: Callable[[ErrorInfo | None], None]) -> None:
         def told(problem: SourceError | None) -> None:
+            if problem is None:
+                self._heard(channel, fact)  # who published it finds it here at once
             done(None if problem is None else error(50003, "the message was not retained; send it again"))
 
         self._control.tell(RETAINED, channel, fact, told)

@@ -32,10 +32,10 @@ from fanout.mqtt.held import EXPIRY_MAX_S, Held
 from fanout.mqtt.ports import Lives, Log, Memory, Topics
 from fanout.mqtt.records import CLAIM, STATE, Claim, name_of, name_text, shown_will, will_of
 from fanout.mqtt.releases import Releases
-from fanout.mqtt.resumed import sent_at_most
+from fanout.mqtt.resumed import end_of_log, given_at_most
 from fanout.mqtt.retained import Retained
 from fanout.mqtt.table import STATE_BYTES, SessionTable
-from fanout.mqtt.wildcards import Wildcards
+from fanout.mqtt.wildcards import EVERYTHING, Wildcards
 from fanout.mqtt.wills import Publish, Wills
 from fanout.transports.mqtt_ports import Client, Name, Subscription, Will
 from fanout.types import OutMessage
@@ -198,11 +198,16 @@ class Sessions:
         state = self._table.state(name, self._clock())
         if state is None or (state.place and not self.followed.reaches(state.place)):
             return
+        end = None
         if state.ended_ms is None or not state.is_exact:
-            state = await sent_at_most(state, held.channel, self.memory, self._source)
+            channels = (
+                [EVERYTHING] if state.place else filter(None, map(held.channel, {one.topic for one in state.places}))
+            )
+            end = await end_of_log(channels, self.memory, self._source)
+            state = given_at_most(state, end, held.channel, self.memory)
         if held.over:
             raise ClientError(error(80016))
-        held.go_on(state)
+        held.go_on(state, end)
 
     async def _last_word(self, name: Name) -> None:
         said = self._last_words.setdefault(name, asyncio.Event())

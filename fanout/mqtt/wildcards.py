@@ -22,7 +22,7 @@ from fanout.mqtt.filters import FilterTree, has_wildcard, pattern_of, prefix_of
 from fanout.mqtt.ports import Memory, Topics
 from fanout.transports.mqtt_ports import Client, Subscription
 
-__all__ = ["CHANNELS_MAX", "EVERYTHING", "KEPT_MAX", "Wildcards"]
+__all__ = ["CHANNELS_MAX", "EVERYTHING", "KEPT_MAX", "Places", "Wildcards"]
 
 CHANNELS_MAX: Final = 10_000
 """Channels of one subscription with wildcards, each an attachment of 0.5 KiB: past it the client is sent away."""
@@ -47,10 +47,11 @@ log = logging.getLogger(__name__)
 class _Followed:
     """A subscription with wildcards, and the channels that are attached under it, by their topics."""
 
-    __slots__ = ("attached", "client", "most", "over", "realm", "subscription")
+    __slots__ = ("attached", "client", "end", "most", "over", "realm", "subscription")
 
-    def __init__(self, client: Client, subscription: Subscription, most: int) -> None:
+    def __init__(self, client: Client, subscription: Subscription, end: Places | None, most: int) -> None:
         self.client = client
+        self.end = end  # up to where what it is given may have been given before
         self.most = most
         self.subscription = subscription
         self.realm = realm_of(client.identity.key_name)
@@ -91,13 +92,15 @@ class Wildcards:
         subscription: Subscription,
         known: Iterable[str] = (),
         place: str | None = None,
+        end: Places | None = None,
         *,
         kept: bool,
         done: Callable[[], None],
     ) -> None:
         """Attaches the channels under a subscription, from now on, and those to come.
 
-        Of a session that goes on, the topics that are `known` are attached already, and the others are from `place` on.
+        Of a session that goes on, the topics that are `known` are attached already, and the others are from `place` on;
+        up to `end` its client may have been given everything.
         `done` is called when all that there are now are attached, or that has failed. `kept`: the session outlives its
         connection.
         """
@@ -106,7 +109,7 @@ class Wildcards:
             self._memory.born()  # all that there is is listed below
             self._place = self._now()
             self._wanted.set()
-        followed = _Followed(client, subscription, KEPT_MAX if kept else CHANNELS_MAX)
+        followed = _Followed(client, subscription, end, KEPT_MAX if kept else CHANNELS_MAX)
         followed.attached.update(known)
         before = self._followed.pop((client, subscription.filter), None)
         self._followed[client, subscription.filter] = followed
@@ -116,7 +119,7 @@ class Wildcards:
             followed.attached.clear()
             for one in client.places():
                 if one.filter == subscription.filter:
-                    self._attach(followed, one.topic, one.position)
+                    self._attach(followed, one.topic, one.position, one.sent)
         begin = self._list(followed, self._places(place))
         task = asyncio.get_running_loop().create_task(begin)
         self._listing.add(task)
@@ -200,16 +203,17 @@ class Wildcards:
         if topic in followed.attached or has_wildcard(topic):
             return
         if allows(followed.client.identity.capability, channel, "subscribe"):
-            self._attach(followed, topic, self._memory.position_at(channel, began))
+            sent = "" if followed.end is None else self._memory.position_at(channel, followed.end)
+            self._attach(followed, topic, self._memory.position_at(channel, began), sent)
 
-    def _attach(self, followed: _Followed, topic: str, position: str) -> None:
+    def _attach(self, followed: _Followed, topic: str, position: str, sent: str) -> None:
         if followed.over:
             return
         if len(followed.attached) >= followed.most:
             followed.client.end(error(90010, f"{followed.most} is the limit of one subscription"))
             return
         followed.attached.add(topic)
-        followed.client.attach(followed.subscription, topic, position)
+        followed.client.attach(followed.subscription, topic, position, sent)
 
     def _drop(self, followed: _Followed) -> None:
         followed.over = True

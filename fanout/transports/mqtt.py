@@ -50,7 +50,7 @@ class MqttClient(MqttDriver):
     """The driver of one connection, and its sessions' `fanout.transports.mqtt_ports.Client`."""
 
     __slots__ = (
-        "_expiry_s", "_held", "_last", "_reader", "_subscribing", "_task",
+        "_expiry_s", "_held", "_last", "_reader", "_subscribing", "_task", "acknowledged",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, *, framed: bool) -> None:
@@ -62,6 +62,8 @@ class MqttClient(MqttDriver):
         self._task: asyncio.Task[None] | None = None
         self._expiry_s: int | None = None
         self._last = 0.0
+        self.acknowledged = 0
+        """See `fanout.transports.mqtt_ports.Client`."""
 
     # -- what the link reports --
 
@@ -115,10 +117,10 @@ class MqttClient(MqttDriver):
         assert self._session is not None
         return self._session.identity
 
-    def attach(self, subscription: Subscription, topic: str, position: str | None) -> None:
+    def attach(self, subscription: Subscription, topic: str, position: str, sent: str = "") -> None:
         """See `fanout.transports.mqtt_ports.Client`."""
         if subscription.filter in self._deliveries.subscriptions:
-            self._deliveries.ask(subscription, topic, position)
+            self._deliveries.ask(subscription, topic, position, sent)
 
     def detach(self, filter: str, topic: str) -> None:  # noqa: A002  the specification's word
         """See `fanout.transports.mqtt_ports.Client`."""
@@ -159,6 +161,7 @@ class MqttClient(MqttDriver):
             case packets.Publish():
                 self._publisher().publish(packet)
             case packets.Ack(packets.PUBACK, packet_id):
+                self.acknowledged += 1
                 self._node.engine.acked(self._handle, packet_id)
             case packets.Ack(packets.PUBREL, packet_id):
                 self._publisher().release(packet_id)

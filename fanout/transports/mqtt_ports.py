@@ -74,8 +74,13 @@ class Client(Protocol):
         """Who it is, and what it may do."""
         ...
 
-    def attach(self, subscription: Subscription, topic: str, position: str | None) -> None:
-        """Delivers another channel under a subscription with wildcards, from that position on; None: what comes now."""
+    @property
+    def acknowledged(self) -> int:
+        """How many messages it has acknowledged."""
+        ...
+
+    def attach(self, subscription: Subscription, topic: str, position: str, sent: str = "") -> None:
+        """Delivers another channel under a subscription with wildcards, from that position on; `sent` as in `Place`."""
 
     def detach(self, filter: str, topic: str) -> None:  # noqa: A002  the specification's word
         """Delivers it no more. Nothing happens if it is not delivered."""

@@ -164,20 +164,28 @@ class Client:
 
     def __init__(self, identity: Identity = EVERYBODY) -> None:
         self.identity = identity
-        self.attached: dict[tuple[str, str], str | None] = {}
+        self.attached: dict[tuple[str, str], str] = {}
+        self.sent: dict[str, str] = {}
+        self.acknowledged = 0
         self.stands: list[Place] = []
         self.ended: ErrorInfo | None = None
         self.held: Held | None = None
 
-    def attach(self, subscription: Subscription, topic: str, position: str | None) -> None:
+    def attach(self, subscription: Subscription, topic: str, position: str, sent: str = "") -> None:
         assert (subscription.filter, topic) not in self.attached
         self.attached[subscription.filter, topic] = position
+        self.sent[topic] = sent
 
     def detach(self, filter: str, topic: str) -> None:  # noqa: A002
         del self.attached[filter, topic]
 
     def places(self) -> list[Place]:
         return self.stands
+
+    def stand(self, *places: Place) -> None:
+        """It has acknowledged what lies before these."""
+        self.stands = list(places)
+        self.acknowledged += 1
 
     def end(self, reason: ErrorInfo) -> None:
         self.ended = reason

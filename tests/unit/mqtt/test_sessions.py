@@ -24,7 +24,7 @@ async def test_a_session_goes_on_where_it_stood_on_any_node(facts: FactLog, new_
     first, client = new_node(), Client()
     held = await first.take(client)
     await held.subscribe([Subscription("a", 1, identifier=7), Subscription("b", 0)])
-    client.stands = [Place("a", "a", "a@5", "a@8"), Place("b", "b", "b@9")]
+    client.stand(Place("a", "a", "a@5", "a@8"), Place("b", "b", "b@9"))
     held.leave(expiry_s=None, lost=True)
     again = await new_node().take(Client())
     assert again.present
@@ -52,7 +52,7 @@ async def test_a_subscription_stands_where_it_began_until_its_connection_knows(
     held = await new_node().take(client)
     await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@4")])
     assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@4"}]
-    client.stands = [Place("a", "a", "a@5")]
+    client.stand(Place("a", "a", "a@5"))
     await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@6")])
     assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@5"}]
 
@@ -116,7 +116,7 @@ async def test_a_connection_on_the_same_node_is_sent_away(facts: FactLog, new_no
     node, old = new_node(), Client()
     held = await node.take(old)
     await held.subscribe([Subscription("a", 1)])
-    old.stands = [Place("a", "a", "a@5")]
+    old.stand(Place("a", "a", "a@5"))
     again = await node.take(Client())
     assert old.ended is not None
     assert old.ended.code == 80016
@@ -131,7 +131,7 @@ async def test_a_connection_on_another_node_is_sent_away_and_says_where_it_stood
     first, second, old = new_node(), new_node(), Client()
     held = await first.take(old)
     await held.subscribe([Subscription("a", 1)])
-    old.stands = [Place("a", "a", "a@5", "a@6")]
+    old.stand(Place("a", "a", "a@5", "a@6"))
     again = await second.take(Client())
     assert old.ended is not None
     assert again.places == [Place("a", "a", "a@5", "a@6")]
@@ -161,13 +161,25 @@ async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
     first, second, old = new_node(), new_node(), Client()
     held = await first.take(old)
     await held.subscribe([Subscription("a", 1)])
-    old.stands = [Place("a", "a", "a@2")]
+    old.stand(Place("a", "a", "a@2"))
     first.sessions.save(1e9)
     first.is_deaf = True
     second.memory.end = 6
     again = await second.take(Client())
     assert again.present
     assert again.places == [Place("a", "a", "a@2", "a@9")]  # the log ends at 9
+
+
+async def test_what_was_given_with_qos_0_is_not_given_again_when_nobody_said_how_much(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = new_node(), new_node()
+    held = await first.take(Client())
+    await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@2")])
+    first.is_deaf = True
+    second.gone.add("a")
+    second.memory.end = 6
+    assert (await second.take(Client())).places == [Place("a", "a", "a@9")]
 
 
 async def test_what_a_frozen_node_writes_late_does_not_count(
@@ -178,7 +190,7 @@ async def test_what_a_frozen_node_writes_late_does_not_count(
     await (await first.take(old)).subscribe([Subscription("a", 1)])
     first.is_deaf = True
     again = await second.take(new)
-    new.stands = [Place("a", "a", "a@9")]
+    new.stand(Place("a", "a", "a@9"))
     await again.subscribe([Subscription("b", 1)])
     first.is_deaf = False
     first.catch_up()
@@ -195,11 +207,15 @@ async def test_what_moves_is_saved_and_what_does_not_is_not(facts: FactLog, new_
     await held.subscribe([Subscription("a", 1)])
     written = len(facts.facts)
     node.sessions.save(10.0)
-    assert len(facts.facts) == written
-    client.stands = [Place("a", "a", "a@3")]
-    node.sessions.save(10.5)  # not a second later yet
-    assert len(facts.facts) == written
+    client.stands = [Place("a", "a", "a@2")]  # given, and nothing acknowledged
     node.sessions.save(11.0)
+    assert len(facts.facts) == written
+    client.stand(Place("a", "a", "a@3"))
+    node.sessions.save(11.5)  # not a second later yet
+    assert len(facts.facts) == written
+    node.sessions.save(12.0)
+    node.sessions.save(13.0)
+    assert len(facts.facts) == written + 1
     assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@3"}]
 
 
@@ -212,7 +228,7 @@ async def test_saving_takes_a_bounded_time_of_the_loop(
     for number, client in enumerate(clients):
         held = await node.take(client, Name("app", str(number)))
         await held.subscribe([Subscription("a", 1)])
-        client.stands = [Place("a", "a", "a@3")]
+        client.stand(Place("a", "a", "a@3"))
     written = len(facts.facts)
     for expected in (2, 4, 5, 5):
         node.sessions.save(10.0)
@@ -223,7 +239,7 @@ async def test_what_the_log_does_not_take_is_told_again(facts: FactLog, new_node
     node, client = new_node(), Client()
     held = await node.take(client)
     await held.subscribe([Subscription("a", 1)])
-    client.stands = [Place("a", "a", "a@7")]
+    client.stand(Place("a", "a", "a@7"))
     facts.failure = SourceTimeout("away")
     held.leave(expiry_s=None, lost=False)
     node.sessions.save(1.0)

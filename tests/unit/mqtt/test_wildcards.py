@@ -142,6 +142,26 @@ async def test_a_session_goes_on_with_its_wildcards(facts: FactLog, node: Node, 
     assert again.attached == {("#", "even"): "even@3", ("#", "x"): "x@3", ("#", "while away"): "while away@3"}
 
 
+@pytest.mark.parametrize(("qos", "position", "sent"), [(1, "x@1", "x@7"), (0, "x@4", "")])
+async def test_of_a_dead_node_what_was_found_may_have_been_given(
+    node: Node, new_node: NewNode, qos: int, position: str, sent: str
+) -> None:
+    held = await node.take(Client(), expiry_s=60)
+    node.memory.end = 1
+    await held.subscribe([Subscription("#", qos)])
+    second, again = new_node(), Client()
+    second.memory.say("x")
+    second.memory.end = 4
+    node.is_deaf = True
+    second.gone.add("a")
+    held = await second.take(again, expiry_s=60)
+    assert held.present
+    held.follow(held.subscriptions[0])
+    await settle()
+    assert again.attached == {("#", "x"): position}
+    assert again.sent["x"] == sent
+
+
 async def test_a_session_whose_channels_cannot_be_found_begins_anew(
     facts: FactLog, node: Node, new_node: NewNode
 ) -> None:

@@ -322,6 +322,7 @@ class TestAttachingAgain:
         client.attach()
         assert only_attach(client.attach("other")).attachment == 2
         (refused,) = client.attach("a third")
+        assert isinstance(refused, Reply)
         assert error_code(refused.frame) == (90010, 400)
 
     def test_in_vain_fails_the_channel_and_stops_delivery(self) -> None:
