@@ -9,11 +9,11 @@ Rules:
 - A broker that answers late does not make it spin: frozen for 0.3 s again and again, the whole costs no more than when
   it answers. It is idempotence that keeps few requests under way then, and so lets the records gather.
 - The key decides the partition, by murmur2 as Java's clients do.
-- What is not confirmed in time is given up, and with it all that came after it in its partition: none of that is in the
+- What is not confirmed in time is given up, and with it all that came after it under its key: none of that is in the
   log without what was handed over before. Publishers rest on it who send what has no answer again by way of another
   node: the log has one attempt's beginning and then the next attempt, so nothing is overtaken. The client library gives
   up each record by itself and would write those behind, so it is never left to do that: its producer is emptied and
-  replaced, and what it held of other partitions goes to the new one, in its order. If some of that was under way and
+  replaced, and what it held under other keys goes to the new one, in its order. If some of that was under way and
   its answer late, it may be in the log twice: publishes are known by their ids, and a fact said twice is the same.
 - A producer that failed for good (Kafka calls it fatal) is replaced likewise; all that it held is given up.
 """
@@ -71,12 +71,17 @@ class _Group:
 
 
 class _Purged(NamedTuple):
-    """A record that a producer gave back: its number in its group, and its partition if it had one yet."""
+    """A record that a producer gave back, and its number in its group."""
 
     group: _Group
     number: int
-    place: tuple[str | None, int | None]
     error: KafkaError
+
+    @property
+    def line(self) -> tuple[str, bytes | None]:
+        """In which it stands behind others: a key's records are of one partition."""
+        record = self.group.ticket.records[self.number]
+        return record.topic, record.key
 
 
 class Appender:
@@ -169,11 +174,11 @@ class Appender:
         _abandon(self._producer)
         self._purged = None
         since = self._clock() - TIMEOUT_S + TOGETHER_S
-        late = {one.place for one in purged if self._fatal or one.group.began <= since}
+        late = {one.line for one in purged if self._fatal or one.group.began <= since}
         self._producer, self._fatal = fresh, False
         again: dict[_Group, list[int]] = {}
         for one in purged:
-            if one.place in late:
+            if one.line in late:
                 self._ended(one.group, 1, _failure(one.error))
             else:
                 again.setdefault(one.group, []).append(one.number)
@@ -197,7 +202,7 @@ class Appender:
 
     def _reported(self, group: _Group, index: int, error: KafkaError | None, message: "Message[bytes, bytes]") -> None:
         if error is not None and error.name() in _PURGED and self._purged is not None:
-            self._purged.append(_Purged(group, index, (message.topic(), message.partition()), error))
+            self._purged.append(_Purged(group, index, error))
             return
         offset = None if error else message.offset()
         if offset is not None and offset >= 0:

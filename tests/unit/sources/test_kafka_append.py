@@ -22,9 +22,9 @@ Report = Callable[[KafkaError | None, Any], None]
 class Place:
     """A delivery report's message."""
 
-    def __init__(self, topic: str, offset: int | None, partition: int = 0) -> None:
+    def __init__(self, topic: str, offset: int | None) -> None:
         self.topic = lambda: topic
-        self.partition = lambda: partition
+        self.partition = lambda: 0
         self.offset = lambda: offset
         self.timestamp = lambda: (1, 1234)
 
@@ -47,7 +47,7 @@ class FakeProducer:
     somewhere: ClassVar[set[bytes]] = set()
     """What is confirmed without its offset."""
     dead: ClassVar[set[bytes]] = set()
-    """Keys, each of a partition of its own, whose records no producer confirms."""
+    """Keys whose records no producer confirms."""
     slow: ClassVar[set[bytes]] = set()
     """Values that only the second producer confirms."""
     may_empty = threading.Event()
@@ -88,8 +88,8 @@ class FakeProducer:
         assert self.may_empty.wait(5)
         with self.lock:
             taken, self.waiting = self.waiting, []
-        for topic, key, _, report in taken:
-            report(KafkaError(KafkaError._PURGE_QUEUE), Place(topic, None, key[0]))
+        for topic, _, _, report in taken:
+            report(KafkaError(KafkaError._PURGE_QUEUE), Place(topic, None))
 
     def flush(self, seconds: float) -> None:
         self.poll(0)
@@ -169,7 +169,7 @@ async def test_a_producer_that_failed_for_good_is_replaced(appender: Appender) -
     assert len(FakeProducer.made) == 2
 
 
-async def test_what_is_given_up_takes_along_what_is_behind_it_in_its_partition_and_nothing_else(
+async def test_what_is_given_up_takes_along_what_is_behind_it_under_its_key_and_nothing_else(
     appender: Appender,
 ) -> None:
     FakeProducer.dead.add(b"d")
