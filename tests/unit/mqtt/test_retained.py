@@ -41,6 +41,13 @@ async def test_it_is_there_for_whoever_comes_to_whichever_node(new_node: NewNode
     assert await under(first, "a") == await under(first, "b/#") == []
 
 
+async def test_who_was_told_that_it_is_kept_finds_it(facts: FactLog, new_node: NewNode) -> None:
+    node = new_node()
+    facts.holds_back = True
+    await keep(node, "a", message("x"), SERIALS[1])
+    assert await under(node, "a") == [("a", message("x"))]
+
+
 async def test_the_later_message_counts_whatever_is_told_first(facts: FactLog, new_node: NewNode) -> None:
     first, second = new_node(), new_node()
     facts.holds_back = True
