@@ -94,7 +94,10 @@ class Reading:
         if plan.outcome != RESUMED or goals is None:
             return None
         ahead = sum(max(0, places.get(goal.where, 0) - goal.place) for goal in goals)
-        return plan if ahead <= AHEAD_MAX else None
+        if ahead > AHEAD_MAX:
+            return None
+        self._used_at = asyncio.get_running_loop().time()  # the shards have yet to hear of it
+        return plan
 
     async def run(self) -> None:
         """Reads until nobody needs it any more. Does not raise; may be cancelled."""
@@ -156,7 +159,7 @@ class Reading:
         now = asyncio.get_running_loop().time()
         if self.replay.attachments:
             self._used_at = now
-        return now - self._used_at < IDLE_S
+        return now - self._used_at < (LOOK_S if self._is_awaited() else IDLE_S)
 
     async def _hand_over(self) -> bool:
         """Lets everyone go on live who comes to the end, until somebody cannot; whether the replay goes on then."""

@@ -458,6 +458,18 @@ class TestBounds:
         assert [isinstance(client.answer, ErrorInfo) for client in clients] == [False, False, True, True]
         await bed.until(lambda: not len(bed.replays))
 
+    async def test_a_replay_that_nobody_is_on_keeps_no_place_that_others_wait_for(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reading, "IDLE_S", 600.0)
+        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(service, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
+        bed = make(filled(500))
+        clients = [bed.resumed(2 * start) for start in (0, 100, 200)]
+        await bed.until(lambda: bed.engine.stats()["replays_handed_over"] == 3)
+        assert [len(client.values) for client in clients] == [500, 400, 300]
+
     async def test_a_replay_that_nobody_is_on_ends(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(reading, "IDLE_S", 0.1)
         bed = make(filled(20_000))
