@@ -1,8 +1,6 @@
 //! Gives a connection what its attachments have yet to be given: at the last moment before it is written, so that it is
 //! all that has come by then, in the largest frames.
 
-use std::sync::Arc;
-
 use smallvec::SmallVec;
 
 use super::connection::{Connection, Cursor, STOPPED, Special};
@@ -84,19 +82,18 @@ impl Out<'_> {
 
     /// How many messages this one is given at most before something is acknowledged.
     fn room(&self, cursor: &Cursor) -> usize {
-        let window = self.takes.window.filter(|_| cursor.is_acknowledged());
-        window.map_or(usize::MAX, Window::room)
+        if cursor.is_acknowledged() { self.takes.window.map_or(0, Window::room) } else { usize::MAX }
     }
 
     /// A frame of an attachment, and before it what is this connection's own. Returns how many messages it was given.
-    fn push(&mut self, cursor: &mut Cursor, frame: &Frame, stats: &Stats) -> u32 {
-        if let Some(packets) = &frame.packets {
-            return give_packets(&self.takes, cursor, (frame, packets), self.outbox, stats);
+    fn push(&mut self, cursor: &mut Cursor, mut frame: Frame, stats: &Stats) -> u32 {
+        if let Some(packets) = frame.packets.take() {
+            return give_packets(&self.takes, cursor, (frame, &packets), self.outbox, stats);
         }
-        if let (Some(places), Some(serial), Wire::Stream(stream)) = (&mut self.places, &frame.serial, self.wire) {
-            self.outbox.push(places.before(cursor.number, Arc::clone(serial), stream));
+        if let (Some(places), Some(serial), Wire::Stream(stream)) = (&mut self.places, frame.serial, self.wire) {
+            self.outbox.push(places.before(cursor.number, serial, stream));
         }
-        self.outbox.push(Arc::clone(&frame.bytes));
+        self.outbox.push(frame.bytes);
         cursor.at = frame.to;
         frame.messages
     }
@@ -188,8 +185,9 @@ fn give(
     };
     match given {
         Given::Frame(frame) => {
-            tally.deliveries += u64::from(out.push(cursor, &frame, context.stats));
-            if let Some(special) = cursor.special.as_deref_mut().filter(|_| frame.kind == Kind::Message) {
+            let kind = frame.kind;
+            tally.deliveries += u64::from(out.push(cursor, frame, context.stats));
+            if let Some(special) = cursor.special.as_deref_mut().filter(|_| kind == Kind::Message) {
                 special.in_step();
             }
         }

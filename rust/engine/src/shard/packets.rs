@@ -87,7 +87,7 @@ pub(super) struct Takes<'a> {
 pub(super) fn give_packets(
     takes: &Takes<'_>,
     cursor: &mut Cursor,
-    (frame, packets): (&Frame, &Packets),
+    (frame, packets): (Frame, &Packets),
     outbox: &mut Outbox,
     stats: &Stats,
 ) -> u32 {
@@ -95,18 +95,17 @@ pub(super) fn give_packets(
     let subscription = cursor.special.as_ref().and_then(|special| special.subscription.as_deref()).unwrap_or(&plain);
     let from = cursor.at;
     if !subscription.acknowledged && packets.largest <= takes.packet_max as usize {
-        outbox.push(frame.bytes.clone());
+        outbox.push(frame.bytes);
         cursor.at = frame.to;
         if let Some(window) = takes.window.filter(|_| subscription.kept) {
             window.lock().stands(cursor.number, cursor.stand(), packets.list.iter().map(|packet| packet.of));
         }
         return frame.messages;
     }
-    let Some(window) = takes.window else { return 0 };
     let source = &frame.bytes[packets.begin..];
     let mut copied = Envelope::with_capacity(takes.framed, source.len().min(OUTBOX_OWN_BYTES));
     let (mut end, mut count, mut to) = (0, 0, frame.to);
-    let mut window = window.lock();
+    let mut window = takes.window.map(Window::lock);
     for packet in &packets.list {
         let begin = std::mem::replace(&mut end, packet.end as usize);
         if packet.of.number < from {
@@ -120,7 +119,8 @@ pub(super) fn give_packets(
             to = packet.of.number;
             break;
         }
-        let id = if packet.id_at == 0 { Some(0) } else { window.issue(cursor.number, &packet.of) };
+        let mut issue = || window.as_mut()?.issue(cursor.number, &packet.of);
+        let id = if packet.id_at == 0 { Some(0) } else { issue() };
         let Some(id) = id else {
             to = packet.of.number;
             break;
@@ -130,8 +130,9 @@ pub(super) fn give_packets(
     }
     cursor.at = to;
     let given = packets.list.iter().map(|packet| packet.of).filter(|of| (from..to).contains(&of.number));
-    window.stands(cursor.number, cursor.stand(), given);
-    drop(window);
+    if let Some(mut window) = window {
+        window.stands(cursor.number, cursor.stand(), given);
+    }
     if !copied.is_empty() {
         outbox.push(copied.close().0);
     }

@@ -33,6 +33,7 @@ use crate::message::{Data, Field, Message};
 
 /// How a connection, or one of its attachments, is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one")]
 pub struct Mqtt {
     /// MQTT 5.0, else 3.1.1.
     pub v5: bool,

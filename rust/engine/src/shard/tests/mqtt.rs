@@ -189,6 +189,38 @@ fn receivers_whose_windows_are_at_different_places_share_what_is_made() {
 }
 
 #[test]
+fn who_is_not_given_its_own_messages_has_no_more_made_for_it_than_it_takes() {
+    let mut world = World::new();
+    let (thing, window) = world.thing(0, false);
+    window.set_maximum(2);
+    let plan = world.hub.locate("c", None, Start::Live, 0);
+    let new = NewAttachment {
+        number: 1,
+        plan,
+        spelling: None,
+        kinds: Kinds::MESSAGES,
+        echo: false,
+        delta: false,
+        filter: None,
+        subscription: Some(Box::new(at_least_once())),
+    };
+    world.shard.attach(thing, new, b""[..].into());
+    for n in 0..20 {
+        world.publish_from("c", &n.to_string(), if n % 2 == 0 { "conn0" } else { "someone" });
+    }
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        world.turn();
+        for publish in world.published(thing) {
+            world.acknowledge(thing, &window, publish.id.unwrap());
+            seen.push(publish.payload);
+        }
+    }
+    assert_eq!(seen, ["1", "3", "5", "7", "9", "11", "13", "15", "17", "19"]);
+    assert_eq!(world.hub.stats.frame_messages.get(), 10);
+}
+
+#[test]
 fn two_subscriptions_take_turns_within_one_window() {
     let mut world = World::new();
     let (thing, window) = world.thing(0, false);
