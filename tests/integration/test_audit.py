@@ -4,7 +4,6 @@ import asyncio
 import os
 import re
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,12 +12,6 @@ from tests.support.node import KEY, ROOT, NodeProcess, free_port, node_process
 from tests.support.tampering import FAULTS, tampering_proxy
 
 SMALL = ("--channels=4", "--subscribers=6", "--attachments=2", "--publishers=2", "--rate=80", "--seconds=2")
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
-    async with node_process(tmp_path) as node:
-        yield node
 
 
 async def audit(*arguments: str) -> tuple[int | None, str, str]:

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -17,12 +16,6 @@ from tests.support.node import KEY, ROOT, NodeProcess, node_process
 
 EXAMPLES = ROOT / "examples"
 CHANNEL = "chat:lobby"
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
-    async with node_process(tmp_path) as node:
-        yield node
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page at `/` in headless Chromium, as a person uses it."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import httpx
 import pytest
 
 from fanout import Config, Server
-from tests.support.agents import LineProcess, install_clients, json_lines
+from tests.support.agents import LineProcess
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import proxy_to
 
@@ -42,19 +41,6 @@ class Page:
         await self.ask("fill", selector="#name", text=name)
         await self.ask("fill", selector="#text", text=text)
         await self.ask("press", selector="#text", key="Enter")
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
-    async with node_process(tmp_path) as node:
-        yield node
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[LineProcess]:
-    install_clients()
-    async with json_lines("node", "browser.mjs") as lines:
-        yield lines
 
 
 async def open_page(browser: LineProcess, url: str, name: str = "page") -> Page:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import httpx
 import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
-from tests.support.agents import LineProcess, install_clients, json_lines
+from tests.support.agents import LineProcess
 from tests.support.certificates import make_certificates
 from tests.support.node import KEY, NodeProcess, node_process
 from tests.support.proxy import proxy_to
@@ -26,19 +25,6 @@ source.onmessage = ({ data, lastEventId }) => window.events.push([JSON.parse(dat
 source.onopen = () => (window.opened = (window.opened ?? 0) + 1);
 return true;
 """
-
-
-@pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[NodeProcess]:
-    async with node_process(tmp_path) as node:
-        yield node
-
-
-@pytest.fixture
-async def browser() -> AsyncIterator[LineProcess]:
-    install_clients()
-    async with json_lines("node", "browser.mjs") as lines:
-        yield lines
 
 
 async def publish(node: NodeProcess, channel: str, *texts: str, **client: Any) -> None:
