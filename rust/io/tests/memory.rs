@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{Hub, Settings};
-use fanout_engine::kind::Kinds;
 use fanout_engine::shard::{NewAttachment, NewConnection, Shard};
 use fanout_engine::wire::Wire;
 use fanout_io::Sockets;
@@ -56,16 +55,7 @@ fn an_idle_connection_holds_little_and_no_outbox() {
         let connection_id = format!("{number:010}").into();
         shard.register(NewConnection { handle, wire: Wire::Json, connection_id, heartbeat_frames: false }, 0);
         let plan = hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment {
-            number: 1,
-            plan,
-            spelling: None,
-            kinds: Kinds::ALL,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment::plain(1, plan);
         shard.attach(handle, new, b"a reply that two may not share"[..].into());
         // Written at once and all of it, with a second reply behind the first.
         shard.send(handle, b"another"[..].into());

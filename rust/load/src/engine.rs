@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{Hub, Inbox, Routing, Settings};
-use fanout_engine::kind::Kinds;
 use fanout_engine::limits::IOVECS_MAX;
 use fanout_engine::record::Record;
 use fanout_engine::route::Rules;
@@ -69,16 +68,7 @@ impl Bench {
             let connection_id = format!("connection-{index}").into();
             shard.register(NewConnection { handle, wire, connection_id, heartbeat_frames: false }, now);
             let plan = hub.locate(name, None, Start::Live, now);
-            let attachment = NewAttachment {
-                number: 1,
-                plan,
-                spelling: None,
-                kinds: Kinds::ALL,
-                echo: true,
-                delta: false,
-                filter: None,
-                subscription: None,
-            };
+            let attachment = NewAttachment::plain(1, plan);
             shard.attach(handle, attachment, b"attached"[..].into());
         }
         let value = vec![b'x'; options.payload as usize];

@@ -520,7 +520,7 @@ fn new_attachment(number: u32, plan: &Plan, spelling: &str, kinds: u8, echo: boo
     let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
     let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
     let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
-    Ok(NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None, subscription: None })
+    Ok(NewAttachment { spelling, kinds, echo, ..NewAttachment::plain(number, plan) })
 }
 
 fn check_name(channel: &str) -> PyResult<()> {

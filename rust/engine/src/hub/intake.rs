@@ -292,7 +292,7 @@ impl Hub {
         work.filling.note(partition, &channel);
         let first = channel.end();
         let appended = match record.change() {
-            None if work.snapshot => Some(self.append_newest(&channel, record, message)),
+            None if work.snapshot => Some(self.append_newest(&channel, record, message, now_ms)),
             None => Some(channel.append(message)).map(|(cost, number)| (cost as isize, number)),
             Some(change) => change.and_then(|change| channel.change(&change, &message)),
         };

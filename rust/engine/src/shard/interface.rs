@@ -93,3 +93,19 @@ pub struct NewAttachment {
     /// How they are given with MQTT, if not with QoS 0 and nothing else to be said.
     pub subscription: Option<Box<Subscription>>,
 }
+
+impl NewAttachment {
+    /// One that is given everything, as it is.
+    pub const fn plain(number: u32, plan: Plan) -> Self {
+        Self {
+            number,
+            plan,
+            spelling: None,
+            kinds: Kinds::ALL,
+            echo: true,
+            delta: false,
+            filter: None,
+            subscription: None,
+        }
+    }
+}

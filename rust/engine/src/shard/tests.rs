@@ -59,7 +59,7 @@ impl World {
     fn attach_as(&mut self, handle: Handle, number: u32, channel: &str, spelling: &str, kinds: Kinds, echo: bool) {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let spelling = (spelling != channel).then(|| spelling.into());
-        let new = NewAttachment { number, plan, spelling, kinds, echo, delta: false, filter: None, subscription: None };
+        let new = NewAttachment { spelling, kinds, echo, ..NewAttachment::plain(number, plan) };
         self.shard.attach(handle, new, b"<attached>"[..].into());
     }
 
@@ -452,16 +452,7 @@ fn what_an_attachment_is_given_changes_and_its_place_does_not() {
     let handle = world.connect(0);
     let regrant = |world: &mut World, number, kinds| {
         let plan = world.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment {
-            number,
-            plan,
-            spelling: None,
-            kinds,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment { kinds, ..NewAttachment::plain(number, plan) };
         world.shard.regrant(handle, new);
     };
     world.attach_as(handle, 1, "c", "c", Kinds::MESSAGES, true);

@@ -8,7 +8,6 @@ use std::sync::mpsc;
 
 use fanout_engine::channel::Start;
 use fanout_engine::hub::{Hub, Routing, Settings};
-use fanout_engine::kind::Kinds;
 use fanout_engine::record::Record;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Handle, NewAttachment, NewConnection};
@@ -63,16 +62,7 @@ impl Node {
         let new = NewConnection { handle, wire: Wire::Json, connection_id: "c".into(), heartbeat_frames: false };
         self.port.push(Command::Register(new, socket));
         let plan = self.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment {
-            number: 1,
-            plan,
-            spelling: None,
-            kinds: Kinds::ALL,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment::plain(1, plan);
         self.port.push(Command::Attach(handle, new, b""[..].into()));
     }
 

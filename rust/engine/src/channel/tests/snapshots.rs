@@ -211,6 +211,39 @@ fn memory_is_bounded_and_who_comes_is_told_what_is_missing() {
 }
 
 #[test]
+fn what_is_older_than_memory_reaches_takes_nothing_from_other_channels_while_nobody_follows_it() {
+    const NOW_MS: i64 = 10_000;
+    let hub = Hub::new(Settings { key: [3; 16], history_ms: 1000, history_bytes: 64 << 10 });
+    let snapshot = Spec { snapshot: true, ..("s", "c").into() };
+    hub.set_rules(Rules::new([snapshot, ("t", "d").into()]).unwrap());
+    hub.assign("s", [1; 16], 0, 0).unwrap();
+    hub.assign("t", [2; 16], 0, 0).unwrap();
+    let ingest = |topic: &str, offset: i64, timestamp: i64| {
+        let (key, value) = (format!("{}", offset % 10), [b'x'; 1000]);
+        let (key, value) = (Some(key.as_bytes()), Some(&value[..]));
+        let record = Record { topic, partition: 0, offset, epoch: 0, timestamp, key, value, headers: &[] };
+        hub.ingest([(record, Routing::Rules)].into_iter(), NOW_MS);
+    };
+    for offset in 0..10 {
+        ingest("t", offset, NOW_MS);
+    }
+    for offset in 0..500 {
+        ingest("s", offset, offset);
+    }
+    assert_eq!(hub.channel("d", 0).held().0, 10, "all that it has is there");
+    assert_eq!(hub.channel("c", 0).held().0, 0);
+    let node = Node { hub, next: [0; 3] };
+    let walk = node.come(None).all(&node);
+    let ids: Vec<_> = walk.given.iter().map(|(id, _)| id.clone()).collect();
+    assert_eq!(ids, (490..500).map(|offset| format!("s:0:{offset}")).collect::<Vec<_>>(), "the newest of each key");
+    node.channel().attached(Kinds::ALL);
+    let (key, value) = (Some(&b"1"[..]), Some(&b"followed"[..]));
+    let record = Record { topic: "s", partition: 0, offset: 500, epoch: 0, timestamp: 0, key, value, headers: &[] };
+    node.hub.ingest([(record, Routing::Rules)].into_iter(), NOW_MS);
+    assert_eq!(node.channel().held().0, 1, "whoever follows is given it from the ring");
+}
+
+#[test]
 fn of_a_topic_made_anew_nothing_is_kept_and_who_is_there_is_told() {
     let mut node = Node::new();
     node.put("a", "a1");

@@ -343,7 +343,7 @@ fn is_for(sent: &Sent, client: usize, wish: Wish) -> bool {
 }
 
 fn attachment(plan: Plan, delta: bool, filter: Option<Arc<Filter>>) -> NewAttachment {
-    NewAttachment { number: 1, plan, spelling: None, kinds: Kinds::ALL, echo: true, delta, filter, subscription: None }
+    NewAttachment { delta, filter, ..NewAttachment::plain(1, plan) }
 }
 
 const PLAIN: Wish = Wish { delta: false, filtered: false, echo: true, meta: false, resume: false };

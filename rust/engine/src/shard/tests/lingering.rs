@@ -99,16 +99,7 @@ fn who_comes_while_a_channel_is_held_does_not_wait_for_what_came_before() {
     world.publish("c", "held");
     world.turn_at(1);
     let plan = world.hub.locate("c", None, Start::Rewind { count: 1, since_ms: i64::MIN }, 0);
-    let new = NewAttachment {
-        number: 1,
-        plan,
-        spelling: None,
-        kinds: Kinds::ALL,
-        echo: true,
-        delta: false,
-        filter: None,
-        subscription: None,
-    };
+    let new = NewAttachment::plain(1, plan);
     world.shard.attach(rewinding, new, b"<attached>"[..].into());
     world.turn_at(2);
     assert_eq!(world.values(rewinding), ["held"]);

@@ -73,14 +73,9 @@ impl World {
     fn subscribe(&mut self, handle: Handle, number: u32, channel: &str, since: Option<&str>, how: Subscription) {
         let plan = self.hub.locate(channel, since, Start::Live, 0);
         let new = NewAttachment {
-            number,
-            plan,
-            spelling: None,
             kinds: Kinds::MESSAGES,
-            echo: true,
-            delta: false,
-            filter: None,
             subscription: Some(Box::new(how)),
+            ..NewAttachment::plain(number, plan)
         };
         self.shard.attach(handle, new, b""[..].into());
     }

@@ -93,16 +93,7 @@ impl Node {
     fn attach(&mut self, handle: Handle, replay: &Replay, serial: &str) -> Outcome {
         let plan = self.world.hub.locate_replayed(replay, serial);
         let outcome = plan.located.outcome;
-        let new = NewAttachment {
-            number: 1,
-            plan,
-            spelling: None,
-            kinds: Kinds::ALL,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment::plain(1, plan);
         self.world.shard.attach(handle, new, b"<attached>"[..].into());
         outcome
     }

@@ -60,29 +60,11 @@ fn deltas_begin_anew_behind_what_was_skipped() {
     let mut world = world();
     let handle = world.connect(0);
     let plan = world.hub.locate("c", None, Start::Live, 0);
-    let new = NewAttachment {
-        number: 7,
-        plan,
-        spelling: None,
-        kinds: Kinds::ALL,
-        echo: true,
-        delta: true,
-        filter: None,
-        subscription: None,
-    };
+    let new = NewAttachment { delta: true, ..NewAttachment::plain(7, plan) };
     world.shard.attach(handle, new, b"<attached>"[..].into());
     world.fall_behind(handle);
     let plan = world.hub.locate("c", None, Start::Live, 0);
-    let new = NewAttachment {
-        number: 7,
-        plan,
-        spelling: None,
-        kinds: Kinds::ALL,
-        echo: true,
-        delta: true,
-        filter: None,
-        subscription: None,
-    };
+    let new = NewAttachment { delta: true, ..NewAttachment::plain(7, plan) };
     let given = world.text(handle).len();
     world.shard.attach(handle, new, b"<attached>"[..].into());
     world.turn();

@@ -21,16 +21,7 @@ impl World {
         let plan = self.hub.locate(channel, None, Start::Live, 0);
         let serial = plan.serial.clone();
         let kinds = Kinds::ALL;
-        let new = NewAttachment {
-            number,
-            plan,
-            spelling: None,
-            kinds,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment { kinds, ..NewAttachment::plain(number, plan) };
         self.shard.attach(handle, new, reply.into());
         serial
     }

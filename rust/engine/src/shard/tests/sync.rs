@@ -147,16 +147,7 @@ impl Place {
 
     fn attach(&mut self, handle: Handle) {
         let plan = self.world.hub.locate("c", None, Start::Live, 0);
-        let new = NewAttachment {
-            number: 1,
-            plan,
-            spelling: None,
-            kinds: Kinds::ALL,
-            echo: true,
-            delta: false,
-            filter: None,
-            subscription: None,
-        };
+        let new = NewAttachment::plain(1, plan);
         // A whole WebSocket message, as what is read back is taken apart.
         self.world.shard.attach(handle, new, b"\x81\x02ok"[..].into());
     }
@@ -205,16 +196,7 @@ fn a_set_that_has_become_empty_is_brought_to_its_end() {
     let plan = place.world.hub.locate("c", None, Start::Live, 0);
     let handle = place.world.connect(0);
     place.say(0, "leave");
-    let new = NewAttachment {
-        number: 1,
-        plan,
-        spelling: None,
-        kinds: Kinds::ALL,
-        echo: true,
-        delta: false,
-        filter: None,
-        subscription: None,
-    };
+    let new = NewAttachment::plain(1, plan);
     place.world.shard.attach(handle, new, b"\x81\x02ok"[..].into());
     place.world.turn();
     let client = place.client(handle);
