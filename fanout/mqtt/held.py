@@ -10,7 +10,7 @@ Belongs to the event loop.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 from fanout.auth.realms import realm_of
@@ -117,13 +117,14 @@ class Held:
             if one.filter in self._subscriptions:
                 self._places[one.filter, one.topic] = one
         place = self._found_up_to()
+        least = self._least(place)
         return State(
             generation=self.generation,
             uid=self.uid,
             expiry_s=self.expiry_s if expiry_s is None else expiry_s,
             ended_ms=ended_ms,
             subscriptions=tuple(self._subscriptions.values()),
-            places=tuple(one for one in self._places.values() if not self._is_found(one, place)),
+            places=tuple(one for one in self._places.values() if not self._is_found(one, least)),
             place=place,
         )
 
@@ -219,17 +220,26 @@ class Held:
         if self.is_kept and await self._keeper.write(self) is not None:
             raise ClientError(error(50003, "the session was not written"))
 
-    def _is_found(self, place: Place, up_to: str) -> bool:
-        """Whether a channel under a wildcard has been given all that lies before `up_to`."""
-        if not up_to or place.sent or not has_wildcard(place.filter):
+    def _least(self, place: str) -> Mapping[tuple[str, int], int]:
+        """By topic and partition, the offsets of the place from where on channels are found again; none if none are."""
+        if not place:
+            return {}
+        try:
+            places = self._keeper.memory.places(EVERYTHING, place)
+        except ValueError:
+            return {}
+        return {(topic, partition): offset for topic, partition, offset in places}
+
+    def _is_found(self, place: Place, least: Mapping[tuple[str, int], int]) -> bool:
+        """Whether a channel under a wildcard has been given all that lies before where it would be found again."""
+        if not least or place.sent or not has_wildcard(place.filter):
             return False
-        memory, channel = self._keeper.memory, self.channel(place.topic)
+        channel = self.channel(place.topic)
         assert channel is not None  # it was attached
         try:
-            stands, found = (memory.places(*where) for where in ((channel, place.position), (EVERYTHING, up_to)))
+            stands = self._keeper.memory.places(channel, place.position)
         except ValueError:
             return False
-        least = {(topic, partition): offset for topic, partition, offset in found}
         return all(offset >= least.get((topic, partition), offset + 1) for topic, partition, offset in stands)
 
     def channel(self, topic: str) -> str | None:
