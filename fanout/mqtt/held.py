@@ -16,10 +16,10 @@ from typing import Final, Protocol
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, SourceError, error
 from fanout.mqtt.filters import has_wildcard
-from fanout.mqtt.ports import Memory, Topics
+from fanout.mqtt.ports import Memory, Places, Topics
 from fanout.mqtt.records import State
 from fanout.mqtt.releases import Releases
-from fanout.mqtt.wildcards import EVERYTHING, Places, Wildcards
+from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.session.names import parse_name
 from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
 
@@ -78,7 +78,7 @@ class Held:
         self._keeper = keeper
         self._subscriptions: dict[str, Subscription] = {}
         self._places: dict[tuple[str, str], Place] = {}
-        self._place: str | None = None  # from where on channels under wildcards are yet to be found
+        self._place: Found | None = None  # from where on channels under wildcards are yet to be found
         self._end: Places | None = None  # up to where what they have may have been given
         self._finding = 0
         self._acknowledged = 0  # messages, when it was written last
@@ -100,13 +100,15 @@ class Held:
         """See the port."""
         return list(self._places.values())
 
-    def go_on(self, state: State, end: Places | None) -> None:
-        """It is of an earlier connection; up to `end` its client may have been given everything."""
+    def go_on(self, state: State, place: Found | None, end: Places | None) -> None:
+        """It is of an earlier connection; its wildcards' channels are found from `place` on, and up to `end` its client
+        may have been given everything.
+        """
         self.present = True
         self.uid = state.uid
         self._subscriptions = {one.filter: one for one in state.subscriptions}
         self._places = {(one.filter, one.topic): one for one in state.places}
-        self._place = state.place or None
+        self._place = place
         self._end = end
 
     def state(self, ended_ms: int | None = None, expiry_s: int | None = None) -> State:
@@ -253,7 +255,7 @@ class Held:
     def _found_up_to(self) -> str:
         if not any(map(has_wildcard, self._subscriptions)):
             return ""
-        return self._place or self._keeper.followed.place
+        return self._keeper.followed.place if self._place is None else self._place.place
 
     def _has_found(self) -> None:
         self._finding -= 1

@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["Lives", "Log", "Memory", "Topics"]
+from fanout.sources.base import Slice
+
+__all__ = ["Lives", "Log", "Memory", "Places", "Stretch", "Topics"]
+
+Places = Sequence[tuple[str, int, int]]
+"""Topics, partitions and offsets."""
+
+Stretch = tuple[str, int, int, int]
+"""Topic, partition, and the offsets from and up to which."""
 
 
 class Topics(Protocol):
@@ -61,6 +69,10 @@ class Log(Protocol):
 
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """By partition, the earliest offset there is, and the one behind the last. Raises SourceError."""
+        ...
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """What the log holds of these offsets, as far as fits. Raises SourceError."""
         ...
 
 

@@ -6,18 +6,16 @@ Whatever it was given before it came back was in the log by then. So up to the e
 - nothing is given with QoS 0, for at most once is its promise.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
 from fanout.errors import SourceError
-from fanout.mqtt.ports import Log, Memory
+from fanout.mqtt.ports import Log, Memory, Places
 from fanout.mqtt.records import State
 from fanout.transports.mqtt_ports import Place
 
 __all__ = ["end_of_log", "given_at_most"]
-
-Places = Sequence[tuple[str, int, int]]  # topic, partition, offset
 
 
 async def end_of_log(channels: Iterable[str], memory: Memory, log: Log) -> Places:

@@ -25,17 +25,19 @@ from typing import Final
 
 import msgspec
 
+from fanout.auth.realms import realm_of
 from fanout.callbacks import outcome
 from fanout.control import Control, Fact
 from fanout.errors import ClientError, ErrorInfo, SourceError, error
+from fanout.mqtt.begun import Begun, Scratch
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
 from fanout.mqtt.ports import Lives, Log, Memory, Topics
-from fanout.mqtt.records import CLAIM, STATE, Claim, name_of, name_text, shown_will, will_of
+from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, shown_will, will_of
 from fanout.mqtt.releases import Releases
 from fanout.mqtt.resumed import end_of_log, given_at_most
 from fanout.mqtt.retained import Retained
 from fanout.mqtt.table import STATE_BYTES, SessionTable
-from fanout.mqtt.wildcards import EVERYTHING, Wildcards
+from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.mqtt.wills import Publish, Wills
 from fanout.transports.mqtt_ports import Client, Name, Subscription, Will
 from fanout.types import OutMessage
@@ -67,11 +69,12 @@ class Sessions:
         publish: Publish,
         topics: Topics,
         lives: Lives,
+        scratch: Callable[[], Scratch],
         node: str,
         clock: Callable[[], int],
     ) -> None:
-        """`control` has the facts of `fanout.mqtt`, `node` is this node's name among `lives`, `clock` reads the time in
-        ms.
+        """`control` has the facts of `fanout.mqtt`, `scratch` makes empty engines with the node's rules, `node` is this
+        node's name among `lives`, `clock` reads the time in ms.
         """
         self.memory = memory
         self.topics = topics
@@ -82,6 +85,7 @@ class Sessions:
         self.wills = Wills(publish, self.messages.keep)
         self._control = control
         self._source = source
+        self._begun = Begun(source, scratch)
         self._lives = lives
         self._node = node
         self._clock = clock
@@ -196,8 +200,13 @@ class Sessions:
         if is_elsewhere and self._table.is_open(name):
             await self._last_word(name)
         state = self._table.state(name, self._clock())
-        if state is None or (state.place and not self.followed.reaches(state.place)):
+        if state is None:
             return
+        place = None
+        if state.place:
+            place = await self._place_of(state, held)
+            if place is None:
+                return
         end = None
         if state.ended_ms is None or not state.is_exact:
             channels = (
@@ -207,7 +216,15 @@ class Sessions:
             state = given_at_most(state, end, held.channel, self.memory)
         if held.over:
             raise ClientError(error(80016))
-        held.go_on(state, end)
+        held.go_on(state, place, end)
+
+    async def _place_of(self, state: State, held: Held) -> Found | None:
+        """Where the session's wildcards go on; None if the channels that began meanwhile cannot be found."""
+        stretches = self.followed.forgotten(state.place)
+        if not stretches:
+            return None if stretches is None else Found(state.place)
+        channels = await self._begun.within(stretches, realm_of(held.client.identity.key_name))
+        return None if channels is None else Found(state.place, stretches, channels)
 
     async def _last_word(self, name: Name) -> None:
         said = self._last_words.setdefault(name, asyncio.Event())

@@ -3,8 +3,8 @@
 A subscription with wildcards is delivered as one of each channel that it stands for. Which channels begin is told by
 the engine (`born`); before each time that it is asked, the place up to where this node has read is noted. What it names
 then begins behind the place noted the time before, so a channel is attached from there on, and nothing of it is missed.
-That place is also kept with a session: whoever goes on with it attaches channels that began meanwhile from there on, as
-long as memory reaches back so far (`reaches`).
+That place is also kept with a session: whoever goes on with it attaches channels that began meanwhile from there on.
+Memory tells of them as far as it reaches back, and the log of those before (`fanout.mqtt.begun`).
 
 Channels that the client may not subscribe to, and those whose names are no topics, are passed over. Belongs to the
 event loop.
@@ -12,17 +12,17 @@ event loop.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final, NamedTuple
 
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.errors import error
 from fanout.mqtt.filters import FilterTree, has_wildcard, pattern_of, prefix_of
-from fanout.mqtt.ports import Memory, Topics
+from fanout.mqtt.ports import Memory, Places, Stretch, Topics
 from fanout.transports.mqtt_ports import Client, Subscription
 
-__all__ = ["CHANNELS_MAX", "EVERYTHING", "KEPT_MAX", "Places", "Wildcards"]
+__all__ = ["CHANNELS_MAX", "EVERYTHING", "KEPT_MAX", "Found", "Wildcards"]
 
 CHANNELS_MAX: Final = 10_000
 """Channels of one subscription with wildcards, each an attachment of 0.5 KiB: past it the client is sent away."""
@@ -36,7 +36,16 @@ ASK_S: Final = 1.0
 PAGE: Final = 10_000  # names asked for at once, on a thread: 10 ms where a node has 100,000 channels
 SLICE: Final = 100  # attached in one turn of the loop: some 2 ms
 
-Places = Sequence[tuple[str, int, int]]
+
+class Found(NamedTuple):
+    """Where a session goes on under its wildcards: what was written from `place` on memory holds, but for the stretches
+    that were `read`, which have these `channels`.
+    """
+
+    place: str
+    read: Sequence[Stretch] = ()
+    channels: Collection[str] = ()
+
 
 EVERYTHING: Final = ""
 """In the place of a channel's name, for the place of all of them: no channel has it."""
@@ -76,22 +85,26 @@ class Wildcards:
         """Every channel that began before is attached where it is followed, but for subscriptions that just begin."""
         return self._place if self._followed else self._now()
 
-    def reaches(self, place: str) -> bool:
-        """Whether memory holds all that was written from that place on."""
+    def forgotten(self, place: str) -> list[Stretch] | None:
+        """What was written from that place on and memory does not hold; None for a place of another log."""
         try:
             places = self._memory.places(EVERYTHING, place)
         except ValueError:
-            return False
+            return None
         # Of a channel that is not there, memory holds what it holds of all.
         floors = self._memory.held(EVERYTHING, places, 0, 0, False, (1, 1))[2]
-        return all(floor <= offset for floor, (_, _, offset) in zip(floors, places, strict=True))
+        return [
+            (topic, partition, offset, floor)
+            for floor, (topic, partition, offset) in zip(floors, places, strict=True)
+            if offset < floor
+        ]
 
     def follow(
         self,
         client: Client,
         subscription: Subscription,
         known: Iterable[str] = (),
-        place: str | None = None,
+        place: Found | None = None,
         end: Places | None = None,
         *,
         kept: bool,
@@ -101,6 +114,7 @@ class Wildcards:
 
         Of a session that goes on, the topics that are `known` are attached already, and the others are from `place` on;
         up to `end` its client may have been given everything.
+
         `done` is called when all that there are now are attached, or that has failed. `kept`: the session outlives its
         connection.
         """
@@ -120,8 +134,7 @@ class Wildcards:
             for one in client.places():
                 if one.filter == subscription.filter:
                     self._attach(followed, one.topic, one.position, one.sent)
-        begin = self._list(followed, self._places(place))
-        task = asyncio.get_running_loop().create_task(begin)
+        task = asyncio.get_running_loop().create_task(self._begin(followed, place))
         self._listing.add(task)
         task.add_done_callback(self._listing.discard)
         task.add_done_callback(lambda _: done())
@@ -180,6 +193,24 @@ class Wildcards:
                 if channel == followed.realm + name:
                     self._find(followed, channel, began)
         self._place = place
+
+    async def _begin(self, followed: _Followed, place: Found | None) -> None:
+        """Attaches what there is for a subscription that begins, from `place` on or from now on."""
+        if place is None:
+            await self._list(followed, self._places(None))
+            return
+        began, pattern = self._places(place.place), pattern_of(followed.subscription.filter)
+        for index, channel in enumerate(place.channels):
+            if index % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if pattern.fullmatch(self._topics.topic(bare(channel))):
+                self._find(followed, channel, began)
+        await self._list(followed, began)
+        now = self.forgotten(place.place)
+        read = {(topic, partition): high for topic, partition, _, high in place.read}
+        if now is None or any(floor > read.get((topic, partition), low) for topic, partition, low, floor in now):
+            # Memory has forgotten meanwhile what nobody has looked through: the client comes back.
+            followed.client.end(error(80003, "channels could not be found in time"))
 
     async def _list(self, followed: _Followed, began: Places) -> None:
         """Attaches the channels that there are, from a place on."""

@@ -75,7 +75,8 @@ class Messages:
         self.targets = Targets(routing.publish_topic, routing.publish)
         self.publisher = Publisher(self.engine, self.backlog, self.targets, took=took)
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
-        self.lookup = Lookup(self.engine, self.source, routing.reads, _replayer(routing, route, secret))
+        self.replayer = _replayer(routing, route, secret)
+        self.lookup = Lookup(self.engine, self.source, routing.reads, self.replayer)
         self.channels = Channels(self.engine, self.publisher.ends)
         self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
         self.replays = Replays(self.engine, self.source, may_make)

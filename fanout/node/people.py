@@ -53,6 +53,7 @@ class People:
             publish=messages.publisher.publish,
             topics=self.topics,
             lives=self.leases,
+            scratch=messages.replayer,
             node=node,
             clock=clock,
         )

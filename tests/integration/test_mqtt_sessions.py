@@ -190,6 +190,22 @@ async def test_wildcards_are_given_every_channel_that_there_is_and_comes(node: S
         }
 
 
+async def test_channels_that_began_before_memory_are_found_in_the_log(tmp_path: Path) -> None:
+    async with Server(config(tmp_path)) as node:
+        await node.ready()
+        async with connected(node) as client:
+            await client.subscribe(("w/+", 1))
+            await leave(client)
+        for number in range(20):
+            await publish(node, f"w/{number:02}", "while away")
+    await asyncio.sleep(2)
+    async with Server(config(tmp_path, history="1s")) as node:
+        await node.ready()
+        async with connected(node, present=True) as client:
+            packets = await given(client, 20)
+            assert sorted(one.publish(5)[0] for one in packets) == [f"w/{number:02}" for number in range(20)]
+
+
 async def test_wildcards_stand_for_more_channels_than_can_be_named(node: Server) -> None:
     channels = [f"w/{number:03}" for number in range(300)]
     await asyncio.gather(*(node.publish(channel, "before") for channel in channels[:150]))

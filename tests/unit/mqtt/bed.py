@@ -11,7 +11,7 @@ from fanout.control import Control
 from fanout.errors import ErrorInfo, SourceError
 from fanout.mqtt.held import Held
 from fanout.mqtt.service import Sessions
-from fanout.sources.base import Appended, Done, NewRecord
+from fanout.sources.base import Appended, Done, NewRecord, Slice
 from fanout.transports.mqtt_ports import Name, Place, Subscription, Will
 from fanout.transports.mqtt_topics import Topics
 from fanout.types import Identity, OutMessage
@@ -51,6 +51,8 @@ class Memory:
     def __init__(self) -> None:
         self.end = 0
         self.floor = 0
+        self.kept_from = 0
+        self.log: list[str] = []  # the channel of each record, for reading back
         self.channels: list[str] = []
         self.new: list[str] | None = []
         self.watching = False
@@ -98,7 +100,19 @@ class Memory:
         return new
 
     async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        return {0: (0, self.end + 3)}  # the log has more than was read
+        return {0: (self.kept_from, self.end + 3)}  # the log has more than was read
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        following = min(stop, start + 2)
+        return Slice([channel for channel in self.log[start:following] if channel], following)
+
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
+
+    def records(self, batch: list[str], /) -> None:
+        for channel in batch:
+            self.say(channel)
+
+    def close(self) -> None: ...
 
 
 class Node:
@@ -122,6 +136,7 @@ class Node:
             publish=self.publish,
             topics=Topics(),
             lives=self,
+            scratch=Memory,
             node=name,
             clock=lambda: self.now_ms,
         )

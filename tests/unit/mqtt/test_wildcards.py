@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from fanout.mqtt import wildcards
+from fanout.errors import SourceTimeout
+from fanout.mqtt import begun, wildcards
+from fanout.sources.base import Slice
 from fanout.transports.mqtt_ports import Name, Place, Subscription
 from fanout.types import Identity
 from tests.unit.mqtt.bed import Client, FactLog, Node, settle, state_of
@@ -162,18 +164,67 @@ async def test_of_a_dead_node_what_was_found_may_have_been_given(
     assert again.sent["x"] == sent
 
 
-async def test_a_session_whose_channels_cannot_be_found_begins_anew(
-    facts: FactLog, node: Node, new_node: NewNode
-) -> None:
+async def away(node: Node, new_node: NewNode) -> Node:
+    """A client with a wildcard goes. The node where it comes back, whose memory begins later."""
     client = Client()
-    await follow(node, client, "#", expiry_s=60)
+    await follow(node, client, "w/+", expiry_s=60)
     assert client.held is not None
     client.held.leave(expiry_s=None, lost=True)
     second = new_node()
-    second.memory.end = second.memory.floor = 9
+    second.memory.log = ["w/1", "", "w/2", "other", "w/3"]
+    second.memory.end = second.memory.floor = 5
+    second.memory.say("w/4")
+    return second
+
+
+async def test_what_began_before_memory_is_found_in_the_log(node: Node, new_node: NewNode) -> None:
+    second, client = await away(node, new_node), Client()
+    held = await second.take(client, expiry_s=60)
+    assert held.present
+    held.follow(held.subscriptions[0])
+    await settle()
+    assert client.attached == {("w/+", f"w/{number}"): f"w/{number}@0" for number in range(1, 5)}
+    assert client.ended is None
+
+
+async def test_a_client_comes_back_if_memory_forgets_what_is_looked_for(node: Node, new_node: NewNode) -> None:
+    second, client = await away(node, new_node), Client()
+    held = await second.take(client, expiry_s=60)
+    second.memory.floor += 1
+    held.follow(held.subscriptions[0])
+    await settle()
+    assert client.ended is not None
+    assert client.ended.code == 80003
+
+
+@pytest.mark.parametrize("reason", ["too long", "retention", "cut", "away", "another log"])
+async def test_a_session_whose_channels_cannot_be_found_begins_anew(
+    node: Node, new_node: NewNode, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await away(node, new_node)
+    if reason == "too long":
+        monkeypatch.setattr(begun, "RECORDS_MAX", 4)
+    elif reason == "retention":
+        second.memory.kept_from = 1
+    elif reason == "another log":
+        monkeypatch.setattr(second.memory, "places", unknown)
+    else:
+        monkeypatch.setattr(second.memory, "read", cut if reason == "cut" else refuse)
     held = await second.take(Client(), expiry_s=60)
     assert not held.present
     assert held.subscriptions == []
+
+
+def unknown(channel: str, position: str | None) -> list[tuple[str, int, int]]:
+    raise ValueError("of another log")
+
+
+async def cut(topic: str, partition: int, start: int, stop: int) -> Slice:
+    return Slice([], start)
+
+
+async def refuse(topic: str, partition: int, start: int, stop: int) -> Slice:
+    raise SourceTimeout("away")
 
 
 async def test_a_session_without_wildcards_needs_no_memory(node: Node, new_node: NewNode) -> None:
