@@ -2,7 +2,8 @@
 
 It does what applications do where that matters for exactness: a message with DUP set that it was given already is
 dropped; one that comes again without it counts, and is found to be doubled. A session that the server does not have
-(session present 0) is a gap in every channel, and they are subscribed to once more.
+(session present 0) is a gap in every channel, and they are subscribed to once more. There are no message ids on MQTT:
+payloads have to differ.
 
 What it says is a handful of packets; messages are parsed by the library that the node reads its clients with.
 Everything belongs to the loop that connected it.
@@ -29,7 +30,7 @@ KEEP_ALIVE_S: Final = 6  # the node notices soon who is gone
 PING_EVERY_S: Final = 3.0
 SESSION_S: Final = 3_600
 RECEIVE_MAXIMUM: Final = 64
-REMEMBERED: Final = 4 * RECEIVE_MAXIMUM  # ids of messages: more than can come again
+REMEMBERED: Final = 4 * RECEIVE_MAXIMUM  # messages: more than can come again
 PACKET_BYTES: Final = 1 << 20
 
 _CONNACK, _PUBLISH, _SUBACK = 2, 3, 9
@@ -64,7 +65,7 @@ class Mqtt(Returning[TcpLink]):
         self._on_gap = on_gap
         self._rest = b""
         self._reader = MqttReader(PACKET_BYTES)
-        self._recent = deque[str](maxlen=REMEMBERED)
+        self._recent = deque[tuple[str, bytes]](maxlen=REMEMBERED)
         self._is_subscribed = False
         self._pinged_at = 0.0
 
@@ -142,12 +143,12 @@ class Mqtt(Returning[TcpLink]):
         if isinstance(said, Fault):
             raise ConnectionResetError(f"no PUBLISH: {said.text}")
         assert isinstance(said, Publish)
-        message_id = dict(said.properties.user)["fanout-id"]
-        if said.dup and message_id in self._recent:
+        message = said.topic, said.payload
+        if said.dup and message in self._recent:
             self.repeated += 1
         else:
-            self._recent.append(message_id)
-            self._on_message(said.topic, {"id": message_id, "data": said.payload.decode()})
+            self._recent.append(message)
+            self._on_message(said.topic, {"id": "", "data": said.payload.decode()})
         if said.qos:
             link.send(mqtt_encode(Ack(PUBACK, said.packet_id), _VERSION))
 

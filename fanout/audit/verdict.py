@@ -7,6 +7,7 @@ Rules:
   was given before and what it was given behind, of that partition. A gap behind which nothing of the channel came
   covers nothing, so that silence never passes for honesty.
 - A gap excuses nothing else: what comes behind it is neither doubled nor out of order.
+- A message is known by its id; on a wire that has none by its payload.
 
 Pure.
 """
@@ -73,8 +74,10 @@ class Judge:
         self._catalogue = catalogue
         self._exact = View.of((entry.message for entry in entries), catalogue).numbers
         self._places: dict[str, list[int]] = {}  # by id; past the de-duplication window an id is used again
+        self._texts: dict[str, list[int]] = {}  # by payload, for wires without ids
         for index, entry in enumerate(entries):
             self._places.setdefault(entry.message.id, []).append(index)
+            self._texts.setdefault(entry.message.text, []).append(index)
 
     def check(self, view: View) -> Verdict:
         """The verdict on one view."""
@@ -94,15 +97,16 @@ class Judge:
         reached: dict[tuple[str, int], int] = {}
         for at, number in enumerate(view.numbers):
             message = self._catalogue.message(number)
-            places = self._places.get(message.id, ())
+            places = self._places.get(message.id, ()) if message.id else self._texts.get(message.text, ())
             if not places:
                 verdict.differs("foreign", at, message)
                 continue
-            times[message.id] += 1
-            if times[message.id] > len(places):
+            known_by = message.id or message.text
+            times[known_by] += 1
+            if times[known_by] > len(places):
                 verdict.differs("doubled", at, message)
                 continue
-            index = places[times[message.id] - 1]
+            index = places[times[known_by] - 1]
             entry = self._entries[index]
             given[index] = at
             if index < reached.get(entry.partition, -1):

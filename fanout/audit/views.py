@@ -14,7 +14,7 @@ __all__ = ["Catalogue", "Gap", "Received", "View", "received"]
 
 
 class Received(NamedTuple):
-    """One message: its id, and its payload as text, bytes in hex."""
+    """One message: its id, empty where the wire has none, and its payload as text, bytes in hex."""
 
     id: str
     text: str

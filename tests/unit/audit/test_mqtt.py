@@ -33,7 +33,7 @@ class FakeLink(TcpLink):
         self._client.heard(self, mqtt_encode(packet, 5))
 
     def message(self, number: int, *, packet_id: int = 7, dup: bool = False) -> None:
-        properties = Properties(utf8=True, user=(("fanout-id", f"m{number}"),))
+        properties = Properties(utf8=True)
         first, *rest = mqtt_encode(Publish("x", b"%d" % number, 1, False, False, packet_id, 0, properties), 5)
         self._client.heard(self, bytes((first | 8 * dup, *rest)))
 

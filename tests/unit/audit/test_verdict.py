@@ -46,6 +46,20 @@ class TestWithoutGaps:
         assert verdict.seen == len(given)
         assert verdict.count("lost") == found.get("lost", 0)
 
+    @pytest.mark.parametrize(
+        ("given", "found"),
+        [
+            ((0, 1, 2, 3), {}),
+            ((0, 1, 1, 3), {"doubled": 1, "lost": 1}),
+            ((0, 2, 1, 3, 9), {"reordered": 1, "foreign": 1}),
+        ],
+    )
+    def test_without_ids_payloads_tell_messages_apart(self, given: tuple[int, ...], found: dict[str, int]) -> None:
+        catalogue = Catalogue()
+        view = View.of((Received("", message(number).text) for number in given), catalogue)
+        verdict = Judge("c", entries(4), catalogue).check(view)
+        assert {kind: difference.times for kind, difference in verdict.differences.items()} == found
+
     def test_partitions_may_mix(self) -> None:
         assert differences(entries(6, partitions=2), 1, 0, 3, 5, 2, 4) == {}
 
