@@ -24,7 +24,6 @@ from fanout.transports.mqtt_driver import NORMAL, MqttDriver, Shared, Stage
 from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
 from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
-from fanout.transports.mqtt_publishing import Publishing
 from fanout.transports.mqtt_subscribing import TOKEN_EVENTS, Subscribing
 from fanout.transports.mqtt_waiting import SECONDS
 from fanout.types import Identity
@@ -50,14 +49,13 @@ class MqttClient(MqttDriver):
     """The driver of one connection, and its sessions' `fanout.transports.mqtt_ports.Client`."""
 
     __slots__ = (
-        "_expiry_s", "_held", "_last", "_reader", "_subscribing", "_task", "acknowledged",
+        "_expiry_s", "_last", "_reader", "_subscribing", "_task", "acknowledged",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, *, framed: bool) -> None:
         """`framed`: its packets are in WebSocket messages."""
         super().__init__(shared, framed=framed)
         self._reader = MqttReader(PACKET_BYTES)
-        self._held: Held | None = None
         self._subscribing: Subscribing | None = None
         self._task: asyncio.Task[None] | None = None
         self._expiry_s: int | None = None
@@ -247,7 +245,6 @@ class MqttClient(MqttDriver):
             subscribing = self._subscribing = Subscribing(
                 engine, self, self._shared.sessions, held, self._deliveries, connect.version
             )
-            self._publishing = Publishing(self, self._shared.sessions, held, self._shared.topics, connect.version)
             present = held.present and await subscribing.resume()
         except ClientError as refused:
             self.finish(reasons.connack(refused.info), refused.info.message)
@@ -258,6 +255,7 @@ class MqttClient(MqttDriver):
             return
         if self._stage is not Stage.OPENING:
             return
+        self._task = None
         self._shared.waiting.leave(self)
         self._register(session.connection_id, heartbeats=False)
         self._deliveries.handle = self._handle
@@ -307,6 +305,7 @@ class MqttClient(MqttDriver):
                 log.exception("a subscription could not be dealt with")
                 self.cut()
             finally:
+                self._task = None
                 self._end(weight)
 
         self._task = asyncio.get_running_loop().create_task(run())

@@ -22,7 +22,7 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.connections import Connections
 from fanout.transports.driver import Driver
 from fanout.transports.mqtt_deliveries import Deliveries
-from fanout.transports.mqtt_ports import Sessions
+from fanout.transports.mqtt_ports import Held, Sessions
 from fanout.transports.mqtt_publishing import Answer, Publishing
 from fanout.transports.mqtt_topics import Topics
 from fanout.transports.mqtt_waiting import Waiting
@@ -68,7 +68,7 @@ class MqttDriver(Driver):
     """One connection, without what its client says."""
 
     __slots__ = (
-        "_connect", "_deliveries", "_draining", "_lost", "_publishing", "_shared", "_stage", "_wrong",
+        "_connect", "_deliveries", "_draining", "_held", "_lost", "_publishing", "_shared", "_stage", "_wrong",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, *, framed: bool) -> None:
@@ -78,6 +78,7 @@ class MqttDriver(Driver):
         self._stage = Stage.NEW
         self._connect: packets.Connect | None = None
         self._deliveries = Deliveries(shared.connections.engine, shared.topics, self.say)
+        self._held: Held | None = None
         self._publishing: Publishing | None = None
         self._lost = True
         self._draining = False
@@ -112,7 +113,12 @@ class MqttDriver(Driver):
         self.link.finish(NORMAL)
 
     def _publisher(self) -> Publishing:
-        assert self._publishing is not None
+        """What a client that only listens has not got."""
+        if self._publishing is None:
+            shared, connect, held = self._shared, self._connect, self._held
+            assert connect is not None
+            assert held is not None
+            self._publishing = Publishing(self, shared.sessions, held, shared.topics, connect.version)
         return self._publishing
 
     # -- the session --

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fanout import packets
 from fanout._core import MqttReader, mqtt_encode
@@ -72,3 +74,35 @@ class TestEncode:
             mqtt_encode(packets.Suback(3, (0x42,)), version)
         with pytest.raises(ValueError, match="Auth"):
             mqtt_encode(packets.Auth(), version)  # type: ignore[arg-type]
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+TOPIC = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0+#"), min_size=1, max_size=20)
+PROPERTIES = st.builds(
+    packets.Properties,
+    utf8=st.booleans(),
+    expiry=st.none() | st.integers(0, 2**32 - 1),
+    content_type=st.none() | TEXT,
+    response_topic=st.none() | TOPIC,
+    correlation=st.none() | st.binary(max_size=20),
+    user=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
+)
+
+
+@given(st.data(), st.sampled_from([4, 5]), st.integers(1, 50))
+def test_what_is_printed_is_read_whatever_pieces_it_comes_in(data: st.DataObject, version: int, piece: int) -> None:
+    qos = data.draw(st.sampled_from([0, 1, 2]))
+    said = data.draw(PROPERTIES) if version == 5 else packets.Properties()
+    packet_id = data.draw(st.integers(1, 65_535)) if qos else 0
+    publish = packets.Publish(
+        data.draw(TOPIC), data.draw(st.binary(max_size=300)), qos, False, data.draw(st.booleans()), packet_id, 0, said
+    )
+    reader = MqttReader(2_000)
+    reader.feed(CONNECT if version == 5 else b"\x10\x0c\0\x04MQTT\x04\x02\0\x3c\0\0")
+    assert isinstance(reader.take(), packets.Connect)
+    printed = mqtt_encode(publish, version)
+    for at in range(0, len(printed), piece):
+        assert reader.take() is None
+        reader.feed(printed[at : at + piece])
+    assert reader.take() == publish
+    assert (reader.take(), reader.held) == (None, 0)
