@@ -115,7 +115,7 @@ fn partition(hash: u32, count: u32) -> i32 {
     ((hash & 0x7FFF_FFFF) % count) as i32
 }
 
-/// MurmurHash2 with the seed that Kafka's clients give it.
+/// `MurmurHash2` with the seed that Kafka's clients give it.
 fn hash(key: &[u8]) -> u32 {
     const M: u32 = 0x5BD1_E995;
     let mut hash = 0x9747_B28C ^ key.len() as u32;
@@ -141,7 +141,7 @@ mod tests {
 
     fn placing(counts: &[u32]) -> Placing {
         let mut made = Placing::new([0; 8], Affixes { prefix: "a:".into(), suffix: "!".into() });
-        counts.iter().for_each(|&count| assert!(made.learn(count)));
+        assert!(counts.iter().all(|&count| made.learn(count)));
         made
     }
 

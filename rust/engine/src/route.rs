@@ -92,6 +92,7 @@ impl<'a> From<(&'a str, &'a str)> for Spec<'a> {
 
 /// One rule.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, not the states of one")]
 pub struct Rule {
     /// Its place among the rules.
     pub number: usize,

@@ -70,7 +70,7 @@ fn what_a_payload_is_is_said_where_there_is_a_word_for_it() {
         let (mut is_text, mut content_type) = (false, None);
         for property in publish.props() {
             match property {
-                Property::PayloadFormatIndicator(value) => is_text = value.val() as u8 == 1,
+                Property::PayloadFormatIndicator(value) => is_text = value.val() == 1,
                 Property::ContentType(value) => content_type = Some(value.val().to_owned()),
                 _ => {}
             }
