@@ -17,21 +17,22 @@ from libc.stdlib cimport free, realloc
 
 from fanout import _engine
 from fanout._engine import (
-    DEDUP_WINDOW_MS, Cursor, Filter, Mqtt, MqttReader, Plan, Replay, message_serial, mqtt_encode, summary_shown,
+    DEDUP_WINDOW_MS, Checkpoints, Cursor, Filter, Mqtt, MqttReader, Plan, Replay, message_serial, mqtt_encode,
+    summary_shown,
 )
 from fanout.types import Record
 
 __all__ = [
     "AHEAD", "CONFLATED", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON",
     "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH",
-    "KIND_WHOLE_APPENDS", "MQTT", "MQTT_FRAMED", "MQTT_V5", "MSGPACK", "PARTIAL", "RESUMED",
-    "Cursor", "Engine", "Filter", "Mqtt", "MqttReader", "Plan", "Replay", "headers_of", "message_serial",
+    "KIND_WHOLE_APPENDS", "MQTT", "MQTT_FRAMED", "MQTT_V5", "MSGPACK", "PARTIAL", "RESUMED", "UNREAD",
+    "Checkpoints", "Cursor", "Engine", "Filter", "Mqtt", "MqttReader", "Plan", "Replay", "headers_of", "message_serial",
     "mqtt_encode", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1
 MQTT, MQTT_V5, MQTT_FRAMED = 16, 1, 2
-FRESH, RESUMED, GAP, FOREIGN, AHEAD, CONFLATED, PARTIAL = range(7)
+FRESH, RESUMED, GAP, FOREIGN, AHEAD, CONFLATED, PARTIAL, UNREAD = range(8)
 KIND_MESSAGES, KIND_PRESENCE, KIND_ANNOTATIONS, KIND_META, KIND_OWN_PRESENCE, KIND_PUBLISH = 1, 2, 4, 8, 16, 32
 KIND_WHOLE_APPENDS = 64
 
@@ -437,6 +438,9 @@ cdef class Engine:
 
     def occupancy(self, channel):
         return dict(self._native.occupancy(channel))
+
+    def checkpoints(self, topic):
+        return Checkpoints(self._native, topic)
 
     def inject(self, channel, name, data):
         self._native.inject(channel, name, data)

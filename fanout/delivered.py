@@ -10,7 +10,16 @@ from typing import Any
 from fanout._core import headers_of as message_headers
 from fanout.types import Record
 
-__all__ = ["as_record", "headers_of", "leader_epoch_of", "offset_of", "timestamp_of", "topic_of", "value_bytes_of"]
+__all__ = [
+    "as_record",
+    "headers_of",
+    "leader_epoch_of",
+    "offset_of",
+    "timestamp_of",
+    "topic_of",
+    "value_bytes_of",
+    "value_of",
+]
 
 Delivered = Any
 """A `Record` or confluent-kafka's `Message`, which is loaded only where Kafka is."""
@@ -40,10 +49,15 @@ def timestamp_of(delivered: Delivered) -> int:
     return found
 
 
+def value_of(delivered: Delivered) -> bytes | None:
+    """Its value."""
+    found: bytes | None = delivered.value if isinstance(delivered, Record) else delivered.value()
+    return found
+
+
 def value_bytes_of(delivered: Delivered) -> int:
     """How many bytes its value has."""
-    value = delivered.value if isinstance(delivered, Record) else delivered.value()
-    return len(value or b"")
+    return len(value_of(delivered) or b"")
 
 
 def headers_of(delivered: Delivered) -> Sequence[tuple[str, bytes | None]]:

@@ -31,10 +31,20 @@ from fanout.rules.connector import NO_CONNECTOR, Connector, read_connector
 from fanout.rules.file import NO_RULES, RulesFile, read_rules
 from fanout.rules.publish import BY_CHANNEL, PublishRule
 from fanout.rules.route import UNDECODABLE, Rule, linger_ms, parse_rule
-from fanout.rules.topics import CONTROL_TOPIC, MQTT_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, check_topic, pattern_of
+from fanout.rules.topics import (
+    CHECKPOINT_TOPIC,
+    CONTROL_TOPIC,
+    MQTT_TOPIC,
+    OWN_TOPICS,
+    PRESENCE_TOPIC,
+    STATE_TOPICS,
+    check_topic,
+    pattern_of,
+)
 from fanout.types import Creation, Record
 
 __all__ = [
+    "CHECKPOINT_TOPIC",
     "CONTROL_TOPIC",
     "MQTT_TOPIC",
     "PRESENCE_TOPIC",
@@ -93,7 +103,7 @@ class Routing(NamedTuple):
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics of messages to read, as `fanout.sources.base.Source.start` takes them: names, and regular
-        expressions; beside them a node reads `STATE_TOPICS`.
+        expressions; beside them a node reads `OWN_TOPICS`.
         """
         return tuple(
             dict.fromkeys(
@@ -126,6 +136,7 @@ class Routing(NamedTuple):
     def kept(self, history_ms: int) -> dict[str, Creation]:
         """How topics are made that are not like any other: what clients publish to, which may not be read; and those of
         state, compacted, since only the newest record of each key counts, but not before the history window is over.
+        Checkpoints are kept for as long as the broker keeps messages of topics that do not say otherwise.
         """
         settings = {
             "cleanup.policy": "compact",
@@ -138,6 +149,7 @@ class Routing(NamedTuple):
             PRESENCE_TOPIC: Creation(settings, like=self.publish_topic),
             CONTROL_TOPIC: Creation(settings, partitions=1),
             MQTT_TOPIC: Creation(settings, partitions=1),
+            CHECKPOINT_TOPIC: Creation({"cleanup.policy": "delete"}, partitions=1),
         }
 
 
@@ -244,7 +256,7 @@ def guarded(route: Route) -> Callable[[Any], tuple[str, ...]]:
 
     def call(delivered: Any) -> tuple[str, ...]:
         record = as_record(delivered)
-        if record.topic in STATE_TOPICS:
+        if record.topic in OWN_TOPICS:
             return ()
         if any(name == UNDECODABLE for name, _ in record.headers or ()):
             return ("",)  # no channel's name: the engine counts it

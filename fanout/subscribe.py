@@ -22,7 +22,13 @@ BATCH: Final = 100  # messages taken at once: enough to make a call cheap, littl
 AHEAD_RETRY_S: Final = 0.02
 AHEAD_WAIT_S: Final = 5.0  # for a position that this node has yet to read; as long as a connected client waits
 
-REASONS: Final = {_core.GAP: "expired", _core.FOREIGN: "foreign", _core.AHEAD: "foreign", _core.CONFLATED: "conflated"}
+REASONS: Final = {
+    _core.GAP: "expired",
+    _core.UNREAD: "expired",
+    _core.FOREIGN: "foreign",
+    _core.AHEAD: "foreign",
+    _core.CONFLATED: "conflated",
+}
 
 
 class Subscription:

@@ -21,10 +21,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from fanout.errors import ClientError, SourceBusy, SourceError, error
+from fanout.callbacks import outcome
+from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, error
 from fanout.history.reading import has_read
 from fanout.history.streams import Budget, Decoder, Stream, merge
 from fanout.shares import Shares
@@ -45,6 +47,7 @@ Where = tuple[str, int]
 _TOO_MANY: Final = error(42910, "too many look back at once; try again")
 
 Newest = Callable[[str, list[Message], str], Awaitable[list[Message]]]
+Whole = Callable[[str, str, Callable[[str | ErrorInfo | None], None]], None]
 Place = tuple[str, int, int]
 
 
@@ -73,7 +76,8 @@ class History:
     """The past of a node's channels. Belongs to the event loop; its calls may be cancelled.
 
     `may_make` says whether records of a topic may be messages of a channel; `newest` makes of messages their newest
-    versions; `written` is how far this node has written, so that who publishes here and looks back finds it.
+    versions; `whole` gives a position in a form that needs no checkpoint, as `fanout.checkpoints.Checkpoints.whole`;
+    `written` is how far this node has written, so that who publishes here and looks back finds it.
     """
 
     def __init__(
@@ -82,12 +86,14 @@ class History:
         source: Source,
         may_make: Callable[[str, str], bool],
         newest: Newest,
+        whole: Whole,
         written: Mapping[Where, int] = MappingProxyType({}),
     ) -> None:
         self._memory = memory
         self._source = source
         self._may_make = may_make
         self._newest = newest
+        self._whole = whole
         self._written = written
         self._shares = Shares(ASKING_MAX, _TOO_MANY)
 
@@ -99,25 +105,35 @@ class History:
         node, is behind.
         """
         if query.cursor or query.until:
-            places = self._begin(channel, query)
+            places = await self._begin(channel, query)
             await self._caught_up(channel, places)
         else:
             await self._caught_up(channel, self._written)
-            places = self._begin(channel, query)
+            places = await self._begin(channel, query)
         with self._shares.place(who), _numbered():
             return await self._page(channel, query, places, who)
 
     # -- where to begin --
 
-    def _begin(self, channel: str, query: HistoryQuery) -> dict[Where, int]:
+    async def _begin(self, channel: str, query: HistoryQuery) -> dict[Where, int]:
         position = query.cursor or query.until
         try:
+            position = None if position is None else await self._understood(channel, position)
             places = self._memory.places(channel, position)
         except ValueError:
             raise ClientError(error(40011 if query.cursor else 90008)) from None
         topics = {name for name, _, _ in places if self._may_make(name, channel)}
         from_start = query.forwards and not query.cursor
         return {(name, number): 0 if from_start else offset for name, number, offset in places if name in topics}
+
+    async def _understood(self, channel: str, position: str) -> str:
+        """The position in a form that memory understands. Raises ValueError for a foreign one."""
+        whole: str | ErrorInfo | None = await outcome(partial(self._whole, channel, position))
+        if whole is None:
+            raise ValueError("its checkpoint is not in the log")
+        if isinstance(whole, ErrorInfo):
+            raise ClientError(whole)
+        return whole
 
     async def _caught_up(self, channel: str, places: Mapping[Where, int]) -> None:
         """Waits until this node has read as far as that."""

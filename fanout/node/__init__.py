@@ -100,6 +100,7 @@ class Node:
             people.mqtt.run(caught_up),
             people.revocations.sweep(),
             messages.failures.run(caught_up),
+            messages.checkpoints.run(caught_up),
         ):
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.doors.connections.abort_all)

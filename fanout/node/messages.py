@@ -9,6 +9,7 @@ from typing import Final
 
 from fanout._core import Engine
 from fanout.backlog import Backlog
+from fanout.checkpoints import Checkpoints
 from fanout.config import HISTORY_MAX_MS, Config
 from fanout.control import Control
 from fanout.decoding import decoded_source
@@ -21,7 +22,16 @@ from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
 from fanout.publish import Publisher
 from fanout.replay import Replays
-from fanout.routing import CONTROL_TOPIC, MQTT_TOPIC, PRESENCE_TOPIC, STATE_TOPICS, Route, Routing, guarded
+from fanout.routing import (
+    CHECKPOINT_TOPIC,
+    CONTROL_TOPIC,
+    MQTT_TOPIC,
+    PRESENCE_TOPIC,
+    STATE_TOPICS,
+    Route,
+    Routing,
+    guarded,
+)
 from fanout.session.limits import SessionSettings
 from fanout.sources.base import Source
 from fanout.subscribe import Subscriptions
@@ -57,7 +67,8 @@ class Messages:
         self.namespaces = Namespaces(config.mutable)
         routing = routing if route is None else routing.given
         self.state_topics = (*STATE_TOPICS, *routing.snapshots)
-        self.topics = tuple(t for t in (*routing.topics, *routing.dead_letters) if t not in self.state_topics)
+        topics = (*routing.topics, *routing.dead_letters, CHECKPOINT_TOPIC)
+        self.topics = tuple(topic for topic in topics if topic not in self.state_topics)
         self.engine = _engine(stack, config, routing, secret, settings.max_idle_ms)
         self.engine.router(guarded(route) if route else None)
         self.subscriptions = Subscriptions(self.engine)
@@ -71,6 +82,8 @@ class Messages:
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.mqtt_facts = Control(self.source, MQTT_TOPIC)
         self.engine.facts(MQTT_TOPIC, self.mqtt_facts.taken)
+        self.checkpoints = Checkpoints(self.engine.checkpoints(CHECKPOINT_TOPIC), self.source, CHECKPOINT_TOPIC)
+        stack.callback(self.checkpoints.close)
         self.backlog = Backlog(self.source)
         self.targets = Targets(routing.publish_topic, routing.publish)
         self.publisher = Publisher(self.engine, self.backlog, self.targets, took=took)
@@ -78,8 +91,10 @@ class Messages:
         self.replayer = _replayer(routing, route, secret)
         self.lookup = Lookup(self.engine, self.source, routing.reads, self.replayer)
         self.channels = Channels(self.engine, self.publisher.ends)
-        self.history = History(self.engine, self.source, may_make, self._newest, self.publisher.ends)
-        self.replays = Replays(self.engine, self.source, may_make)
+        self.history = History(
+            self.engine, self.source, may_make, self._newest, self.checkpoints.whole, self.publisher.ends
+        )
+        self.replays = Replays(self.engine, self.source, may_make, self.checkpoints.whole)
         stack.callback(self.replays.close)
         self.mutator = Mutator(
             self.lookup,

@@ -38,6 +38,7 @@ ANSWERS_PER_TURN: Final = 20
 _TOO_MANY: Final = "too many resume from the log at once"
 
 Answer = Callable[[Plan | ErrorInfo | None], None]
+_Whole = Callable[[str, str, Callable[[str | ErrorInfo | None], None]], None]
 Place = tuple[str, int, int]
 _Places = dict[Where, int]
 
@@ -60,11 +61,14 @@ class _Waiting(NamedTuple):
 class Replays:
     """The replays of one node. Belongs to the event loop."""
 
-    def __init__(self, memory: _Memory, source: Source, may_make: Callable[[str, str], bool]) -> None:
-        """`may_make` says of a topic and a channel whether its records may be messages of it."""
+    def __init__(self, memory: _Memory, source: Source, may_make: Callable[[str, str], bool], whole: _Whole) -> None:
+        """`may_make` says of a topic and a channel whether its records may be messages of it; `whole` gives a channel's
+        position in a form that needs no checkpoint, as `fanout.checkpoints.Checkpoints.whole`.
+        """
         self._memory = memory
         self._source = source
         self._may_make = may_make
+        self._whole = whole
         self._places = asyncio.Semaphore(ACTIVE)
         self._by_id: dict[int, Reading] = {}
         self._by_channel: dict[str, list[Reading]] = {}
@@ -84,6 +88,12 @@ class Replays:
         `answer` is called once, perhaps before this returns: with a plan, RESUMED or GAP; with None, if the position is
         none of this channel in this log; or with an error, and then the client is to come back.
         """
+        self._whole(channel, serial, lambda whole: self._resume(channel, whole, answer))
+
+    def _resume(self, channel: str, serial: str | ErrorInfo | None, answer: Answer) -> None:
+        if not isinstance(serial, str):
+            answer(serial)
+            return
         try:
             places = self._located(channel, serial)
         except ValueError:

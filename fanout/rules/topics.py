@@ -4,7 +4,7 @@ Rules:
 
 - A name is what Kafka allows. With `*` or `?` in it, it is a glob; with `^` in front a regular expression (Python's),
   which need not reach to the end of a name.
-- A pattern never matches Kafka's own topics (`__…`), those of state, or others that are named to it: they hold no
+- A pattern never matches Kafka's own topics (`__…`), fanout's own, or others that are named to it: they hold no
   messages.
 """
 
@@ -14,9 +14,17 @@ from functools import cache
 from typing import Final
 
 __all__ = [
-    "CONTROL_TOPIC", "MQTT_TOPIC", "PRESENCE_TOPIC", "STATE_TOPICS", "check_topic", "is_pattern", "matches",
+    "CHECKPOINT_TOPIC",
+    "CONTROL_TOPIC",
+    "MQTT_TOPIC",
+    "OWN_TOPICS",
+    "PRESENCE_TOPIC",
+    "STATE_TOPICS",
+    "check_topic",
+    "is_pattern",
+    "matches",
     "pattern_of",
-]  # fmt: skip
+]
 
 PRESENCE_TOPIC: Final = "fanout.presence"
 """Who is present: key = channel, connection and client; its newest record says how, and one without a value that they
@@ -26,6 +34,10 @@ CONTROL_TOPIC: Final = "fanout.control"
 MQTT_TOPIC: Final = "fanout.mqtt"
 """What nodes keep for MQTT clients, sessions and retained messages: facts like those of the one above."""
 STATE_TOPICS: Final = (PRESENCE_TOPIC, CONTROL_TOPIC, MQTT_TOPIC)
+CHECKPOINT_TOPIC: Final = "fanout.checkpoints"
+"""How far all partitions had been read, once a second: positions refer to that."""
+OWN_TOPICS: Final = (*STATE_TOPICS, CHECKPOINT_TOPIC)
+"""Those that hold no messages."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,249}")  # Kafka's rule for names
 GLOB: Final = re.compile(r"[A-Za-z0-9._*?-]{1,249}")
@@ -46,7 +58,7 @@ def check_topic(topic: str, *, pattern: bool = False) -> None:
         raise ValueError(
             f"'{topic}' is no name of a topic; use at most 249 letters, digits, dots, underscores and hyphens"
         )
-    if topic in STATE_TOPICS:
+    if topic in OWN_TOPICS:
         raise ValueError(f"topic '{topic}' is not for messages; it holds what nodes remember")
     return None
 
@@ -62,7 +74,7 @@ def pattern_of(topic: str, never: Iterable[str] = ()) -> str:
     """A pattern as the regular expression that sources match, from its beginning, against the names of topics; it
     leaves out those that it must `never` match.
     """
-    names = "|".join(re.escape(name) for name in (*STATE_TOPICS, *never))
+    names = "|".join(re.escape(name) for name in (*OWN_TOPICS, *never))
     body = topic if topic.startswith("^") else _of_glob(topic)
     return rf"^(?!{KAFKAS_OWN})(?!(?:{names})\Z)(?:{body})"
 

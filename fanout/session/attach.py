@@ -6,6 +6,7 @@ the same spelling moves it. ATTACHED says what became of the position that the c
 =======  =====================================================================================
 RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
 GAP      of memory: the log is asked; of the log: error 90003; what is left of the backlog follows
+UNREAD   the log is asked; if it does not know either: error 90005; live only
 FOREIGN  error 90005; live only
 AHEAD    the question is put again for a while, then error 90003; live only
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
@@ -160,7 +161,7 @@ class Attachments:
             plan, reason = self._locate(attachment, waiting.frame, now_ms)
         else:
             plan, reason = replay, _told(replay.outcome)
-        if plan.outcome == Outcome.GAP and not asked and self._kinds(attachment) & Kinds.LOGGED:
+        if plan.outcome in (Outcome.GAP, Outcome.UNREAD) and not asked and self._kinds(attachment) & Kinds.LOGGED:
             self._waiting[spelling] = waiting
             return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
         if plan.outcome == Outcome.AHEAD:
@@ -286,7 +287,7 @@ def _told(outcome: int) -> ErrorInfo | None:
     """What a client must be told of what became of its position."""
     if outcome == Outcome.GAP:
         return error(90003)
-    numbers = {Outcome.FOREIGN: 90005, Outcome.CONFLATED: 90020, Outcome.PARTIAL: 90021}
+    numbers = {Outcome.FOREIGN: 90005, Outcome.UNREAD: 90005, Outcome.CONFLATED: 90020, Outcome.PARTIAL: 90021}
     number = numbers.get(Outcome(outcome))
     return None if number is None else error(number)
 

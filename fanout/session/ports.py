@@ -26,6 +26,8 @@ class Outcome(IntEnum):
     """Continues with the newest message of each key: those that were superseded are left out."""
     PARTIAL = 6
     """No position was given, and of the newest messages of all keys there was no room for some."""
+    UNREAD = 7
+    """What it says is known once the log has been asked: live, as far as memory can tell."""
 
 
 class PlanLike(Protocol):

@@ -18,7 +18,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "shares", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"control", "decoding", "failures", "fetching", "targets"},
+    {"checkpoints", "control", "decoding", "failures", "fetching", "targets"},
     {
         "backlog",
         "credentials",

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::checkpoint::Reference;
 use crate::partition::Partition;
 use crate::position::Position;
 
@@ -18,6 +19,7 @@ pub struct Feeding {
     pub(crate) open: Arc<Vec<u16>>,
     /// Those that are this channel's.
     pub(crate) certain: SmallVec<[u16; 2]>,
+    pub(crate) reference: Option<Arc<Reference>>,
 }
 
 /// What a position speaks of.
@@ -44,6 +46,11 @@ impl Feeding {
 
     fn indices(&self) -> impl Iterator<Item = u16> {
         self.open.iter().chain(&self.certain).copied()
+    }
+
+    /// The checkpoint that positions refer to.
+    pub fn reference(&self) -> Option<&Reference> {
+        self.reference.as_deref()
     }
 
     /// How many there are.

@@ -7,6 +7,7 @@
 mod births;
 mod blocks;
 mod changed;
+mod checkpoints;
 mod directory;
 mod failures;
 mod forgetting;
@@ -23,14 +24,15 @@ mod standing;
 
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
 
 use births::Births;
 use blocks::Blocks;
 pub use changed::Found;
+pub use checkpoints::Unknown;
 use directory::Directory;
 pub use failures::Failed;
 use failures::Failures;
@@ -45,11 +47,12 @@ pub use replay::{Replay, Wanted};
 pub use standing::Standing;
 
 use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Start};
+use crate::checkpoint::Checkpoints;
 use crate::dedup::Dedup;
 use crate::limits::{CHANNEL_OVERHEAD, CHANNELS_REVIEWED_PER_NEW, CHANNELS_UNUSED_MAX};
 use crate::message::serial;
 use crate::partition::{Partition, Partitions};
-use crate::position::{self, Key};
+use crate::position::Key;
 use crate::presence::gone::Gone;
 use crate::stats::Stats;
 
@@ -103,6 +106,8 @@ pub struct Hub {
     /// Of the next giving of a presence set.
     next_sync: AtomicU64,
     dedup: Mutex<Dedup>,
+    checkpoint_topic: OnceLock<Box<str>>,
+    checkpoints: Mutex<Checkpoints>,
     blocks: RwLock<Blocks>,
     births: Births,
     /// Where what the node itself says is said to lie.
@@ -136,6 +141,8 @@ impl Hub {
             // Somewhere else in each life of a node: clients carry the ids from one to the next.
             next_sync: AtomicU64::new(RandomState::new().hash_one(settings.key)),
             dedup: Mutex::new(Dedup::new(settings.key)),
+            checkpoint_topic: OnceLock::new(),
+            checkpoints: Mutex::default(),
             blocks: RwLock::default(),
             births: Births::default(),
             intake: Mutex::default(),
@@ -174,10 +181,10 @@ impl Hub {
     pub fn locate(&self, name: &str, serial: Option<&str>, rewind: Start, now_ms: i64) -> Plan {
         let channel = self.channel(name, now_ms);
         channel.touch(now_ms);
-        let start = match serial.map(|text| position::parse(self.key(), name, text)) {
+        let start = match serial.map(|text| self.read_position(name, text)) {
             None => rewind,
             Some(Ok(position)) => Start::After(position),
-            Some(Err(_)) => Start::Foreign,
+            Some(Err(unknown)) => unknown.start(),
         };
         let (located, position, has_presence) = channel.locate(&start, self.key(), &self.partitions);
         let serial = match serial {
@@ -195,6 +202,7 @@ impl Hub {
             Outcome::Gap => self.stats.resume_gaps.add(1),
             Outcome::Foreign => self.stats.resume_foreign.add(1),
             Outcome::Conflated => self.stats.resume_conflated.add(1),
+            Outcome::Unread => self.stats.resume_foreign.add(1),
             Outcome::Fresh | Outcome::Partial | Outcome::Ahead => {}
         }
     }
@@ -245,7 +253,7 @@ impl Hub {
     }
 
     /// Gauges: channels, bytes, ids.
-    pub fn gauges(&self) -> [(&'static str, u64); 7] {
+    pub fn gauges(&self) -> [(&'static str, u64); 8] {
         [
             ("channels", self.channels.read().len() as u64),
             ("history_bytes", self.memory.load(Ordering::Relaxed) as u64),
@@ -253,6 +261,7 @@ impl Hub {
             ("snapshot_bytes", self.snapshot_bytes.load(Ordering::Relaxed) as u64),
             ("index_bytes", self.index_bytes() as u64),
             ("replay_bytes", self.replay_bytes.load(Ordering::Relaxed) as u64),
+            ("checkpoint_bytes", self.checkpoints.lock().bytes() as u64),
             ("dedup_ids", self.dedup.lock().len() as u64),
         ]
     }

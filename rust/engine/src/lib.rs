@@ -8,7 +8,7 @@
 //! 3. [`hub`]: names to channels, partitions, repeats, what memory holds; [`dedup`], [`partition`] with its
 //!    [`epochs`]
 //! 4. [`channel`]: one channel's ring, and the frames made of it, by [`filter`] and as [`delta`] for who asks so;
-//!    [`position`] says where it stands
+//!    [`position`] says where it stands, by a [`checkpoint`] where that is shorter
 //! 5. [`wire`]: the bytes of messages and frames
 //! 6. [`shard`]: connections and their cursors; [`outbox`] is what a connection has yet to write
 //!
@@ -16,6 +16,7 @@
 
 pub mod change;
 pub mod channel;
+pub mod checkpoint;
 pub mod dedup;
 pub mod delta;
 pub mod envelope;

@@ -18,6 +18,26 @@ pub const COUNTS_MAX: usize = 8;
 
 /// Records remembered, by key and partition, that lay where their keys should not: with more, any may turn out right.
 pub const STRAYS_MAX: usize = 1_024;
+/// A position that would list more entries than this is said by a checkpoint: fewer are as short without one.
+pub const ENTRIES_LISTED: usize = 16;
+
+/// A checkpoint that is older than this is followed by another: a position lists the partitions that fed its channel since.
+pub const CHECKPOINT_MS: i64 = 1_000;
+
+/// Where nothing was written, it is written again after this long, so that it is not the first that retention takes.
+pub const CHECKPOINT_RENEWED_MS: i64 = 600_000;
+
+/// A node that has not read as far as the newest checkpoint leaves the next one to others for this long.
+pub const CHECKPOINT_LEFT_MS: i64 = 10 * CHECKPOINT_MS;
+
+/// Checkpoints in memory of those read, and as many of those read back: five minutes of them.
+pub const CHECKPOINTS_KEPT: usize = 300;
+
+/// Bytes that these may take each: those of some 1,000 partitions, fewer of more.
+pub const CHECKPOINTS_BYTES: usize = 2 << 20;
+
+/// Of these the newest that are looked at for one to refer to: those of the last seconds.
+pub const CHECKPOINTS_LOOKED: usize = 16;
 
 /// Leader epochs remembered of a partition: as many changes of its leader. A place from before is doubtful.
 pub const EPOCHS_KEPT: usize = 64;

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
+use crate::checkpoint::Reference;
 use crate::epochs::{Epochs, Judged};
 use crate::feeding::Feeding;
 use crate::limits::PARTITIONS_MAX;
@@ -139,6 +140,7 @@ struct Inner {
     open: Arc<Vec<u16>>,
     /// Topics whose keys lie where murmur2 says.
     certain: Vec<Arc<str>>,
+    reference: Option<Arc<Reference>>,
 }
 
 /// What is known of a topic.
@@ -205,6 +207,11 @@ impl Inner {
         Some(&self.list[usize::from(*index)])
     }
 
+    fn feeding(&self, certain: SmallVec<[u16; 2]>) -> Feeding {
+        let reference = self.reference.clone();
+        Feeding { list: Arc::clone(&self.list), open: Arc::clone(&self.open), certain, reference }
+    }
+
     /// Finds anew which entries may feed any channel.
     fn sort_out(&mut self) {
         let may_feed = |partition: &&Arc<Partition>| {
@@ -243,6 +250,7 @@ impl Partitions {
         };
         if old.tag != tag {
             inner.lose(&old, 0);
+            inner.reference = None; // it speaks of what is no more
             return inner.add(topic, tag, number, (start, -1), Epochs::default());
         }
         if start <= old.next() {
@@ -328,12 +336,25 @@ impl Partitions {
                 partition.tag == placing.tag && partition.has_position
             }));
         }
-        Feeding { list: Arc::clone(&inner.list), open: Arc::clone(&inner.open), certain }
+        inner.feeding(certain)
     }
 
     /// A partition that is being read.
     pub fn find(&self, topic: &str, number: i32) -> Option<Arc<Partition>> {
         self.inner.read().find(topic, number).map(Arc::clone)
+    }
+
+    /// Positions refer to this checkpoint from now on, which was found for the table as it was.
+    pub fn refer(&self, seen: &Feeding, reference: Option<Reference>) {
+        let inner = &mut *self.inner.write();
+        if Arc::ptr_eq(&inner.list, &seen.list) {
+            inner.reference = reference.map(Arc::new);
+        }
+    }
+
+    /// Those that may feed any channel.
+    pub fn open(&self) -> Feeding {
+        self.inner.read().feeding(SmallVec::new())
     }
 
     /// All of them, by index.

@@ -4,6 +4,7 @@
 //! a capsule for what happens per batch or per frame, a tenth of the cost. [`core`] is what both stand on.
 
 mod births;
+mod checkpoints;
 mod core;
 mod cursor;
 mod engine;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 
 #[pymodule]
 mod _engine {
+    #[pymodule_export]
+    use super::checkpoints::Checkpoints;
     #[pymodule_export]
     use super::cursor::Cursor;
     #[pymodule_export]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanout.checkpoints import Checkpoints
 from fanout.history import History, streams
 from fanout.types import END_OF_TIME, HistoryQuery, Message
 from tests.unit.history.memory_log import TOPIC, LogNode, MemoryLog
@@ -36,7 +37,8 @@ async def as_published(channel: str, messages: list[Message], who: str) -> list[
 
 
 def past(memory: Any, log: Any) -> History:
-    return History(memory, log, lambda topic, channel: topic == TOPIC, as_published)
+    whole = Checkpoints(memory.checkpoints("checkpoints"), log, "checkpoints").whole
+    return History(memory, log, lambda topic, channel: topic == TOPIC, as_published, whole)
 
 
 async def all_of(memory: Any, log: Any, channel: str, *, forwards: bool, limit: int) -> list[Any]:

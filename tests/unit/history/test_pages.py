@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fanout.checkpoints import Checkpoints
 from fanout.errors import ClientError, SourceBusy, SourceError
 from fanout.history import History, pages
 from fanout.history.pages import PAGE_BYTES
@@ -20,7 +21,8 @@ def history(
     node: LogNode, topics: tuple[str, ...] = (TOPIC,), written: Mapping[tuple[str, int], int] | None = None
 ) -> History:
     source: Any = node.log
-    return History(node.engine, source, lambda topic, _: topic in topics, as_published, written or {})
+    whole = Checkpoints(node.engine.checkpoints("checkpoints"), source, "checkpoints").whole
+    return History(node.engine, source, lambda topic, _: topic in topics, as_published, whole, written or {})
 
 
 async def as_published(channel: str, messages: list[Message], who: str) -> list[Message]:

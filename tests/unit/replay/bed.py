@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fanout import _core
+from fanout.checkpoints import Checkpoints
 from fanout.errors import ErrorInfo
 from fanout.replay import Replays
 from tests.unit.history.memory_log import TOPIC, LogNode, MemoryLog
@@ -57,7 +58,8 @@ class Bed:
         self.engine = self.node.engine
         self.node.read_on()
         source: Any = log
-        self.replays = Replays(self.engine, source, lambda topic, channel: topic == TOPIC)
+        checkpoints = Checkpoints(self.engine.checkpoints("checkpoints"), source, "checkpoints")
+        self.replays = Replays(self.engine, source, lambda topic, channel: topic == TOPIC, checkpoints.whole)
         self.clients: list[Client] = []
         self.events: list[tuple[str, int, int]] = []
         """Those of the last turn."""

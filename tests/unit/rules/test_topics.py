@@ -20,6 +20,7 @@ from fanout.rules.topics import check_topic, matches
         ("*", "__consumer_offsets", False),
         ("*", "fanout.presence", False),
         ("^.*", "fanout.control", False),
+        ("^.*", "fanout.checkpoints", False),
         ("*", "fanout.control2", True),
     ],
 )

@@ -167,6 +167,13 @@ class TestAPositionThatMemoryDoesNotReach:
         asked = only_replay(client.attach("b", channelSerial="old"))
         assert error_code(only_frame(client.replay(asked, None))) == (90003, 404)
 
+    def test_that_only_the_log_understands_is_looked_for_there_and_else_of_another_log(self) -> None:
+        client = Conversation(FakePlan(Outcome.UNREAD), FakePlan(Outcome.UNREAD), FakePlan(Outcome.UNREAD))
+        asked = only_replay(client.attach(channelSerial="old"))
+        assert only_frame(client.replay(asked, FakePlan(Outcome.RESUMED, "whole")))["channelSerial"] == "whole"
+        asked = only_replay(client.attach("b", channelSerial="old"))
+        assert error_code(only_frame(client.replay(asked, None))) == (90005, 404)
+
     def test_is_not_looked_for_by_who_is_given_nothing_of_the_log(self) -> None:
         client = Conversation(FakePlan(Outcome.GAP))
         assert error_code(only_frame(client.attach(channelSerial="old", flags=Flag.PUBLISH))) == (90003, 404)

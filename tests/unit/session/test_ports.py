@@ -9,6 +9,7 @@ from fanout.session.ports import Outcome
 class TestTheEngine:
     def test_numbers_the_outcomes_alike(self) -> None:
         numbers = [_core.FRESH, _core.RESUMED, _core.GAP, _core.FOREIGN, _core.AHEAD, _core.CONFLATED, _core.PARTIAL]
+        numbers.append(_core.UNREAD)
         assert list(Outcome) == numbers
 
     def test_numbers_the_kinds_alike(self) -> None:

@@ -109,8 +109,8 @@ pub enum Start {
     },
     /// Behind this position.
     After(Position),
-    /// Behind what is no position of the channel.
-    Foreign,
+    /// Behind a position of which this is all that is known.
+    Nowhere(Outcome),
 }
 
 /// How well a position could be continued from.
@@ -131,6 +131,8 @@ pub enum Outcome {
     Conflated = 5,
     /// No position was given, and keys are missing for which there was no room.
     Partial = 6,
+    /// The log has to be asked for the checkpoint by which it was said.
+    Unread = 7,
 }
 
 /// A place found.

@@ -16,7 +16,7 @@ use super::versions::{ALL, Known, Shown, Versions};
 use crate::change::{Change, DELETE, UPDATE};
 use crate::feeding::{Feeding, Recognised};
 use crate::kind::{Kind, Kinds};
-use crate::limits::REWIND_MESSAGES_MAX;
+use crate::limits::{ENTRIES_LISTED, REWIND_MESSAGES_MAX};
 use crate::message::{Message, place_of};
 use crate::partition::{Partition, Partitions};
 use crate::position::{self, Entry, Key, Position};
@@ -249,9 +249,9 @@ impl Ring {
     pub(super) fn find(&self, name: &str, start: &Start, partitions: &Partitions) -> Located {
         match start {
             Start::Live => self.live(Outcome::Fresh),
-            Start::Foreign => self.live(Outcome::Foreign),
             Start::Rewind { count, since_ms } => self.rewound(*count, *since_ms),
             Start::After(position) => self.after(position, &partitions.feeding(name)),
+            Start::Nowhere(outcome) => self.live(*outcome),
         }
     }
 
@@ -329,10 +329,15 @@ impl Ring {
 
     /// Everything of this channel in this partition from here on is in the ring.
     pub(super) fn floor(&self, list: &[Arc<Partition>], partition: usize) -> i64 {
-        let start = self.reading.as_ref().map_or(list[partition].start, |reading| reading.span(list, partition).start);
         let feed = self.feeds.iter().find(|feed| usize::from(feed.partition) == partition);
+        self.known_from(list, partition).max(feed.map_or(0, |feed| feed.dropped))
+    }
+
+    /// Everything of this channel in this partition from here on is in the ring, or was.
+    fn known_from(&self, list: &[Arc<Partition>], partition: usize) -> i64 {
+        let start = self.reading.as_ref().map_or(list[partition].start, |reading| reading.span(list, partition).start);
         let born = self.born.as_ref().and_then(|born| born.get(partition)).copied();
-        start.max(feed.map_or(0, |feed| feed.dropped)).max(born.unwrap_or(0))
+        start.max(born.unwrap_or(0))
     }
 
     /// Offset of the first message of a partition that is numbered `to` or higher. Who walks the ring asks for one place
@@ -369,18 +374,27 @@ impl Ring {
         let list = feeding.list();
         let read = |partition: &Arc<Partition>| self.reached_in(list, usize::from(partition.index));
         let mut next: SmallVec<[i64; 8]> = feeding.iter().map(read).collect();
+        let mut fed: SmallVec<[i64; 8]> = SmallVec::from_elem(0, next.len());
         for feed in &self.feeds {
             if let Some(place) = feeding.place_of(feed.partition) {
                 next[place] = waiting(feed).unwrap_or_else(|| feed.next.max(next[place]));
+                fed[place] = feed.next;
             }
         }
         let had = had.filter(|had| !had.is_past(to));
-        let entries = feeding.iter().zip(next).map(|(partition, next)| {
+        let reference = feeding.reference().filter(|_| feeding.len() > ENTRIES_LISTED);
+        let entries = feeding.iter().zip(next).zip(fed).filter_map(|((partition, next), fed)| {
             let index = usize::from(partition.index);
             let reached = (next, self.epoch(list, index));
             let (offset, epoch) = had.map_or(reached, |had| had.reaches(index, reached));
-            Entry { tag: partition.tag, partition: partition.number, offset, epoch }
+            let entry = Entry { tag: partition.tag, partition: partition.number, offset, epoch };
+            // It makes no difference from which of the two a reader goes on: nothing of this channel lies between.
+            let is_as_good = |place: i64| {
+                fed.max(self.known_from(list, index)) <= place
+                    && (place..=self.reached_in(list, index)).contains(&offset)
+            };
+            (!reference.is_some_and(|reference| is_as_good(reference.place(index)))).then_some(entry)
         });
-        position::print(key, name, entries)
+        position::print(key, name, reference.map(|reference| &reference.base), entries)
     }
 }

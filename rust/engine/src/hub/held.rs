@@ -62,7 +62,7 @@ impl Hub {
         let Some(text) = text else {
             return Some(feeding.iter().map(|p| Place { partition: Arc::clone(p), offset: p.next() }).collect());
         };
-        let position = position::parse(self.key(), name, text).ok()?;
+        let position = self.read_position(name, text).ok()?;
         let place = |p: &Arc<Partition>| Place { partition: Arc::clone(p), offset: position.place_in(p).0 };
         (feeding.recognises(&position) != Recognised::Foreign).then(|| feeding.iter().map(place).collect())
     }
@@ -70,7 +70,7 @@ impl Hub {
     /// Of the places of a position those of which it is not known whether what lay below still does: partition, offset, and
     /// the newest epoch there was below. See [`Judged::Doubtful`].
     pub fn doubts(&self, name: &str, text: &str) -> Vec<(Arc<Partition>, i64, i32)> {
-        let position = position::parse(self.key(), name, text).unwrap_or_default();
+        let position = self.read_position(name, text).unwrap_or_default();
         let feeding = self.partitions.feeding(name);
         let entries = feeding.iter().filter_map(|partition| Some((partition, position.entry(partition)?)));
         let is_known = |(partition, entry): &(&Arc<Partition>, &Entry)| {
@@ -92,7 +92,7 @@ impl Hub {
             offset: *offset,
             epoch: -1,
         });
-        position::print(self.key(), name, entries)
+        position::print(self.key(), name, None, entries)
     }
 
     /// What memory holds of a channel behind some places. Messages of partitions that are not asked for are left out.

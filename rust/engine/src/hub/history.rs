@@ -5,7 +5,6 @@ use crate::kind::Kind;
 use crate::limits::{HISTORY_PAGE_MAX, PAGE_BYTES_MAX};
 use crate::message::Message;
 use crate::partition::Partition;
-use crate::position;
 
 /// A page of history.
 #[derive(Debug)]
@@ -39,7 +38,7 @@ impl Hub {
     /// A page of what memory holds of a channel. None if the cursor or the position is not this channel's.
     pub fn page(&self, name: &str, query: &PageQuery<'_>) -> Option<Page> {
         let until = match query.until {
-            Some(text) => Some(position::parse(self.key(), name, text).ok()?),
+            Some(text) => Some(self.read_position(name, text).ok()?),
             None => None,
         };
         let after = match query.cursor {

@@ -43,6 +43,8 @@ enum Way<'a> {
     Messages(Option<&'a Rule>),
     /// They are presence; news since this time, in ms.
     Presence(i64),
+    /// They are checkpoints.
+    Checkpoints,
 }
 
 /// What is under way between a record and the shards.
@@ -134,6 +136,7 @@ impl Hub {
                 let partition = self.partitions.find(record.topic, record.partition)?;
                 let way = match presence {
                     Some((topic, since_ms)) if **topic == *record.topic => Way::Presence(*since_ms),
+                    _ if self.has_checkpoints(record.topic) => Way::Checkpoints,
                     _ => Way::Messages(rules.of(record.topic)),
                 };
                 let rule = if let Way::Messages(rule) = way { rule } else { None };
@@ -162,6 +165,10 @@ impl Hub {
                 let is_read = match (way, routing) {
                     (Way::Presence(since), _) => {
                         self.deliver_presence(work, &record, &partition, (since, now_ms));
+                        true
+                    }
+                    (Way::Checkpoints, _) => {
+                        self.deliver_checkpoint(&record, &partition, now_ms);
                         true
                     }
                     (Way::Messages(rule), Routing::Rules) => {

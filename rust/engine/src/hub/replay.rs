@@ -9,13 +9,12 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
-use super::{Hub, Place, Plan, Routing};
+use super::{Hub, Place, Plan, Routing, Unknown};
 use crate::channel::{Channel, Outcome, Start};
 use crate::dedup::Dedup;
 use crate::limits::REPLAY_IDS_MAX;
 use crate::message::Field;
 use crate::partition::Partition;
-use crate::position;
 use crate::record::Record;
 use crate::route::Scratch;
 
@@ -52,7 +51,7 @@ impl Hub {
     /// Where a position lies in a replay.
     pub fn locate_replayed(&self, replay: &Replay, serial: &str) -> Plan {
         let channel = &replay.channel;
-        let start = position::parse(self.key(), &channel.name, serial).map_or(Start::Foreign, Start::After);
+        let start = self.read_position(&channel.name, serial).map_or_else(Unknown::start, Start::After);
         let (mut located, printed, _) = channel.locate(&start, self.key(), &self.partitions);
         let has_presence = channel.live().is_some_and(|live| live.with_members(|members| !members.is_empty()));
         let serial = if located.outcome == Outcome::Resumed { serial.to_owned() } else { printed };

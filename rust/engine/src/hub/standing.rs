@@ -1,7 +1,7 @@
 //! The positions of attachments whose client may come back for what it has not acknowledged.
 
 use super::Hub;
-use crate::position;
+use crate::position::{self, Entry};
 use crate::shard::Followed;
 
 /// Where a client goes on.
@@ -30,15 +30,19 @@ impl Hub {
 
     /// A position with other offsets for some partitions: what `choose` makes of both.
     fn moved(&self, name: &str, text: &str, to: &[(u16, i64)], choose: impl Fn(i64, i64) -> i64) -> String {
-        let Ok(mut position) = position::parse(self.key(), name, text) else { return text.to_owned() };
+        let Ok(mut told) = position::parse(self.key(), name, text) else { return text.to_owned() };
         let list = self.partitions.list();
         for &(index, offset) in to {
             let partition = &list[usize::from(index)];
-            let same = |entry: &&mut position::Entry| entry.tag == partition.tag && entry.partition == partition.number;
-            if let Some(entry) = position.entries.iter_mut().find(same) {
+            let (tag, number, epoch) = (partition.tag, partition.number, partition.epoch());
+            if let Some(entry) = told.entries.iter_mut().find(|entry| entry.place() == (tag, number)) {
                 entry.offset = choose(entry.offset, offset);
+            } else if told.base.is_some() && list.iter().any(|other| other.is_current() && other.tag == tag) {
+                // Where a checkpoint says it, nothing of the channel lies between there and where the text was made: what
+                // was given since lies behind that, and what is not acknowledged before.
+                told.entries.push(Entry { tag, partition: number, offset, epoch });
             }
         }
-        position::print(self.key(), name, position.entries.into_iter())
+        told.print(self.key(), name)
     }
 }

@@ -1,6 +1,7 @@
 mod births;
 mod blocks;
 mod certain;
+mod checkpoints;
 mod epochs;
 mod held;
 mod history;

@@ -3,7 +3,6 @@
 use super::*;
 use crate::placing::Affixes;
 use crate::placing::Placing;
-use crate::position;
 use crate::route::Spec;
 
 const COUNT: u32 = 6;
@@ -38,7 +37,7 @@ fn key(is_so: impl Fn(&str) -> bool) -> String {
 }
 
 fn listed(hub: &Hub, channel: &str) -> Vec<(i32, i64)> {
-    let parsed = position::parse(hub.key(), channel, &hub.position(channel, 0)).unwrap();
+    let parsed = hub.read_position(channel, &hub.position(channel, 0)).unwrap();
     parsed.entries.iter().map(|entry| (entry.partition, entry.offset)).collect()
 }
 
