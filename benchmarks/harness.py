@@ -64,8 +64,10 @@ class Cost:
 class Program:
     """A running program; a context that kills it. It ends with the driver, and does not hear of its Ctrl-C."""
 
-    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT) -> None:
-        pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *map(str, command)]
+    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT, yields: bool = False) -> None:
+        """One that `yields` has the core when nobody else wants it."""
+        policy = ["nice", "-n", "19"] if yields else []
+        pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *policy, *map(str, command)]
         self._process = subprocess.Popen(
             pinned, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
         )
@@ -150,11 +152,11 @@ def node(*arguments: str) -> Iterator[tuple[Program, dict[str, Any]]]:
         yield server, server.hear()
 
 
-def load(tools: Tools, port: int, connections: int, *arguments: str) -> Program:
+def load(tools: Tools, port: int, connections: int, *arguments: str, yields: bool = False) -> Program:
     """A load client; the first thing that it says is that all are attached."""
-    return Program(
-        tools.load, "receive", f"127.0.0.1:{port}", f"--connections={connections}", *arguments, core=LOAD_CORE
-    )
+    count = f"--connections={connections}"
+    command: tuple[str | Path, ...] = (tools.load, "receive", f"127.0.0.1:{port}", count, *arguments)
+    return Program(*command, core=LOAD_CORE, yields=yields)
 
 
 @contextmanager
