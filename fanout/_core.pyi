@@ -171,15 +171,22 @@ class Checkpoints:
 
 @final
 class Cursor:
-    """A subscriber inside this process. It holds nothing but its place in the channel."""
+    """A subscriber inside this process. It holds nothing but its place in the channel, or in a replay of it."""
 
     @property
     def outcome(self) -> int: ...
+    @property
+    def serial(self) -> str:
+        """The position at which it began."""
+    @property
+    def replay(self) -> int:
+        """The id of the replay that it is on, which is to be told of each `take`; 0 if it is live."""
     def take(self, limit: int) -> list[Message]:
-        """The next messages, at most `limit`, oldest first; empty when none wait.
+        """The next messages, at most `limit`, oldest first; empty when none wait. At the end of a replay that asks for
+        it, it goes on live.
 
         Raises `LookupError` once when messages were dropped before they were taken; the next call goes on with the
-        earliest held.
+        earliest held, and of a replay with nothing.
         """
     def close(self) -> None: ...
 
@@ -340,6 +347,10 @@ class Engine:
         dead); ("write", connection, 0): a pipe has bytes to `take`, or has ended; ("wake", cursor id, 0): a Cursor has
         messages waiting; ("births", 0, 0): see `born`.
         """
+    def lost_at(self, connection: int, attachment: int) -> str | None:
+        """The position of an attachment that is lost by the `events()` taken last: behind all that it was given. None
+        if that is not known.
+        """
     @property
     def shard_fd(self) -> int:
         """With `io_threads=0`: readable when `run_shards` has work; -1 else."""
@@ -425,6 +436,8 @@ class Engine:
     def annotations(self, channel: str, serial: str) -> list[Annotation]:
         """The annotations of a message that are held, oldest first."""
     def cursor(self, channel: str, since: str | None, cursor_id: int) -> Cursor: ...
+    def cursor_at(self, plan: Plan, cursor_id: int) -> Cursor:
+        """One that begins where a plan says. ValueError for a plan that was used."""
     def position(self, channel: str) -> str:
         """Where the channel stands now."""
     def occupancy(self, channel: str) -> dict[str, int]:

@@ -430,8 +430,14 @@ cdef class Engine:
     def annotations(self, channel, serial):
         return self._native.annotations(channel, serial)
 
+    def lost_at(self, connection, attachment):
+        return self._native.lost_at(connection, attachment)
+
     def cursor(self, channel, since, cursor_id):
         return self._native.cursor(channel, since, cursor_id)
+
+    def cursor_at(self, plan, cursor_id):
+        return self._native.cursor_at(plan, cursor_id)
 
     def position(self, channel):
         return self._native.position(channel)

@@ -76,10 +76,9 @@ class SourceTimeout(SourceError):
 class ContinuityLost(FanoutError):
     """A subscription inside the process cannot go on exactly where it was. Iterating on goes on where `reason` says.
 
-    `reason` is `dropped` (this subscriber was too slow for the history: goes on with the earliest message held),
-    `expired` (the messages after `since` are no longer held: likewise), `conflated` (the channel has snapshots: goes on
-    with the newest message of each key that was written since) or `foreign` (`since` is no position of this channel in
-    this log: goes on with new messages).
+    `reason` is `expired` (the log no longer has the messages that come next: goes on with the earliest it has),
+    `conflated` (the channel has snapshots: goes on with the newest message of each key that was written since) or
+    `foreign` (`since` is no position of this channel in this log: goes on with new messages).
     """
 
     def __init__(self, channel: str, reason: str) -> None:

@@ -1,34 +1,54 @@
 """Subscriptions inside the process: the same cursors and promises that a connected client has, as async iterators.
 
 A subscription holds its place in the channel and at most one small batch of messages. One that is not iterated costs
-nothing else: the channel's history waits for it, and where that has run out the iterator says so (`ContinuityLost`).
-Everything belongs to the event loop.
+nothing else: the channel's history waits for it. Where memory has forgotten what comes next, be it that a subscription
+begins in the past or that it was not iterated for long, the log is asked for it once it is iterated, and it is given a
+replay like any client; while the log cannot be read, it waits. What the log has not either is said by the iterator
+(`ContinuityLost`). Everything belongs to the event loop.
 """
 
 import asyncio
 import weakref
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 
 from fanout import _core
-from fanout.errors import ContinuityLost
+from fanout.errors import ContinuityLost, ErrorInfo
 from fanout.types import Message
 
-__all__ = ["Subscription", "Subscriptions"]
+__all__ = ["Log", "Subscription", "Subscriptions"]
 
 BATCH: Final = 100  # messages taken at once: enough to make a call cheap, little to hold
 AHEAD_RETRY_S: Final = 0.02
 AHEAD_WAIT_S: Final = 5.0  # for a position that this node has yet to read; as long as a connected client waits
 
+LOG_RETRY_S: Final = 1.0
+
+_IN_LOG: Final = (_core.GAP, _core.UNREAD)  # outcomes of which the log knows more
+
 REASONS: Final = {
     _core.GAP: "expired",
-    _core.UNREAD: "expired",
+    _core.UNREAD: "foreign",
     _core.FOREIGN: "foreign",
     _core.AHEAD: "foreign",
     _core.CONFLATED: "conflated",
 }
+
+
+class Log(Protocol):
+    """Resumes from the log; `fanout.replay.Replays` answers this."""
+
+    def resume(self, channel: str, serial: str, answer: Callable[[Any], None]) -> None:
+        """Finds a place. `answer` is called once, on the loop, perhaps before this returns: with a plan, an ErrorInfo,
+        or None for a position that is none of this log.
+        """
+
+    def look(self, replay: int) -> None:
+        """Somebody on that replay may have come to its end."""
 
 
 class Subscription:
@@ -44,7 +64,7 @@ class Subscription:
         self.channel = channel
         self.number = 0  # its cursor's, once it has one
         self._subscriptions = subscriptions
-        self._since = since
+        self._since = since  # once it has a cursor, the position behind what was taken from it
         self._cursor: _core.Cursor | None = None
         self._lost: str | None = None
         self._messages: deque[Message] = deque()
@@ -94,39 +114,80 @@ class Subscription:
         self._closed = True
         self._wake.set()
 
-    def begin(self, *, however: bool = False) -> None:
-        """Takes its place, unless this node has yet to read that far; `however` takes what place there is."""
-        cursor = self._subscriptions.cursor(self, self._since, however=however)
-        if cursor is not None:
-            self._cursor = cursor
-            self._lost = REASONS.get(cursor.outcome)
-            self._wake.set()
+    def begin(self, *, however: bool = False) -> int:
+        """Takes its place if memory has it, and says what became of its position. AHEAD: this node has yet to read that
+        far; GAP or UNREAD: it is to be looked for in the log. With `however` it takes what place there is.
+        """
+        cursor = self._subscriptions.cursor(self, self._since)
+        if cursor.outcome in (_core.AHEAD, *_IN_LOG) and not however:
+            self._subscriptions.leave(self)
+        else:
+            self._take_place(cursor)
+        return cursor.outcome
 
     # -- steps --
 
+    def _take_place(self, cursor: _core.Cursor) -> None:
+        self._cursor, self._since = cursor, cursor.serial
+        self._lost = REASONS.get(cursor.outcome)
+        self._wake.set()
+
     async def _find_place(self) -> None:
-        """Waits until the node has read as far as `since`, for a while."""
+        """Waits until the node has read as far as `since`, for a while; and for the log where memory has forgotten."""
         await self._subscriptions.ready.wait()
         loop = asyncio.get_running_loop()
         deadline = loop.time() + AHEAD_WAIT_S
         while self._cursor is None and not self._closed:
-            self.begin(however=loop.time() >= deadline)
-            if self._cursor is None:
+            outcome = self.begin(however=loop.time() >= deadline)
+            if self._cursor is None and outcome in _IN_LOG:
+                await self._find_in_log(self._since or "")
+                deadline = loop.time() + AHEAD_WAIT_S
+            elif self._cursor is None:
                 await asyncio.sleep(AHEAD_RETRY_S)
 
+    async def _find_in_log(self, since: str) -> None:
+        answers: list[_core.Plan | ErrorInfo | None] = []
+
+        def answered(answer: _core.Plan | ErrorInfo | None) -> None:
+            answers.append(answer)
+            self._wake.set()
+
+        self._wake.clear()
+        self._subscriptions.log.resume(self.channel, since, answered)
+        while not answers and not self._closed:
+            await self._wake.wait()
+            self._wake.clear()
+        if self._closed:
+            return
+        if isinstance(answers[0], ErrorInfo):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), LOG_RETRY_S)  # closing ends the wait
+        elif answers[0] is None:
+            self.begin(however=True)
+        else:
+            self._take_place(self._subscriptions.cursor_at(self, answers[0]))
+
     def _take(self, cursor: _core.Cursor) -> bool:
+        """Takes what there is; whether there was something, or its place is to be found again."""
+        replay = cursor.replay
         try:
             self._messages.extend(cursor.take(BATCH))
         except LookupError:
-            self._lost = "dropped"
+            self._subscriptions.leave(self)
+            self._cursor = None
             return True
+        if replay:
+            self._subscriptions.log.look(replay)
+        if self._messages:
+            self._since = self._messages[-1].position
         return bool(self._messages)
 
 
 class Subscriptions:
     """The subscriptions of one node. It does not keep them alive."""
 
-    def __init__(self, engine: _core.Engine) -> None:
+    def __init__(self, engine: _core.Engine, log: Log) -> None:
+        self.log = log
         self.ready = asyncio.Event()
         """The node has caught up: from now on what arrives is new."""
         self._engine = engine
@@ -134,7 +195,7 @@ class Subscriptions:
         self._numbers = count(1)
         self._open: weakref.WeakSet[Subscription] = weakref.WeakSet()
         self._by_number: weakref.WeakValueDictionary[int, Subscription] = weakref.WeakValueDictionary()
-        self._cursors: dict[int, _core.Cursor] = {}
+        self._cursors: dict[int, tuple[_core.Cursor, weakref.finalize[..., Subscription]]] = {}
 
     def open(self, channel: str, since: str | None) -> Subscription:
         """A new subscription, which begins now; on a node that has not caught up, when it has."""
@@ -156,23 +217,32 @@ class Subscriptions:
         if subscription is not None:
             subscription.wake()
 
-    def cursor(self, subscription: Subscription, since: str | None, *, however: bool) -> _core.Cursor | None:
-        """A cursor on the subscription's channel; None if `since` is ahead of this node and `however` is not given."""
+    def cursor(self, subscription: Subscription, since: str | None) -> _core.Cursor:
+        """A cursor on the subscription's channel behind a position."""
         number = next(self._numbers)
-        cursor = self._engine.cursor(subscription.channel, since, number)
-        if cursor.outcome == _core.AHEAD and not however:
-            cursor.close()
-            return None
-        subscription.number = number
-        self._cursors[number] = cursor
-        self._by_number[number] = subscription
-        weakref.finalize(subscription, self._forgotten, number).atexit = False
-        return cursor
+        return self._keep(subscription, number, self._engine.cursor(subscription.channel, since, number))
+
+    def cursor_at(self, subscription: Subscription, plan: _core.Plan) -> _core.Cursor:
+        """A cursor where the log was found to be gone on with."""
+        number = next(self._numbers)
+        return self._keep(subscription, number, self._engine.cursor_at(plan, number))
+
+    def leave(self, subscription: Subscription) -> None:
+        """Closes a subscription's cursor; it is given another one."""
+        self._close(subscription.number)
 
     def forget(self, subscription: Subscription) -> None:
-        """Closes a subscription's cursor."""
+        """Closes a subscription's cursor for good."""
         self._open.discard(subscription)
         self._close(subscription.number)
+
+    def _keep(self, subscription: Subscription, number: int, cursor: _core.Cursor) -> _core.Cursor:
+        forgotten = weakref.finalize(subscription, self._forgotten, number)
+        forgotten.atexit = False
+        subscription.number = number
+        self._cursors[number] = (cursor, forgotten)
+        self._by_number[number] = subscription
+        return cursor
 
     def close(self) -> None:
         """Ends all subscriptions, and takes back all that they held of the engine."""
@@ -183,8 +253,9 @@ class Subscriptions:
             self._close(number)
 
     def _close(self, number: int) -> None:
-        cursor = self._cursors.pop(number, None)
-        if cursor is not None:
+        if number in self._cursors:
+            cursor, forgotten = self._cursors.pop(number)
+            forgotten.detach()
             cursor.close()
 
     def _forgotten(self, number: int) -> None:

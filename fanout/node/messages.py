@@ -71,8 +71,6 @@ class Messages:
         self.topics = tuple(topic for topic in topics if topic not in self.state_topics)
         self.engine = _engine(stack, config, routing, secret, settings.max_idle_ms)
         self.engine.router(guarded(route) if route else None)
-        self.subscriptions = Subscriptions(self.engine)
-        stack.callback(self.subscriptions.close)
         self.source, as_written = decoded_source(source or _source(config, routing), routing)
         self.failures = Failures(routing.rules, self.source, as_written=as_written)
         self.engine.failures(self.failures.taken)
@@ -96,6 +94,8 @@ class Messages:
         )
         self.replays = Replays(self.engine, self.source, may_make, self.checkpoints.whole)
         stack.callback(self.replays.close)
+        self.subscriptions = Subscriptions(self.engine, self.replays)
+        stack.callback(self.subscriptions.close)
         self.mutator = Mutator(
             self.lookup,
             self.publisher,

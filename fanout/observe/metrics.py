@@ -67,7 +67,7 @@ COUNTERS: Final = {
     "write_calls": ("write_calls", "System calls that carried them out: far fewer where io_uring is in use."),
     "short_writes": ("short_writes", "Writes that a socket took only in part, or not at all."),
     "bytes_out": ("bytes_out", "Bytes written to clients."),
-    "continuity_lost": ("continuity_lost", "Attachments that the history passed before their client had read it."),
+    "continuity_lost": ("continuity_lost", "Attachments that memory passed; most go on from the log (resumes_total)."),
     "conflated": ("conflated", "Attachments that skipped what was superseded because their client had fallen behind."),
     "heartbeats": ("heartbeats", "Heartbeats written."),
     "packets_too_large": ("packets_too_large", "MQTT packets left out since their client takes none as large."),

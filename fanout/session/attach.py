@@ -15,6 +15,9 @@ FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
 Of a channel with snapshots "live" begins with the newest message of each key. CONFLATED is error 90020, said also when
 a slow client is about to skip what was superseded; PARTIAL, an incomplete snapshot, is error 90021.
 
+Where memory has passed a slow client and it is known where that stood, the log is asked likewise: it goes on from
+there, and nothing is said to the client unless the log does not have it all.
+
 A refusal is an ERROR that names the channel: it fails, the connection lives.
 """
 
@@ -36,7 +39,7 @@ from fanout.session.ports import Channels, Outcome, PlanLike
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
-__all__ = ["Attachment", "Attachments", "WaitingAttach"]
+__all__ = ["Attachment", "Attachments", "Passed", "WaitingAttach"]
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False):
@@ -59,10 +62,21 @@ class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
     since_ms: int
 
 
+class Passed(msgspec.Struct, frozen=True, eq=False):
+    """An attachment that memory has passed while the log is asked for what it was not given; `reason` is what its client
+    is told if the log does not have that.
+    """
+
+    number: int
+    reason: ErrorInfo
+
+
 class Attachments:
     """The attachments of one connection."""
 
-    __slots__ = ("_attached", "_channels", "_echo", "_limits", "_next_number", "_waiting", "identity", "most")
+    __slots__ = (
+        "_attached", "_channels", "_echo", "_limits", "_next_number", "_passed", "_waiting", "identity", "most",
+    )  # fmt: skip
 
     def __init__(self, identity: Identity, channels: Channels, limits: Limits, *, echo: bool) -> None:
         """`echo` is the connection's: a channel may only turn it off."""
@@ -76,6 +90,7 @@ class Attachments:
         self._attached: dict[str, Attachment] = {}
         self._waiting: dict[str, WaitingAttach] = {}
         self._next_number = 1
+        self._passed: dict[int, Passed] | None = None  # by number; most clients never have one
 
     def find(self, spelling: str) -> Attachment | None:
         """The attachment that goes by this spelling."""
@@ -135,17 +150,44 @@ class Attachments:
                 effects += self._leave(spelling, _failed(spelling, refused))
             elif granted != attached.granted:
                 self._attached[spelling] = replace(attached, granted=granted)
-                if kinds_of(granted) != kinds_of(attached.granted):
+                waits = self._passed is not None and attached.number in self._passed
+                if kinds_of(granted) != kinds_of(attached.granted) and not waits:
                     effects.append(self._regranted(self._attached[spelling], now_ms))
         return effects
 
-    def lost(self, number: int, reason: ErrorInfo, now_ms: int) -> list[Effect]:
-        """The engine dropped or skips messages of an attachment: the client is told why, and is live again."""
-        for attached in self._attached.values():
-            if attached.number == number:
-                plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
-                return [self._attached_effect(attached, plan, reason)]
-        return []
+    def lost(self, number: int, reason: ErrorInfo, now_ms: int, place: str | None = None) -> list[Effect]:
+        """The engine dropped or skips messages of an attachment: the client is told why, and is live again. If the
+        position where it stood is known, the log is asked first.
+        """
+        attached = self._of_number(number)
+        if attached is None:
+            return []
+        if place is not None and self._kinds(attached) & Kinds.LOGGED:
+            passed = Passed(number, reason)
+            self._passed = {**(self._passed or {}), number: passed}
+            return [Replay(attached.channel, place, passed)]
+        plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
+        return [self._attached_effect(attached, plan, reason)]
+
+    def recovered(self, passed: Passed, plan: PlanLike | None, now_ms: int) -> list[Effect]:
+        """The log was asked for what memory has passed, and this is its place; None if it does not have that."""
+        attached = self._of_number(passed.number)
+        if attached is None or (self._passed or {}).get(passed.number) is not passed:
+            return []
+        self._forget_passed(passed.number)
+        if plan is None:
+            return self.lost(passed.number, passed.reason, now_ms)
+        if plan.outcome == Outcome.RESUMED:
+            return [self._regrant_effect(attached, plan)]
+        return [self._attached_effect(attached, plan, passed.reason)]
+
+    def _of_number(self, number: int) -> Attachment | None:
+        return next((attached for attached in self._attached.values() if attached.number == number), None)
+
+    def _forget_passed(self, number: int) -> None:
+        if self._passed is not None and number in self._passed:
+            del self._passed[number]
+            self._passed = self._passed or None
 
     def _attach(
         self, waiting: WaitingAttach, now_ms: int, replay: PlanLike | None = None, *, asked: bool = False
@@ -171,6 +213,7 @@ class Attachments:
             plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
             reason = error(90003, "nothing as late as this position has been read")
         self._attached[spelling] = attachment
+        self._forget_passed(attachment.number)
         self._next_number = max(self._next_number, attachment.number + 1)
         attached = self._attached_effect(attachment, plan, reason)
         return [attached, Watch(attachment.channel)] if attached.kinds & Kinds.META else [attached]
@@ -264,9 +307,12 @@ class Attachments:
         return allows(self.identity.capability, channel, "channel-metadata")
 
     def _regranted(self, attachment: Attachment, now_ms: int) -> Regrant:
+        return self._regrant_effect(attachment, self._channels.locate(attachment.channel, None, 0, 0, now_ms))
+
+    def _regrant_effect(self, attachment: Attachment, plan: PlanLike) -> Regrant:
         return Regrant(
             attachment=attachment.number,
-            plan=self._channels.locate(attachment.channel, None, 0, 0, now_ms),
+            plan=plan,
             spelling=attachment.spelling,
             kinds=self._kinds(attachment),
             echo=self._echo and attachment.params.echo,
@@ -277,6 +323,7 @@ class Attachments:
         attached = self._attached.pop(spelling, None)
         if attached is None:
             return [Reply(frame)]
+        self._forget_passed(attached.number)
         detached = Detach(attached.number, frame)
         if any(other.channel == attached.channel for other in self._attached.values()):
             return [detached]

@@ -103,13 +103,13 @@ class Retry(msgspec.Struct, frozen=True):
 
 
 class Replay(msgspec.Struct, frozen=True):
-    """Find a place in the log for who comes back with a position that memory does not reach back to; answer with
-    `Session.replayed`.
+    """Find a place in the log for who comes back with a position that memory does not reach back to, or was passed by
+    memory there; answer with `Session.replayed`.
     """
 
     channel: str
     serial: str
-    attach: Any  # opaque: a fanout.session.attach.WaitingAttach
+    attach: Any  # opaque: a fanout.session.attach.WaitingAttach or Passed
 
 
 class Regrant(msgspec.Struct, frozen=True):

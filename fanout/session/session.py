@@ -15,7 +15,7 @@ from typing import Any
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session import auth, connection
-from fanout.session.attach import Attachments, WaitingAttach
+from fanout.session.attach import Attachments, Passed, WaitingAttach
 from fanout.session.effects import Authenticate, Close, Effect, Reply
 from fanout.session.limits import Limits
 from fanout.session.params import ConnectParams
@@ -105,18 +105,26 @@ class Session:
         """The log has refused a publish, or failed."""
         return self._settled(msg_serial, error)
 
-    def lost(self, attachment: int, now_ms: int) -> list[Effect]:
-        """The engine dropped messages of this attachment, or had to skip some: says so, and goes on live."""
-        return [] if self._over else self._attachments.lost(attachment, error(80020), now_ms)
+    def lost(self, attachment: int, now_ms: int, place: str | None = None) -> list[Effect]:
+        """The engine dropped messages of this attachment, or had to skip some: says so, and goes on live; or goes on
+        from the log without a word, if the position of its `place` is known and the log has all behind it.
+        """
+        return [] if self._over else self._attachments.lost(attachment, error(80020), now_ms, place)
 
     def conflated(self, attachment: int, now_ms: int) -> list[Effect]:
         """The engine is about to skip what was superseded of what this attachment has not been given: says so."""
         return [] if self._over else self._attachments.lost(attachment, error(90020), now_ms)
 
-    def replayed(self, attach: WaitingAttach, answer: PlanLike | ErrorInfo | None, now_ms: int) -> list[Effect]:
-        """The answer to a `Replay`: a place, None if the log has none, or an error: then the client comes back."""
+    def replayed(
+        self, attach: WaitingAttach | Passed, answer: PlanLike | ErrorInfo | None, now_ms: int
+    ) -> list[Effect]:
+        """The answer to a `Replay`: a place, None if the log has none, or an error: then who has come for this comes
+        back later, and who was passed is told so.
+        """
         if self._over:
             return []
+        if isinstance(attach, Passed):
+            return self._attachments.recovered(attach, None if isinstance(answer, ErrorInfo) else answer, now_ms)
         if isinstance(answer, ErrorInfo):
             return self._end(connection.ended(answer))
         return self._attachments.replayed(attach, answer, now_ms)

@@ -163,7 +163,8 @@ class Driver:
     def lost(self, attachment: int) -> None:
         """The engine stopped delivering an attachment because its continuity was lost."""
         if self._session is not None:
-            self._run(partial(self._session.lost, attachment, self._node.clock()))
+            place = self._node.engine.lost_at(self._handle, attachment)
+            self._run(partial(self._session.lost, attachment, self._node.clock(), place))
 
     def conflated(self, attachment: int) -> None:
         """The engine goes on with an attachment without what was superseded, once its client is told."""

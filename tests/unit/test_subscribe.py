@@ -3,18 +3,23 @@
 import asyncio
 import gc
 from collections import deque
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from fanout import _core
-from fanout.errors import ContinuityLost
+from fanout.errors import ContinuityLost, ErrorInfo, error
 from fanout.subscribe import AHEAD_RETRY_S, BATCH, Subscriptions
 from fanout.types import Message
+from tests.support.sources import eventually
 
 
 class Cursor:
     """A cursor in the test's hands."""
+
+    serial = "where it began"
+    replay = 0
 
     def __init__(self, outcome: int) -> None:
         self.outcome = outcome
@@ -49,11 +54,31 @@ class Engine:
         cursor = self.cursors[number] = Cursor(outcome)
         return cursor
 
+    def cursor_at(self, plan: int, number: int) -> Cursor:
+        cursor = self.cursors[number] = Cursor(plan)
+        return cursor
+
+
+class Log:
+    """Answers with what the test lays ready: an outcome in the place of a plan, an error, or None."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, str]] = []
+        self.answers: deque[int | ErrorInfo | None] = deque()
+
+    def resume(self, channel: str, serial: str, answer: Callable[[Any], None]) -> None:
+        self.asked.append((channel, serial))
+        if self.answers:
+            asyncio.get_running_loop().call_soon(answer, self.answers.popleft())
+
+    def look(self, replay: int) -> None: ...
+
 
 class Bed:
     def __init__(self) -> None:
         self.engine = Engine()
-        self.subscriptions = Subscriptions(cast("Any", self.engine))
+        self.log = Log()
+        self.subscriptions = Subscriptions(cast("Any", self.engine), self.log)
         self.subscriptions.caught_up()
 
     def deliver(self, *texts: str) -> None:
@@ -68,7 +93,7 @@ class Bed:
 
 
 def message(text: str) -> Message:
-    return Message(channel="chat", id=text, serial=text, timestamp=0, data=text)
+    return Message(channel="chat", id=text, serial=text, timestamp=0, data=text, position=f"behind {text}")
 
 
 @pytest.fixture
@@ -111,26 +136,78 @@ async def test_holds_one_small_batch(bed: Bed) -> None:
     assert bed.cursor.largest_take == BATCH
 
 
-@pytest.mark.parametrize(("outcome", "reason"), [(_core.GAP, "expired"), (_core.FOREIGN, "foreign")])
-async def test_says_once_that_it_cannot_go_on_exactly_and_goes_on(bed: Bed, outcome: int, reason: str) -> None:
-    bed.engine.outcomes.append(outcome)
+async def test_says_once_that_it_cannot_go_on_exactly_and_goes_on(bed: Bed) -> None:
+    bed.engine.outcomes.append(_core.FOREIGN)
     subscription = bed.subscriptions.open("chat", "old")
     bed.deliver("a")
     with pytest.raises(ContinuityLost) as lost:
         await anext(subscription)
-    assert (lost.value.channel, lost.value.reason) == ("chat", reason)
+    assert (lost.value.channel, lost.value.reason) == ("chat", "foreign")
     assert (await anext(subscription)).data == "a"
 
 
-async def test_says_that_messages_were_dropped_in_their_place(bed: Bed) -> None:
-    subscription = bed.subscriptions.open("chat", None)
-    bed.deliver("a")
-    assert (await anext(subscription)).data == "a"
-    bed.cursor.dropped = True
-    bed.deliver("c")
-    with pytest.raises(ContinuityLost, match="dropped"):
-        await anext(subscription)
-    assert (await anext(subscription)).data == "c"
+class TestTheLog:
+    """Where memory has forgotten what comes next."""
+
+    async def begun(self, bed: Bed, cursors: int) -> None:
+        """Waits for a cursor, and gives the newest one a message."""
+        await eventually(lambda: len(bed.engine.cursors) == cursors)
+        bed.deliver("a")
+
+    async def test_is_asked_once_it_is_iterated_and_has_it(self, bed: Bed) -> None:
+        bed.engine.outcomes.extend([_core.GAP, _core.GAP])
+        subscription = bed.subscriptions.open("chat", "old")
+        await asyncio.sleep(0.01)
+        assert bed.log.asked == []
+        bed.log.answers.append(_core.RESUMED)
+        waiting = asyncio.ensure_future(anext(subscription))
+        await self.begun(bed, 3)
+        assert (await waiting).data == "a"
+        assert bed.log.asked == [("chat", "old")]
+        assert [cursor.closed for cursor in bed.engine.cursors.values()] == [True, True, False]
+
+    @pytest.mark.parametrize(("answer", "reason"), [(_core.GAP, "expired"), (None, "foreign")])
+    async def test_or_has_it_no_more(self, bed: Bed, answer: int | None, reason: str) -> None:
+        outcomes = [_core.GAP, _core.GAP] if answer else [_core.GAP, _core.GAP, _core.FOREIGN]
+        bed.engine.outcomes.extend(outcomes)
+        bed.log.answers.append(answer)
+        subscription = bed.subscriptions.open("chat", "old")
+        with pytest.raises(ContinuityLost, match=reason):
+            await anext(subscription)
+        bed.deliver("a")
+        assert (await anext(subscription)).data == "a"
+
+    async def test_is_asked_behind_what_was_given_where_it_was_not_iterated_for_long(self, bed: Bed) -> None:
+        subscription = bed.subscriptions.open("chat", None)
+        bed.deliver("before")
+        assert (await anext(subscription)).data == "before"
+        bed.cursor.dropped = True
+        bed.engine.outcomes.append(_core.GAP)
+        bed.log.answers.append(_core.RESUMED)
+        waiting = asyncio.ensure_future(anext(subscription))
+        await self.begun(bed, 3)
+        assert (await waiting).data == "a"
+        assert bed.engine.asked[-1] == ("chat", "behind before")
+        assert bed.log.asked == [("chat", "behind before")]
+
+    async def test_that_does_not_answer_is_waited_for(self, bed: Bed, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("fanout.subscribe.LOG_RETRY_S", 0.01)
+        bed.engine.outcomes.extend([_core.GAP] * 4)
+        bed.log.answers.extend([error(50003), error(50003), _core.RESUMED])
+        waiting = asyncio.ensure_future(anext(bed.subscriptions.open("chat", "old")))
+        await self.begun(bed, 5)
+        assert (await waiting).data == "a"
+        assert len(bed.log.asked) == 3
+
+    async def test_is_not_waited_for_by_one_that_is_closed(self, bed: Bed) -> None:
+        bed.engine.outcomes.extend([_core.GAP] * 2)
+        subscription = bed.subscriptions.open("chat", "old")
+        waiting = asyncio.ensure_future(anext(subscription))
+        await eventually(lambda: bool(bed.log.asked))
+        await subscription.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await waiting
+        assert all(cursor.closed for cursor in bed.engine.cursors.values())
 
 
 async def test_waits_for_a_node_that_has_yet_to_read_so_far(bed: Bed) -> None:
@@ -152,7 +229,7 @@ async def test_gives_up_waiting_for_a_position_that_never_comes(bed: Bed, monkey
 
 async def test_begins_only_when_the_node_has_caught_up() -> None:
     engine = Engine()
-    subscriptions = Subscriptions(cast("Any", engine))
+    subscriptions = Subscriptions(cast("Any", engine), Log())
     subscription = subscriptions.open("chat", None)
     assert engine.asked == []
     subscriptions.caught_up()

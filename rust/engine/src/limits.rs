@@ -98,12 +98,24 @@ pub const LOOK_NS: i64 = 50;
 /// A channel with at most this many attachments in a shard is written ahead of larger ones: 2 ms of writes.
 pub const EXPRESS_MEMBERS_MAX: usize = 256;
 
+/// Messages that an attachment may have to catch up with to be written with its reply, ahead of backlogs: some KiB.
+pub const EXPRESS_BACKLOG_MAX: usize = 32;
+
 /// Of one channel so many connections are looked at before another has its turn.
 pub const SLICE_MEMBERS: usize = 32;
 
 /// A peer that was silent this long, although pinged, is dead. Longer than a client that merely stops reading for a
 /// while needs, since it cannot answer pings it has not read.
 pub const PEER_SILENCE_MS: i64 = 120_000;
+
+/// Who has taken nothing for so long, though much waits, may be passed by the ring.
+pub const LAGGING_MS: i64 = 400;
+
+/// Attachments of which a shard then keeps where they stand, at 100 to 700 bytes: the position counts.
+pub const LAGGING_MAX: usize = 10_000;
+
+/// Those of them that are noted at once: a millisecond's work.
+pub const NOTED_PER_TICK: usize = 500;
 
 /// After CLOSE was written, this long for the peer to close too.
 pub const FINISH_MS: i64 = 5_000;

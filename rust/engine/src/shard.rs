@@ -14,6 +14,7 @@ mod connection;
 mod fill;
 mod groups;
 mod interface;
+mod lagging;
 mod linger;
 mod packets;
 mod places;
@@ -29,6 +30,7 @@ use connection::{Connection, Cursor, Life, Replayed, STOPPED, Special};
 use fill::{Memo, fill};
 use groups::{Groups, Member};
 pub use interface::{Cause, Event, Handle, NewAttachment, NewConnection, Next, Overdue, slot};
+use lagging::Lagging;
 use linger::Lingering;
 pub use packets::Subscription;
 use schedule::{Lane, Schedule, Work};
@@ -37,7 +39,7 @@ pub use window::{Acknowledged, Followed, Window};
 use crate::channel::{Channel, Outcome, Own, Payloads, Withheld};
 use crate::hub::Hub;
 use crate::kind::Kinds;
-use crate::limits::{EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
+use crate::limits::{EXPRESS_BACKLOG_MAX, EXPRESS_MEMBERS_MAX, FINISH_MS, OUTBOX_REPLIES_BYTES, PEER_SILENCE_MS};
 use crate::outbox::Outbox;
 use crate::wire::{Stream, Wire};
 
@@ -52,6 +54,7 @@ pub struct Shard {
     groups: Groups,
     schedule: Schedule,
     lingering: Lingering,
+    lagging: Lagging,
     memo: Memo,
     tally: Tally,
     max_idle_ms: i64,
@@ -80,6 +83,7 @@ impl Shard {
             groups: Groups::default(),
             schedule: Schedule::default(),
             lingering: Lingering::default(),
+            lagging: Lagging::default(),
             memo: Memo::default(),
             tally: Tally::default(),
             max_idle_ms,
@@ -227,6 +231,10 @@ impl Shard {
         let special = (!special.is_plain()).then(|| Box::new(special));
         // One that is given nothing stands here all the same, so that it is counted and removed alike.
         let at = if is_given(kinds) { plan.located.cursor } else { STOPPED };
+        let lane = match plan.channel.live() {
+            None if plan.located.backlog <= EXPRESS_BACKLOG_MAX => Lane::Express,
+            _ => Lane::Backlogs,
+        };
         let cursor = Cursor { at, special, number, group, index, kinds, since };
         if let Some(window) = connection.window.as_ref().filter(|_| cursor.is_followed()) {
             let stand = cursor.stand();
@@ -234,7 +242,7 @@ impl Shard {
             window.follow(number, plan.channel, stand, start);
         }
         connection.cursors.push(cursor);
-        self.queue(slot(handle), Lane::Express);
+        self.queue(slot(handle), lane);
     }
 
     /// Ends an attachment, then sends `reply`.
@@ -318,7 +326,11 @@ impl Shard {
         let group = self.groups.get(at);
         if !group.waits {
             group.waits = true;
-            let lane = if group.len() <= EXPRESS_MEMBERS_MAX { Lane::Express } else { Lane::Sweeps };
+            let lane = match channel.live() {
+                Some(_) => Lane::Backlogs,
+                None if group.len() <= EXPRESS_MEMBERS_MAX => Lane::Express,
+                None => Lane::Sweeps,
+            };
             self.schedule.push(lane, Work::Group(at));
         }
     }
@@ -370,14 +382,17 @@ impl Shard {
 
     /// Fills the outbox of a connection; its name and how much it holds, unless there is nothing to write.
     fn offer(&mut self, at: usize, lane: Lane) -> Option<(Handle, usize)> {
-        let Self { connections, groups, hub, memo, tally, .. } = self;
+        let Self { connections, groups, hub, memo, tally, lagging, .. } = self;
         let connection = &mut connections[at];
         if connection.life == Life::Dead || connection.blocked || connection.offered {
             return None;
         }
         let context = hub.context();
-        if connection.life == Life::Open {
-            fill(connection, groups, &context, memo, tally);
+        // Replies are not to wait for a backlog, nor the others' for the time that it takes.
+        if lane == Lane::Express && connection.waits[Lane::Backlogs as usize] {
+            connection.behind = true;
+        } else if connection.life == Life::Open {
+            fill(connection, groups, &context, memo, (tally, lagging));
         }
         let bytes = connection.outbox.len();
         connection.offered = bytes > 0;
@@ -483,6 +498,7 @@ impl Shard {
                 self.queue(at, Lane::Backlogs);
             }
         }
+        self.note_lagging(now_ms);
         overdue
     }
 

@@ -60,6 +60,10 @@ impl Plan {
             unused: Mutex::new(Some(plan)),
         }
     }
+
+    fn taken(&self) -> PyResult<fanout_engine::hub::Plan> {
+        self.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))
+    }
 }
 
 /// Outcome (0 known, 1 yet to be read, 2 unknown), message, time of its whole record, summary, time of that.
@@ -74,6 +78,8 @@ pub struct Filter(Arc<fanout_engine::filter::Filter>);
 pub struct Engine {
     pub core: Arc<Core>,
     filters: Filters,
+    /// The positions of attachments that are lost, from when that is told until the next events are.
+    lost: Mutex<HashMap<(u64, u32), Arc<str>>>,
 }
 
 #[pymethods]
@@ -96,7 +102,7 @@ impl Engine {
         }
         let core = Core::start(Settings { key, history_ms, history_bytes }, io_threads, max_idle_ms);
         let core = Arc::new(core.map_err(|error| PyOSError::new_err(error.to_string()))?);
-        Ok(Self { core, filters: Filters::default() })
+        Ok(Self { core, filters: Filters::default(), lost: Mutex::default() })
     }
 
     /// For the table's functions; valid while this object lives.
@@ -245,8 +251,12 @@ impl Engine {
     }
 
     fn events(&self) -> Vec<(&'static str, u64, u32)> {
+        let mut lost = HashMap::new();
         let happened = self.core.events.take().into_iter().map(|event| match event {
-            Event::Lost(connection, attachment) => ("lost", connection, attachment),
+            Event::Lost(connection, attachment, place) => {
+                lost.extend(place.map(|place| ((connection, attachment), place)));
+                ("lost", connection, attachment)
+            }
             Event::Conflated(connection, attachment) => ("conflated", connection, attachment),
             Event::Left(connection, attachment) => ("left", connection, attachment),
             Event::Replayed(replay) => ("replayed", replay, 0),
@@ -255,7 +265,14 @@ impl Engine {
         let filled = self.core.events.take_filled().into_iter().map(|connection| ("write", connection, 0));
         let woken = self.core.woken().into_iter().map(|cursor| ("wake", u64::from(cursor), 0));
         let births = self.core.hub.has_births().then_some(("births", 0, 0));
-        happened.chain(filled).chain(woken).chain(births).collect()
+        let all = happened.chain(filled).chain(woken).chain(births).collect();
+        *self.lost.lock() = lost;
+        all
+    }
+
+    /// Where an attachment stood that is lost, by what was taken of events last.
+    fn lost_at(&self, connection: u64, attachment: u32) -> Option<String> {
+        self.lost.lock().get(&(connection, attachment)).map(ToString::to_string)
     }
 
     #[getter]
@@ -460,6 +477,13 @@ impl Engine {
         Ok(Cursor::new(Arc::clone(&self.core), plan, cursor_id))
     }
 
+    /// A cursor where the log was found to be gone on with.
+    fn cursor_at(&self, plan: &Plan, cursor_id: u32) -> PyResult<Cursor> {
+        let plan = plan.taken()?;
+        self.core.hub.count(&plan);
+        Ok(Cursor::new(Arc::clone(&self.core), plan, cursor_id))
+    }
+
     fn position(&self, channel: &str) -> PyResult<String> {
         check_name(channel)?;
         Ok(guarded(|| self.core.hub.position(channel, monotonic_ms())))
@@ -518,7 +542,7 @@ impl Drop for Engine {
 
 fn new_attachment(number: u32, plan: &Plan, spelling: &str, kinds: u8, echo: bool) -> PyResult<NewAttachment> {
     let kinds = Kinds::from_bits(kinds).ok_or_else(|| PyValueError::new_err("kinds has bits without meaning"))?;
-    let plan = plan.unused.lock().take().ok_or_else(|| PyValueError::new_err("a plan is used once"))?;
+    let plan = plan.taken()?;
     let spelling = (*plan.channel.name != *spelling).then(|| spelling.into());
     Ok(NewAttachment { spelling, kinds, echo, ..NewAttachment::plain(number, plan) })
 }

@@ -23,11 +23,26 @@ class Client:
         self.answer: Any = ...
         """What became of its position: ..., until that is known."""
         self.is_left = False
+        self.places: list[str | None] = []
+        """Where it stood when memory passed it, each time; None where that is not known."""
         self.reads = True
         self._bytes = b""
 
+    def attach(self) -> None:
+        """With what comes next."""
+        self._attach(self._bed.engine.locate("c", None, 0, 0, 0))
+
     def resume(self, serial: str) -> None:
         self._bed.replays.resume("c", serial, self._attach)
+
+    def go_on(self, place: str) -> None:
+        """As a session does for an attachment that memory has passed."""
+        self._bed.replays.resume("c", place, self._regrant)
+
+    def _regrant(self, answer: _core.Plan | ErrorInfo | None) -> None:
+        self.answer = answer
+        assert isinstance(answer, _core.Plan)
+        self._bed.engine.regrant(self.handle, 1, answer, "c", _core.KIND_MESSAGES, True)
 
     def _attach(self, answer: _core.Plan | ErrorInfo | None) -> None:
         self.answer = answer
@@ -82,7 +97,10 @@ class Bed:
         """What a driver and a node do in a turn of the loop; whether clients were given something."""
         self.engine.run_shards()
         self.events = self.engine.events()
-        for kind, number, _ in self.events:
+        for kind, number, argument in self.events:
+            if kind == "lost":
+                (client,) = (client for client in self.clients if client.handle == number)
+                client.places.append(self.engine.lost_at(number, argument))
             if kind == "replayed":
                 self.replays.look(number)
             elif kind == "left":

@@ -252,6 +252,50 @@ class TestGaps:
         assert 2 <= asked <= 10, "and the loop is not busy with it"
 
 
+class TestPassedByMemory:
+    """A client that does not read, on a node whose memory is small."""
+
+    async def passed(self, make: Make, *, seconds: float) -> tuple[Bed, Client]:
+        """It stands still for so long, and then memory goes on without it."""
+        bed = make(MemoryLog(), start=0, history_bytes=1 << 20)
+        client = bed.client()
+        client.attach()
+        client.reads = False
+        self.put(bed, 350)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds
+        while loop.time() < deadline:
+            bed.turn()
+            await asyncio.sleep(0.01)
+        self.put(bed, 2_500)
+        client.reads = True
+        await bed.until(lambda: client.places)
+        return bed, client
+
+    def put(self, bed: Bed, until: int) -> None:
+        for number in range(bed.log.ends.get(0, 0), until):
+            bed.log.put("c", f"{number}".ljust(1_000, "."))
+            if number % 100 == 99:
+                bed.node.read_on()
+                bed.turn()
+
+    async def test_goes_on_from_the_log_exactly(self, make: Make) -> None:
+        bed, client = await self.passed(make, seconds=1.5)
+        (place,) = client.places
+        assert place is not None
+        client.go_on(place)
+        await bed.until(lambda: len(client.values) >= 2_500)
+        assert client.answer.outcome == RESUMED
+        self.put(bed, 2_600)
+        await bed.until(lambda: len(client.values) >= 2_600)
+        assert numbers(client) == list(range(2_600))
+        assert not client.is_left
+
+    async def test_is_not_known_to_have_stood_anywhere_if_it_was_passed_at_once(self, make: Make) -> None:
+        _, client = await self.passed(make, seconds=0)
+        assert client.places == [None]
+
+
 class TestLeaderEpochs:
     """A position made in an older one, on a node that reads none of that."""
 

@@ -85,6 +85,9 @@ class FakeEngine:
             os.fstat(connection.fd)  # raises if the descriptor was closed before
             self.calls.append(("unregister", handle))
 
+    def lost_at(self, handle: int, attachment: int) -> str | None:
+        return None
+
     def send(self, handle: int, payload: bytes, opcode: int = 1) -> None:
         self._write(handle, frame(opcode, payload))
 

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::place::{Had, Located, Start};
+use super::place::{Had, Located, Outcome, Start};
 use super::ring::Ring;
 use super::{Channel, Usage};
 use crate::kind::Kinds;
@@ -178,6 +178,30 @@ impl Channel {
             Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });
         Some(Position { entries: entries.collect() })
+    }
+
+    /// A subscriber inside this process that stands there is asked like an attachment, once a round: `said` is the last in
+    /// which it was. If it goes on live, the live channel and its place there.
+    pub fn arrived(
+        &self,
+        at: u64,
+        had: Option<&Had>,
+        said: &mut u64,
+        partitions: &Partitions,
+    ) -> Option<(Arc<Self>, Located)> {
+        let round = self.round().filter(|round| *round != *said && at == self.end())?;
+        *said = round;
+        if !self.hands_over() {
+            self.arrive();
+            return None;
+        }
+        let live = self.live()?;
+        let (located, _) = live.find(&Start::After(self.arrived_at(at, had, partitions)?), partitions);
+        if located.outcome != Outcome::Resumed {
+            self.refuse();
+            return None;
+        }
+        Some((Arc::clone(live), located))
     }
 
     /// Where `start` is, and whether somebody is present.

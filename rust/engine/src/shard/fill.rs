@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 
 use super::connection::{Connection, Cursor, STOPPED, Special};
 use super::groups::Groups;
+use super::lagging::Lagging;
 use super::packets::{Takes, give_packets};
 use super::places::Places;
 use super::{Event, Tally, Window};
@@ -105,7 +106,7 @@ pub(super) fn fill(
     groups: &Groups,
     context: &Context<'_>,
     memo: &mut Memo,
-    tally: &mut Tally,
+    (tally, lagging): (&mut Tally, &Lagging),
 ) {
     let Connection { handle, outbox, cursors, places, wire, behind, window, packet_max, .. } = connection;
     *behind = false;
@@ -131,17 +132,18 @@ pub(super) fn fill(
                     cursors.rotate_left(at); // it is this one's turn first the next time
                     return;
                 }
+                let stood = cursor.at;
                 if !give_page(out.wire, out.outbox, cursor, channel, context) {
                     give(&mut out, (cursor, most), channel, context, memo, tally);
                 }
                 if cursor.at == STOPPED {
                     let has_passed = cursor.special.as_ref().is_some_and(|special| special.passed.is_some());
-                    let event = match channel.live() {
-                        Some(_) => Event::Left,
-                        None if has_passed => Event::Conflated,
-                        None => Event::Lost,
-                    };
-                    tally.events.push(event(*handle, cursor.number));
+                    let (handle, number) = (*handle, cursor.number);
+                    tally.events.push(match channel.live() {
+                        Some(_) => Event::Left(handle, number),
+                        None if has_passed => Event::Conflated(handle, number),
+                        None => Event::Lost(handle, number, lagging.place(handle, number, stood)),
+                    });
                 }
             }
         }

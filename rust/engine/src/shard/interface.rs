@@ -18,10 +18,11 @@ pub fn slot(handle: Handle) -> usize {
 }
 
 /// What the outside hears of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// The ring passed this attachment; it is stopped until it is attached again.
-    Lost(Handle, u32),
+    /// The ring passed this attachment; it is stopped until it is attached again. With the position where it stood, if
+    /// that was noted.
+    Lost(Handle, u32, Option<Arc<str>>),
     /// The ring passed this attachment, of whose channel the newest of each key is kept; it is stopped, and goes on from
     /// where it was with what is newest, once it is attached again.
     Conflated(Handle, u32),

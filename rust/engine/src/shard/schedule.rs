@@ -8,7 +8,10 @@
 //! |---|---|---|
 //! | express | connections with replies; channels with few members | a half |
 //! | sweeps | channels with many members | a quarter |
-//! | backlogs | connections that have much to catch up with | a quarter |
+//! | backlogs | connections that have much to catch up with; replays | a quarter |
+//!
+//! A connection that waits in the last one is given replies alone in the first: a thousand that come back at once, each
+//! with as much to read as fits into a write, are not the others' delay.
 //!
 //! Within a lane the turn passes on after every connection, and after [`SLICE_MEMBERS`] members of a channel. The passes'
 //! length is counted in estimated time, not measured, so that what happens depends on the commands alone.

@@ -11,6 +11,7 @@ const IDLE_MS: i64 = 15_000;
 
 mod deltas;
 mod fairness;
+mod lagging;
 mod lingering;
 mod mqtt;
 mod replay;
@@ -293,7 +294,7 @@ fn an_attachment_that_the_ring_has_passed_is_reported_once_and_stopped() {
     world.turn();
     world.publish("c", "later");
     world.turn();
-    assert_eq!(world.shard.take_events(), [Event::Lost(handle, 7)]);
+    assert_eq!(world.shard.take_events(), [Event::Lost(handle, 7, None)]);
     assert!(!world.values(handle).contains(&"later".to_owned()));
     world.attach(handle, 7, "c");
     world.publish("c", "again");

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{EXPRESS_MEMBERS_MAX, PASS_NS, SLICE_MEMBERS, WRITE_NS};
+use crate::limits::{EXPRESS_BACKLOG_MAX, EXPRESS_MEMBERS_MAX, PASS_NS, SLICE_MEMBERS, WRITE_NS};
 
 /// Small writes that fit a pass.
 const PASS_WRITES: usize = (PASS_NS / WRITE_NS) as usize + 3;
@@ -104,6 +104,45 @@ fn who_has_much_to_catch_up_with_leaves_the_others_their_share() {
         passes += 1;
     }
     assert!(passes < 40, "{passes}");
+}
+
+#[test]
+fn those_who_come_back_are_not_the_others_delay() {
+    let mut world = World::with(64 << 20);
+    let small = crowd(&mut world, "small", 20_000, 10);
+    let place = world.hub.position("much", 0);
+    let value = "x".repeat(10_000);
+    (0..EXPRESS_BACKLOG_MAX + 8).for_each(|_| world.publish("much", &value));
+    world.turn();
+    let back: Vec<Handle> = (0..500).map(|slot| world.connect(slot)).collect();
+    for &handle in &back {
+        let plan = world.hub.locate("much", Some(&place), Start::Live, 0);
+        let new = NewAttachment {
+            number: 1,
+            plan,
+            spelling: None,
+            kinds: Kinds::ALL,
+            echo: true,
+            delta: false,
+            filter: None,
+            subscription: None,
+        };
+        world.shard.attach(handle, new, b"<attached>"[..].into());
+    }
+    let mut passes = 0;
+    while world.shard.has_more() || passes == 0 {
+        world.publish("small", "now");
+        let before = world.taken.values().map(Vec::len).sum::<usize>();
+        let written = world.pass();
+        let bytes = world.taken.values().map(Vec::len).sum::<usize>() - before;
+        let given = written.iter().filter(|handle| small.contains(handle)).count();
+        assert!(given == 10 || passes <= 500 / PASS_WRITES, "in each pass, once the replies are written");
+        assert!(bytes < 4 << 20, "and none is long: {bytes}");
+        passes += 1;
+    }
+    let given = |handle: &Handle| world.values(*handle).len() == EXPRESS_BACKLOG_MAX + 8;
+    assert!(back.iter().all(given));
+    assert!(passes > 20, "{passes}");
 }
 
 #[test]
