@@ -209,8 +209,8 @@ class Server:
         return result[0]
 
     def subscribe(self, channel: str, *, since: str | None = None) -> Subscription:
-        """The channel's messages from now on, or those after the position `since` of an earlier message, as far back as the
-        log has them.
+        """The channel's messages from now on, or those after the position `since` of an earlier message, as far back as
+        the log has them.
 
         Raises ClientError 40010 for an impossible channel. See `Subscription` for what the iterator promises.
         """

@@ -63,8 +63,8 @@ class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
 
 
 class Passed(msgspec.Struct, frozen=True, eq=False):
-    """An attachment that memory has passed while the log is asked for what it was not given; `reason` is what its client
-    is told if the log does not have that.
+    """An attachment that memory has passed, while the log is asked for what it was not given; `reason` is what its
+    client is told if the log does not have that.
     """
 
     number: int

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from fanout import Server
+from fanout import ContinuityLost, Server
 from fanout.history.reading import has_read
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
@@ -196,6 +196,37 @@ async def test_who_is_present_is_given_once_live(log: OneLog) -> None:
     await member.close()
 
 
+async def test_a_subscription_inside_the_process_begins_wherever_the_log_does(log: OneLog) -> None:
+    node = await log.node()
+    since = node.position("c")
+    expected = await fill(node, 300)
+    await forgotten(node)
+    async with node.subscribe("c", since=since) as subscription:
+        seen = [str((await anext(subscription)).data) for _ in range(300)]
+        expected += await fill(node, 20, 300)
+        seen += [str((await anext(subscription)).data) for _ in range(20)]
+        waiting = asyncio.ensure_future(anext(subscription))
+        await eventually(lambda: node.stats()["replays_handed_over"] == 1)
+        expected += await fill(node, 1, 320)
+        seen.append(str((await waiting).data))
+    assert seen == expected
+    await eventually(lambda: node.stats()["replay_bytes"] == 0)
+
+
+async def test_one_that_is_left_alone_for_longer_than_memory_reaches_misses_nothing(log: OneLog) -> None:
+    node = await log.node()
+    async with node.subscribe("c") as subscription:
+        expected = await fill(node, 150)
+        seen = [str((await anext(subscription)).data) for _ in range(10)]
+        expected += await fill(node, 200, 150)
+        await forgotten(node)
+        seen += [str((await anext(subscription)).data) for _ in range(340)]
+        expected += await fill(node, 5, 350)
+        seen += [str((await anext(subscription)).data) for _ in range(5)]
+    assert seen == expected
+    assert node.stats()["resumed_from_log"] == 1
+
+
 async def test_cut_again_and_again_under_load_everybody_sees_everything_once(log: OneLog) -> None:
     node = await log.node()
     channels = [f"load{number}" for number in range(4)]
@@ -252,3 +283,7 @@ async def test_what_kafka_has_no_more_is_told_and_the_rest_given(
         assert seen == expected[-len(seen) :]
         await client.close()
         assert node.stats()["resume_gaps"] == 1
+        async with node.subscribe("c", since=position) as subscription:
+            with pytest.raises(ContinuityLost, match="expired"):
+                await anext(subscription)
+            assert [str((await anext(subscription)).data) for _ in seen] == seen

@@ -33,7 +33,7 @@ fn where_an_attachment_stands_is_known_though_the_ring_has_passed_it() {
     assert_eq!(world.standing(&window, 7), (1, 3));
     world.acknowledge(thing, &window, given[0].id.unwrap());
     world.turn();
-    assert_eq!(world.shard.take_events(), [Event::Lost(thing, 7)]);
+    assert_eq!(world.shard.take_events(), [Event::Lost(thing, 7, None)]);
     assert_eq!(world.standing(&window, 7), (2, 3));
     world.acknowledge(thing, &window, given[1].id.unwrap());
     assert_eq!(world.standing(&window, 7), (3, 3));
