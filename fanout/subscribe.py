@@ -25,7 +25,6 @@ __all__ = ["Log", "Subscription", "Subscriptions"]
 BATCH: Final = 100  # messages taken at once: enough to make a call cheap, little to hold
 AHEAD_RETRY_S: Final = 0.02
 AHEAD_WAIT_S: Final = 5.0  # for a position that this node has yet to read; as long as a connected client waits
-
 LOG_RETRY_S: Final = 1.0
 
 _IN_LOG: Final = (_core.GAP, _core.UNREAD)  # outcomes of which the log knows more
