@@ -232,7 +232,7 @@ impl From<PyPublish> for Publish {
     }
 }
 
-/// The bytes of a server's packet. ValueError for what cannot be said.
+/// The bytes of a server's packet. `ValueError` for what cannot be said.
 #[pyfunction]
 #[pyo3(signature = (packet, version, text=None, reference=None))]
 pub fn mqtt_encode<'py>(
