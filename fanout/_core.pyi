@@ -474,7 +474,7 @@ class Engine:
 class MqttReader:
     """One MQTT client's packets, cut from what it sends and checked. Belongs to the event loop."""
 
-    def __init__(self, limit: int) -> None:
+    def __new__(cls, limit: int) -> MqttReader:
         """Packets have at most `limit` bytes."""
     @property
     def held(self) -> int:
