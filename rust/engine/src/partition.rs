@@ -326,9 +326,10 @@ impl Partitions {
         let mut certain = SmallVec::new();
         for topic in inner.certain.iter().filter_map(|name| inner.topics.get(name)) {
             let Some(placing) = &topic.placing else { continue };
-            let numbers = match is_channel_name(channel) {
-                true => placing.partitions(channel),
-                false => topic.current.keys().copied().collect(),
+            let numbers = if is_channel_name(channel) {
+                placing.partitions(channel)
+            } else {
+                topic.current.keys().copied().collect()
             };
             let indices = numbers.into_iter().filter_map(|number| topic.current.get(&number));
             certain.extend(indices.copied().filter(|&index| {
