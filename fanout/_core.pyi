@@ -453,9 +453,10 @@ class Engine:
         """Says something to the attachments on this node that have `KIND_META`, in no log: a message of that name with
         the JSON text `data`. Nothing, if there is none.
         """
-    def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
+    def names(self, realm: str, prefix: str, after: str, limit: int, *, known: bool = ...) -> list[str]:
         """The channels in use on this node that `realm` stands before, and no other, whose names behind it begin with
-        `prefix` and stand behind `after`, in order, the first `limit`. Any thread; 5 ms with 100,000 channels.
+        `prefix` and stand behind `after`, in order, the first `limit`; with `known` those too that hold nothing now and
+        are not forgotten yet. Any thread; 5 ms with 100,000 channels.
         """
     def watch_births(self, watched: bool) -> None:
         """Whether channels that begin are noted. What was noted is forgotten."""

@@ -451,8 +451,8 @@ cdef class Engine:
     def inject(self, channel, name, data):
         self._native.inject(channel, name, data)
 
-    def names(self, realm, prefix, after, limit):
-        return self._native.names(realm, prefix, after, limit)
+    def names(self, realm, prefix, after, limit, *, known=False):
+        return self._native.names(realm, prefix, after, limit, known)
 
     def watch_births(self, watched):
         self._native.watch_births(watched)

@@ -40,8 +40,10 @@ class Memory(Protocol):
         """The position of these places. Raises ValueError for partitions that are not read."""
         ...
 
-    def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
-        """The channels in use whose names behind `realm` begin with `prefix`, in order, from behind `after` on."""
+    def names(self, realm: str, prefix: str, after: str, limit: int, *, known: bool = ...) -> list[str]:
+        """The channels in use whose names behind `realm` begin with `prefix`, in order, from behind `after` on; with
+        `known` those too that hold nothing now and are not forgotten yet.
+        """
         ...
 
     def held(

@@ -13,6 +13,7 @@ event loop.
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from fanout.auth.capabilities import allows
@@ -86,12 +87,12 @@ class Wildcards:
         return self._place if self._followed else self._now()
 
     def forgotten(self, place: str) -> list[Stretch] | None:
-        """What was written from that place on and memory does not hold; None for a place of another log."""
+        """What was written from there on to channels that memory has forgotten; None for a place of another log."""
         try:
             places = self._memory.places(EVERYTHING, place)
         except ValueError:
             return None
-        # Of a channel that is not there, memory holds what it holds of all.
+        # Of a channel that is not there, memory holds what no forgotten one had.
         floors = self._memory.held(EVERYTHING, places, 0, 0, False, (1, 1))[2]
         return [
             (topic, partition, offset, floor)
@@ -183,7 +184,7 @@ class Wildcards:
         names, began = self._memory.born(), self._places(self._place)
         if names is None:  # more than the engine keeps: all are looked at again
             for followed in list(self._followed.values()):
-                await self._list(followed, began)
+                await self._list(followed, began, known=True)
             names = []
         for index, channel in enumerate(names):
             if index % SLICE == SLICE - 1:
@@ -197,7 +198,7 @@ class Wildcards:
     async def _begin(self, followed: _Followed, place: Found | None) -> None:
         """Attaches what there is for a subscription that begins, from `place` on or from now on."""
         if place is None:
-            await self._list(followed, self._places(None))
+            await self._list(followed, self._places(None), known=False)
             return
         began, pattern = self._places(place.place), pattern_of(followed.subscription.filter)
         for index, channel in enumerate(place.channels):
@@ -205,20 +206,22 @@ class Wildcards:
                 await asyncio.sleep(0)
             if pattern.fullmatch(self._topics.topic(bare(channel))):
                 self._find(followed, channel, began)
-        await self._list(followed, began)
+        await self._list(followed, began, known=True)
         now = self.forgotten(place.place)
         read = {(topic, partition): high for topic, partition, _, high in place.read}
         if now is None or any(floor > read.get((topic, partition), low) for topic, partition, low, floor in now):
             # Memory has forgotten meanwhile what nobody has looked through: the client comes back.
             followed.client.end(error(80003, "channels could not be found in time"))
 
-    async def _list(self, followed: _Followed, began: Places) -> None:
-        """Attaches the channels that there are, from a place on."""
+    async def _list(self, followed: _Followed, began: Places, *, known: bool) -> None:
+        """Attaches the channels that there are, from a place on; if it lies back, those too that hold nothing any more:
+        what they had since is in the log.
+        """
         wanted = followed.subscription.filter
         pattern, prefix, realm = pattern_of(wanted), self._topics.channel(prefix_of(wanted)), followed.realm
         after = ""
         while not followed.over:
-            page = await asyncio.to_thread(self._memory.names, realm, prefix, after, PAGE)
+            page = await asyncio.to_thread(partial(self._memory.names, realm, prefix, after, PAGE, known=known))
             for index, channel in enumerate(page):
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)

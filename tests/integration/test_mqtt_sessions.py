@@ -198,9 +198,11 @@ async def test_channels_that_began_before_memory_are_found_in_the_log(tmp_path: 
             await leave(client)
         for number in range(20):
             await publish(node, f"w/{number:02}", "while away")
-    await asyncio.sleep(2)
     async with Server(config(tmp_path, history="1s")) as node:
         await node.ready()
+        for _ in range(4):
+            await asyncio.sleep(0.6)
+            await publish(node, "other", "makes memory forget")
         async with connected(node, present=True) as client:
             packets = await given(client, 20)
             assert sorted(one.publish(5)[0] for one in packets) == [f"w/{number:02}" for number in range(20)]

@@ -246,10 +246,10 @@ impl Hub {
     }
 
     /// The names of channels in use on this node that `realm` stands before, which no other realm does, and that behind
-    /// it begin with `prefix` and stand behind `after`: in order, the first `limit`. Takes the longer the more channels
-    /// there are: 50 ns each.
-    pub fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
-        self.channels.read().names(realm, prefix, after, limit)
+    /// it begin with `prefix` and stand behind `after`: in order, the first `limit`; with `known` those too that are not
+    /// in use and not forgotten yet. Takes the longer the more channels there are: 50 ns each.
+    pub fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize, known: bool) -> Vec<Arc<str>> {
+        self.channels.read().names(realm, prefix, after, limit, known)
     }
 
     /// Gauges: channels, bytes, ids.

@@ -509,8 +509,8 @@ impl Engine {
         guarded(|| self.core.hub.inject(channel, name, data, (monotonic_ms(), wall_ms())));
     }
 
-    fn names(&self, py: Python<'_>, realm: &str, prefix: &str, after: &str, limit: usize) -> Vec<String> {
-        py.detach(|| self.core.hub.names(realm, prefix, after, limit)).iter().map(ToString::to_string).collect()
+    fn names(&self, py: Python<'_>, realm: &str, prefix: &str, after: &str, limit: usize, known: bool) -> Vec<String> {
+        py.detach(|| self.core.hub.names(realm, prefix, after, limit, known)).iter().map(ToString::to_string).collect()
     }
 
     fn stats(&self) -> Vec<(&'static str, u64)> {

@@ -54,6 +54,7 @@ class Memory:
         self.kept_from = 0
         self.log: list[str] = []  # the channel of each record, for reading back
         self.channels: list[str] = []
+        self.unused: list[str] = []  # that hold nothing any more
         self.new: list[str] | None = []
         self.watching = False
 
@@ -77,8 +78,9 @@ class Memory:
         ((_, _, offset),) = places
         return f"{channel}@{offset}"
 
-    def names(self, realm: str, prefix: str, after: str, limit: int) -> list[str]:
-        names = sorted(name.removeprefix(realm) for name in self.channels if name == realm + bare(name))
+    def names(self, realm: str, prefix: str, after: str, limit: int, *, known: bool = False) -> list[str]:
+        there = self.channels + (self.unused if known else [])
+        names = sorted(name.removeprefix(realm) for name in there if name == realm + bare(name))
         return [realm + name for name in names if name.startswith(prefix) and name > after][:limit]
 
     def held(

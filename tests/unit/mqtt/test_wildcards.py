@@ -187,6 +187,21 @@ async def test_what_began_before_memory_is_found_in_the_log(node: Node, new_node
     assert client.ended is None
 
 
+async def test_what_holds_nothing_any_more_is_attached_for_a_session_that_goes_on(
+    node: Node, new_node: NewNode
+) -> None:
+    second, client = await away(node, new_node), Client()
+    second.memory.unused.append("w/dropped")
+    held = await second.take(client, expiry_s=60)
+    held.follow(held.subscriptions[0])
+    await settle()
+    assert client.attached["w/+", "w/dropped"] == "w/dropped@0"
+    other = Client()
+    await second.take(other, Name("app", "bob"))
+    await follow(second, other, "w/+")
+    assert ("w/+", "w/dropped") not in other.attached
+
+
 async def test_a_client_comes_back_if_memory_forgets_what_is_looked_for(node: Node, new_node: NewNode) -> None:
     second, client = await away(node, new_node), Client()
     held = await second.take(client, expiry_s=60)

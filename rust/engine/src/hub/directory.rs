@@ -52,13 +52,14 @@ impl Directory {
     }
 
     /// See [`super::Hub::names`]. Looks at all channels.
-    pub(super) fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize) -> Vec<Arc<str>> {
+    pub(super) fn names(&self, realm: &str, prefix: &str, after: &str, limit: usize, known: bool) -> Vec<Arc<str>> {
         let mut first = BinaryHeap::new();
         for channel in &self.round {
             let name = &channel.name;
             let Some(bare) = name.strip_prefix(realm) else { continue };
             let fits = first.len() < limit || first.peek().is_some_and(|last| name < last);
-            if fits && bare > after && bare.starts_with(prefix) && !bare.contains(REALM_END) && channel.is_used() {
+            let is_meant = bare > after && bare.starts_with(prefix) && !bare.contains(REALM_END);
+            if fits && is_meant && (known || channel.is_used()) {
                 first.push(Arc::clone(name));
                 if first.len() > limit {
                     first.pop();

@@ -72,14 +72,15 @@ fn channels_in_use_are_listed_in_order_page_by_page() {
     }
     hub.channel("b:0", 0); // looked at, and not in use
     put(&hub, 0, 5, "app\x1fb:1", 0);
-    let names = |prefix: &str, after: &str, limit| hub.names("", prefix, after, limit).join(" ");
+    let names = |prefix: &str, after: &str, limit| hub.names("", prefix, after, limit, false).join(" ");
     assert_eq!(names("", "", 100), "a b:1 b:2 b:3 c");
     assert_eq!(names("b:", "", 2), "b:1 b:2");
     assert_eq!(names("b:", "b:2", 2), "b:3");
+    assert_eq!(hub.names("", "b:", "", 2, true).join(" "), "b:0 b:1");
     assert_eq!(names("", "c", 2), "");
     assert_eq!(names("", "", 0), "");
-    assert_eq!(hub.names("app\x1f", "b", "", 9).join(" "), "app\x1fb:1");
-    assert_eq!(hub.names("app\x1f", "", "b:1", 9).join(" "), "");
+    assert_eq!(hub.names("app\x1f", "b", "", 9, false).join(" "), "app\x1fb:1");
+    assert_eq!(hub.names("app\x1f", "", "b:1", 9, false).join(" "), "");
     hub.channel("b:0", 0).attached(Kinds::ALL);
     assert_eq!(names("b:", "", 1), "b:0");
 }
