@@ -39,10 +39,6 @@ PACKET_BYTES: Final = 128 << 10
 _FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
 _ONLY_BINARY: Final = 1003  # RFC 6455 §7.4.1
 _WITH_WILL: Final = 4  # by which a client that leaves asks for its will
-_UNKNOWN: Final = packets.Connect(
-    4, "", True, 0, None, None, None, None, 0, 0, authenticates=False, wants_reasons=False
-)
-"""Who speaks a version that is not known here."""
 
 
 class MqttClient(MqttDriver):
