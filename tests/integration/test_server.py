@@ -393,7 +393,7 @@ class TestOwnSource:
                 metrics = (await http.get("/metrics")).text
             assert 'fanout_lag_records{partition="0",topic="fanout.messages"} 7.0' in metrics
         assert [(m.serial, m.data) for m in messages] == [(s, f"message {n}") for n, s in enumerate(serials)]
-        assert source.topics == ["fanout.messages"]
+        assert source.topics == ["fanout.messages", "fanout.checkpoints"]
         assert source.stopped == 1
         assert not list(config.data.glob("*.db*"))
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout.checkpoints import Checkpoints
-from fanout.errors import ClientError, SourceBusy, SourceError
+from fanout.errors import ClientError, SourceBusy, SourceError, error
 from fanout.history import History, pages
 from fanout.history.pages import PAGE_BYTES
 from fanout.history.streams import SLICE_BYTES, SLICE_LEAST
@@ -212,6 +212,16 @@ async def test_a_place_that_is_none_is_refused(nodes: Nodes) -> None:
         with pytest.raises(ClientError) as refused:
             await history(node).page("c", query(**asked), "me")
         assert code(refused) == expected
+
+
+@pytest.mark.parametrize(("answer", "number"), [(None, 90008), (error(50003), 50003)])
+async def test_a_place_whose_checkpoint_is_not_known_is_told(nodes: Nodes, answer: Any, number: int) -> None:
+    node = nodes(filled(3), starts={0: 0})
+    source: Any = node.log
+    past = History(node.engine, source, lambda *_: True, as_published, lambda _channel, _position, then: then(answer))
+    with pytest.raises(ClientError) as refused:
+        await past.page("c", query(until=node.engine.position("c")), "me")
+    assert code(refused) == number
 
 
 async def test_a_place_of_attaching_that_the_log_has_lost_is_told(nodes: Nodes) -> None:
