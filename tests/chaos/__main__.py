@@ -6,6 +6,7 @@ import sys
 
 import uvloop
 
+from fanout.audit.transports import TRANSPORTS
 from tests.chaos.run import Scale, chaos
 
 
@@ -20,6 +21,9 @@ def main() -> int:
     parser.add_argument("--attachments", type=int, default=10, help="channels of each subscriber (10)")
     parser.add_argument("--rate", type=float, default=240, help="messages a second (240)")
     parser.add_argument("--history", default="2m", help="history window of the nodes (2m)")
+    parser.add_argument(
+        "--transport", nargs="+", choices=TRANSPORTS, default=[*TRANSPORTS], help="of the subscribers, in turn (all)"
+    )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="of the dice")
     given = parser.parse_args()
     scale = Scale(
@@ -31,6 +35,7 @@ def main() -> int:
         attachments=given.attachments,
         rate=given.rate,
         history=given.history,
+        transports=tuple(given.transport),
     )
     outcome = uvloop.run(chaos(scale, given.seed, lambda line: print(line, flush=True)))
     print(outcome)

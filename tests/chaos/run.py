@@ -18,6 +18,7 @@ from pathlib import Path
 from fanout.audit.log import KafkaLog
 from fanout.audit.report import Report
 from fanout.audit.run import Audit, Plan, tell
+from fanout.audit.transports import TRANSPORTS
 from tests.chaos.faults import CLIENT_FAULTS, SITE_FAULTS, TOPIC, Fault, Scene, brokers_down, rolling_drain
 from tests.chaos.members import Members
 from tests.chaos.site import site
@@ -46,6 +47,7 @@ class Scale:
     size: int = 300
     members: int = 20
     history: str = "2m"
+    transports: tuple[str, ...] = tuple(TRANSPORTS)
 
 
 @dataclass
@@ -76,6 +78,8 @@ async def chaos(scale: Scale, seed: int, say: Callable[[str], None]) -> Outcome:
         async with site(Path(directory), scale.nodes, *options) as place:
             plan = Plan(
                 urls=place.urls,
+                mqtt_urls=place.mqtt_urls,
+                transports=scale.transports,
                 key=KEY,
                 channels=scale.channels,
                 subscribers=scale.subscribers,

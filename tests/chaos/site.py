@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.support.broker import Kafka, running
-from tests.support.node import NodeProcess, node_process
+from tests.support.node import NodeProcess, free_port, node_process
 
 __all__ = ["BROKERS", "Site", "site"]
 
@@ -29,6 +29,7 @@ class Site:
 
     kafka: Kafka
     nodes: list[NodeProcess]
+    mqtt_urls: tuple[str, ...]
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -66,10 +67,12 @@ async def site(directory: Path, nodes: int, *options: str) -> AsyncIterator[Site
     """A fresh site for the length of the block; `options` are more of `fanout serve`."""
     async with AsyncExitStack() as stack:
         kafka = stack.enter_context(running(nodes=BROKERS))
-        made = []
+        made, mqtt_urls = [], []
         for number in range(nodes):
             own = directory / str(number)
             own.mkdir()
-            arguments = ("--kafka", kafka.bootstrap, "--secret", SECRET, *options)
+            port = free_port()
+            arguments = ("--kafka", kafka.bootstrap, "--secret", SECRET, "--mqtt-port", str(port), *options)
             made.append(await stack.enter_async_context(node_process(own, *arguments)))
-        yield Site(kafka, made)
+            mqtt_urls.append(f"mqtt://127.0.0.1:{port}")
+        yield Site(kafka, made, tuple(mqtt_urls))
