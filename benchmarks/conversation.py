@@ -44,7 +44,9 @@ class ConfirmingSource(NeverReadBack):
     def __init__(self) -> None:
         self.written = 0
 
-    async def start(self, sink: Sink, topics: Any, history_ms: int, state_topics: Any = ()) -> None:
+    async def start(
+        self, sink: Sink, topics: Any, history_ms: int, state_topics: Any = (), on_demand: Any = ()
+    ) -> None:
         pass
 
     def append(self, records: Any, done: Done) -> None:

@@ -67,7 +67,14 @@ class MemorySource(NeverReadBack):
         self._next = 0  # sequence number, the same in every channel
         self._trickled = 0  # of the channel aside
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         self._sink = sink
         sink.partition(TOPIC, bytes(16), 0, 0)
         sink.partition(TOPIC, bytes(16), 1, 0)

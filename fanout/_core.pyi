@@ -241,6 +241,10 @@ class Engine:
 
         To be called before the topic's first `partition`, and again when there are more.
         """
+    def needed(self) -> list[tuple[str, int]]:
+        """The same of all channels that somebody is attached or subscribed to. From any thread; lets go of the lock."""
+    def partitions_of(self, channel: str, /) -> list[tuple[str, int]]:
+        """Topic and number of each partition that is known to be this channel's, read or not. From any thread."""
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

@@ -261,6 +261,12 @@ cdef class Engine:
             self._bind(topic)
             self._native.topic(topic, topic_id, partitions)
 
+    def needed(self):
+        return self._native.needed()
+
+    def partitions_of(self, channel, /):
+        return self._native.partitions_of(channel)
+
     def partition(self, topic, topic_id, partition, start, /):
         if self._has_messages(topic):
             self._bind(topic)

@@ -12,7 +12,7 @@ import contextlib
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from fanout._core import Engine
@@ -57,6 +57,11 @@ class Known(NamedTuple):
     """When the newest record was written from which on the summary can be told."""
 
 
+async def _is_read(_channel: str) -> bool:
+    """Of a node that reads all there is."""
+    return True
+
+
 class _Held(Protocol):
     """What holds messages; `fanout._core.Engine` answers this."""
 
@@ -71,9 +76,17 @@ class Lookup:
     """Finds the messages of one node. Belongs to the event loop."""
 
     def __init__(
-        self, engine: _Held, source: Source, is_read: Callable[[str], bool], replayer: Callable[[], Engine]
+        self,
+        engine: _Held,
+        source: Source,
+        is_read: Callable[[str], bool],
+        replayer: Callable[[], Engine],
+        wait: Callable[[str], Awaitable[bool]] = _is_read,
     ) -> None:
-        """`is_read` tells topics with messages; `replayer` makes an empty engine with the node's rules."""
+        """`is_read` tells topics with messages; `replayer` makes an empty engine with the node's rules; `wait` has a
+        channel read here, and says whether it is.
+        """
+        self._wait = wait
         self._engine = engine
         self._source = source
         self._is_read = is_read
@@ -128,6 +141,8 @@ class Lookup:
 
     async def _in_memory(self, channel: str, serial: str) -> Known | None:
         """As `held`; waits for a message that is yet to be read, if the log has it."""
+        if not await self._wait(channel):
+            raise ClientError(error(50003, "this node has not read as far yet; try again"))
         begun = time.monotonic()
         if await self._comes_until(begun + AHEAD_UNASKED_S, channel, serial):
             return self.held(channel, serial)

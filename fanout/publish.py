@@ -14,6 +14,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, message_serial
@@ -27,6 +28,7 @@ __all__ = ["Publisher"]
 RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full one's are all known until read back
 WINDOW_S = DEDUP_WINDOW_MS / 1_000
 
+WhenRead = Callable[[str, Callable[[], None], Callable[[SourceError], None]], None]
 Written = Callable[["list[str] | SourceError"], None]
 Key = str  # channel, NUL, message id: no channel's name holds a NUL
 
@@ -71,13 +73,18 @@ class Publisher:
         targets: Targets,
         took: Callable[[float], None] = lambda seconds: None,
         clock: Callable[[], float] = time.monotonic,
+        when_read: WhenRead = lambda channel, go, fail: go(),
     ) -> None:
-        """`took` is told how long each write waited for the log; `clock` reads seconds that never go back."""
+        """`took` is told how long each write waited for the log; `clock` reads seconds that never go back. `when_read`
+        calls its second argument, now or later, when the channel is read here, and so its repeats are known; or the
+        third.
+        """
         self._seen = seen
         self._log = log
         self._targets = targets
         self._took = took
         self._clock = clock
+        self._when_read = when_read
         self._writing: dict[Key, list[Waiter]] = {}  # bounded by what the log takes at once
         self._recent: OrderedDict[Key, tuple[str, float]] = OrderedDict()  # serial, and when it was handed over
         self.ends: dict[tuple[str, int], int] = {}
@@ -99,14 +106,18 @@ class Publisher:
 
         There is at least one message. Raises ValueError, and writes nothing, for text that UTF-8 cannot hold.
         """
+        target = self._targets.of(channel)
+        records = [target.record(message) for message in messages]
+        self._when_read(channel, partial(self._write, channel, messages, records, done), done)
+
+    def _write(self, channel: str, messages: Sequence[OutMessage], made: Sequence[NewRecord], done: Written) -> None:
         horizon = self._forget()
         call = _Publish([""] * len(messages), len(messages), done)
         known: list[tuple[int, str]] = []
         repeats: list[tuple[Key, Waiter]] = []  # of what is being written
         fresh: dict[Key, list[Waiter]] = {}
         records: list[NewRecord] = []  # one for each key of `fresh`
-        target = self._targets.of(channel)
-        for index, message in enumerate(messages):
+        for index, (message, record) in enumerate(zip(messages, made, strict=True)):
             key = f"{channel}\0{message.id}"
             if serial := self._recent_serial(key, horizon) or self._seen.find(channel, message.id):
                 known.append((index, serial))
@@ -116,7 +127,7 @@ class Publisher:
                 fresh[key].append((call, index))
             else:
                 fresh[key] = [(call, index)]
-                records.append(target.record(message))
+                records.append(record)
         self.counts["repeated"] += len(messages) - len(fresh)
         self._writing.update(fresh)
         for key, waiter in repeats:

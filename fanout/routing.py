@@ -13,8 +13,6 @@ what is, that is:
 
 Topics that only a `[[publish]]` names are read, and sent to the channels that were published on, if there is no rule R.
 
-`fanout.messages`, where nothing else is said of it, is fanout's own: its keys lie where fanout puts them, by murmur2.
-
 Messages of a topic may be held for a time, so that more of them leave in one write (Kafka's producers call it linger).
 """
 
@@ -100,6 +98,11 @@ class Routing(NamedTuple):
         rule = self.rule_of(topic)
         return rule is not None and rule.may_make(topic, channel)
 
+    def tells_partition(self, topic: str) -> bool:
+        """Whether the keys of that topic tell their partitions."""
+        rule = self.rule_of(topic)
+        return rule is not None and rule.partitioner is not None
+
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics of messages to read, as `fanout.sources.base.Source.start` takes them: names, and regular
@@ -120,7 +123,12 @@ class Routing(NamedTuple):
     @property
     def given(self) -> "Routing":
         """The same where a program's own rule says which channels there are: no key tells where one lies."""
-        return self._replace(rules=tuple(replace(rule, partitioner=None) for rule in self.rules))
+        return self._replace(rules=tuple(replace(rule, partitioner=None, read="all") for rule in self.rules))
+
+    @property
+    def on_demand(self) -> tuple[str, ...]:
+        """The topics of which partitions are read when somebody needs them."""
+        return tuple(rule.topic for rule in self.rules if rule.is_on_demand and self.shadow_of(rule) is None)
 
     @property
     def copies_presence(self) -> bool:
@@ -182,7 +190,7 @@ def routing(
                 f"rules: a [[publish]] to '{target}', which is sent by its keys, has another key; "
                 "name another topic, or give a [[route]]"
             )
-        rules.append(Rule(target, "#{key}", partitioner="murmur2" if target == MESSAGES_TOPIC else None))
+        rules.append(Rule(target, "#{key}"))
     messages = {target, *(rule.topic for rule in rules)}
     if failing := next((rule for rule in rules if rule.dead_letter in messages), None):
         raise ConfigError(f"rules: dead_letter: '{failing.dead_letter}' is read for messages; name another topic")

@@ -115,8 +115,11 @@ class Subscription:
 
     def begin(self, *, however: bool = False) -> int:
         """Takes its place if memory has it, and says what became of its position. AHEAD: this node has yet to read that
-        far; GAP or UNREAD: it is to be looked for in the log. With `however` it takes what place there is.
+        far; GAP or UNREAD: it is to be looked for in the log. With `however` it takes what place there is, but on a
+        channel that is not read here.
         """
+        if not self._subscriptions.is_read(self.channel):
+            return _core.AHEAD
         cursor = self._subscriptions.cursor(self, self._since)
         if cursor.outcome in (_core.AHEAD, *_IN_LOG) and not however:
             self._subscriptions.leave(self)
@@ -185,8 +188,10 @@ class Subscription:
 class Subscriptions:
     """The subscriptions of one node. It does not keep them alive."""
 
-    def __init__(self, engine: _core.Engine, log: Log) -> None:
+    def __init__(self, engine: _core.Engine, log: Log, is_read: Callable[[str], bool] = lambda channel: True) -> None:
+        """`is_read` says of a channel whether all that may feed it is read here."""
         self.log = log
+        self.is_read = is_read
         self.ready = asyncio.Event()
         """The node has caught up: from now on what arrives is new."""
         self._engine = engine

@@ -76,6 +76,8 @@ def _routed(rule: Rule, shadow: Rule | None) -> Iterator[str]:
         yield "#   gives who attaches the newest message of each key first"
     if rule.partitioner is not None:
         yield f"#   knows the partition of a channel: {rule.partitioner} of its key"
+    if rule.is_on_demand:
+        yield "#   reads a partition when somebody needs a channel in it"
     yield f"#   {_on_failure(rule)}"
 
 

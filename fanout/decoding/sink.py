@@ -118,6 +118,11 @@ class DecodingSink:
         with self._lock:
             self._after(topic, partition, partial(self._sink.progress, topic, partition, next_offset))
 
+    def caught_up(self, topic: str, partition: int, /) -> None:
+        """See `Sink.caught_up`."""
+        with self._lock:
+            self._after(topic, partition, partial(self._sink.caught_up, topic, partition))
+
     def records(self, batch: Sequence[Any], /) -> None:
         """See `Sink.records`."""
         with self._lock:

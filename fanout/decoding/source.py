@@ -30,12 +30,19 @@ class DecodedSource:
         self._schemas = schemas
         self._sink: DecodingSink | None = None
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         """See `Source.start`."""
         self._sink = DecodingSink(sink, self._formats_of, self._schemas)
         self._schemas.start(self._sink.settled)
         try:
-            await self._source.start(self._sink, topics, history_ms, state_topics)
+            await self._source.start(self._sink, topics, history_ms, state_topics, on_demand)
         except BaseException:
             await asyncio.to_thread(self._schemas.stop)
             raise
@@ -43,6 +50,10 @@ class DecodedSource:
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         """See `Source.append`."""
         self._source.append(records, done)
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        """See `Source.read_partition`."""
+        self._source.read_partition(topic, partition)
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`. Raises SourceTimeout also when a schema cannot be had within 5 s."""

@@ -77,7 +77,8 @@ class History:
 
     `may_make` says whether records of a topic may be messages of a channel; `newest` makes of messages their newest
     versions; `whole` gives a position in a form that needs no checkpoint, as `fanout.checkpoints.Checkpoints.whole`;
-    `written` is how far this node has written, so that who publishes here and looks back finds it.
+    `written` is how far this node has written, so that who publishes here and looks back finds it; `is_read` says of a
+    channel whether all that may feed it is read here.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class History:
         newest: Newest,
         whole: Whole,
         written: Mapping[Where, int] = MappingProxyType({}),
+        is_read: Callable[[str], bool] = lambda channel: True,
     ) -> None:
         self._memory = memory
         self._source = source
@@ -95,6 +97,7 @@ class History:
         self._newest = newest
         self._whole = whole
         self._written = written
+        self._is_read = is_read
         self._shares = Shares(ASKING_MAX, _TOO_MANY)
 
     async def page(self, channel: str, query: HistoryQuery, who: str) -> HistoryPage:
@@ -105,6 +108,7 @@ class History:
         node, is behind.
         """
         if query.cursor or query.until:
+            await self._caught_up(channel, {})
             places = await self._begin(channel, query)
             await self._caught_up(channel, places)
         else:
@@ -138,7 +142,7 @@ class History:
     async def _caught_up(self, channel: str, places: Mapping[Where, int]) -> None:
         """Waits until this node has read as far as that."""
         for _ in range(BEHIND_LOOKS):
-            if has_read(self._memory.places(channel, None), places):
+            if self._is_read(channel) and has_read(self._memory.places(channel, None), places):
                 return
             await asyncio.sleep(BEHIND_EVERY_S)
         raise ClientError(error(50003, "this node has not read as far yet; try again"))

@@ -1,10 +1,11 @@
 """Looking back at once at what was just published: a node has confirmed it, but may have yet to read it back.
 
 Who asks for history waits for that (`fanout.history.pages`). An attachment that begins in the past waits too, as for a
-place that is ahead of the node: the session puts the question again.
+place that is ahead of the node: the session puts the question again. So does one on a channel that this node has not
+read so far, because nobody needed it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from fanout.session.ports import Outcome, PlanLike
@@ -38,13 +39,20 @@ class _Ahead:
 class Channels:
     """The node's channels as sessions see them: see `fanout.session.ports.Channels`."""
 
-    def __init__(self, memory: _Memory, written: Mapping[Where, int]) -> None:
-        """`written` is how far this node has written, by topic and partition."""
+    def __init__(
+        self, memory: _Memory, written: Mapping[Where, int], is_read: Callable[[str], bool] = lambda channel: True
+    ) -> None:
+        """`written` is how far this node has written, by topic and partition; `is_read` says of a channel whether all
+        that may feed it is read here.
+        """
         self._memory = memory
         self._written = written
+        self._is_read = is_read
 
     def locate(self, channel: str, serial: str | None, rewind_count: int, rewind_ms: int, now_ms: int, /) -> PlanLike:
         """See `fanout.session.ports.Channels`."""
+        if not self._is_read(channel):
+            return _Ahead()
         if (rewind_count or rewind_ms) and not has_read(self._memory.places(channel, None), self._written):
             return _Ahead()
         return self._memory.locate(channel, serial, rewind_count, rewind_ms, now_ms)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
-from fanout._core import DEDUP_WINDOW_MS, Engine
+from fanout._core import DEDUP_WINDOW_MS
 from fanout.config import Config
 from fanout.credentials import Access
 from fanout.node.doors import Doors
@@ -89,8 +89,8 @@ class Node:
         stack.push_async_callback(source.stop)
         # Which of the oldest records are repeats is only known from those before them.
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
-        sink = _Sink(engine, loop, messages.subscriptions.caught_up)
-        await source.start(sink, messages.topics, read_back_ms, messages.state_topics)
+        sink = _Sink(messages, loop)
+        await source.start(sink, messages.topics, read_back_ms, messages.state_topics, messages.on_demand)
         for watching in (
             self.metrics.watch_loop(),
             watch_minutes(self.stats, self._readings(), _now_ms),
@@ -101,6 +101,8 @@ class Node:
             people.revocations.sweep(),
             messages.failures.run(caught_up),
             messages.checkpoints.run(caught_up),
+            messages.interest.run(),
+            messages.counted.run(caught_up),
         ):
             stack.callback(loop.create_task(watching).cancel)
         stack.callback(self.doors.connections.abort_all)
@@ -129,6 +131,7 @@ class Node:
             presence=lambda: self.people.presence.counts,
             failures=lambda: self.messages.failures.counts,
             unconfirmed=lambda: self.messages.backlog.records,
+            on_demand=lambda: self.messages.interest.counts,
             lag=lambda: self.messages.source.lag(),
             held=lambda: {key: held.seconds for key, held in self.messages.source.health().held.items()},
             connections=lambda: len(self.doors.connections),
@@ -151,18 +154,19 @@ class Node:
 
 
 class _Sink:
-    """What a source delivers to: the engine, and the loop for the one word that is not about records."""
+    """What a source delivers to: the engine, and those who have to hear of what is not about records."""
 
-    def __init__(self, engine: Engine, loop: asyncio.AbstractEventLoop, caught_up: Callable[[], None]) -> None:
-        self.topic = engine.topic
-        self.partition = engine.partition
-        self.records = engine.records
-        self.progress = engine.progress
+    def __init__(self, messages: Messages, loop: asyncio.AbstractEventLoop) -> None:
+        self.topic = messages.counted.topic
+        self.partition = messages.engine.partition
+        self.records = messages.engine.records
+        self.progress = messages.engine.progress
+        self.caught_up = messages.interest.caught_up
         self._loop = loop
-        self._caught_up = caught_up
+        self._is_ready = messages.subscriptions.caught_up
 
     def ready(self) -> None:
-        self._loop.call_soon_threadsafe(self._caught_up)
+        self._loop.call_soon_threadsafe(self._is_ready)
 
 
 def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:

@@ -12,11 +12,13 @@ from fanout.backlog import Backlog
 from fanout.checkpoints import Checkpoints
 from fanout.config import HISTORY_MAX_MS, Config
 from fanout.control import Control
+from fanout.counted import Counted
 from fanout.decoding import decoded_source
 from fanout.errors import ConfigError
 from fanout.failures import Failures
 from fanout.history import History
 from fanout.history.reading import Channels
+from fanout.interest import Interest
 from fanout.lookup import Lookup
 from fanout.mutate import Mutator
 from fanout.namespaces import Namespaces
@@ -72,10 +74,14 @@ class Messages:
         self.engine = _engine(stack, config, routing, secret, settings.max_idle_ms)
         self.engine.router(guarded(route) if route else None)
         self.source, as_written = decoded_source(source or _source(config, routing), routing)
+        self.on_demand = routing.on_demand
+        self.interest = Interest(self.engine, self.source, self.on_demand)
+        stack.callback(self.interest.close)
         self.failures = Failures(routing.rules, self.source, as_written=as_written)
         self.engine.failures(self.failures.taken)
         self.engine.dead_letters(routing.dead_letters, self.failures.read)
         self.control = Control(self.source, CONTROL_TOPIC)
+        self.counted = Counted(self.control, self.engine.topic, routing.tells_partition)
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.mqtt_facts = Control(self.source, MQTT_TOPIC)
@@ -84,17 +90,25 @@ class Messages:
         stack.callback(self.checkpoints.close)
         self.backlog = Backlog(self.source)
         self.targets = Targets(routing.publish_topic, routing.publish)
-        self.publisher = Publisher(self.engine, self.backlog, self.targets, took=took)
+        self.publisher = Publisher(
+            self.engine, self.backlog, self.targets, took=took, when_read=self.interest.when_read
+        )
         may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.replayer = _replayer(routing, route, secret)
-        self.lookup = Lookup(self.engine, self.source, routing.reads, self.replayer)
-        self.channels = Channels(self.engine, self.publisher.ends)
+        self.lookup = Lookup(self.engine, self.source, routing.reads, self.replayer, self.interest.wait)
+        self.channels = Channels(self.engine, self.publisher.ends, self.interest.has)
         self.history = History(
-            self.engine, self.source, may_make, self._newest, self.checkpoints.whole, self.publisher.ends
+            self.engine,
+            self.source,
+            may_make,
+            self._newest,
+            self.checkpoints.whole,
+            self.publisher.ends,
+            self.interest.has,
         )
         self.replays = Replays(self.engine, self.source, may_make, self.checkpoints.whole)
         stack.callback(self.replays.close)
-        self.subscriptions = Subscriptions(self.engine, self.replays)
+        self.subscriptions = Subscriptions(self.engine, self.replays, self.interest.has)
         stack.callback(self.subscriptions.close)
         self.mutator = Mutator(
             self.lookup,

@@ -28,6 +28,7 @@ class Readings(NamedTuple):
     presence: Callable[[], Mapping[str, int]]
     failures: Callable[[], Mapping[str, int]]
     unconfirmed: Callable[[], int]
+    on_demand: Callable[[], Mapping[str, int]]
     lag: Callable[[], Mapping[tuple[str, int], int]]
     held: Callable[[], Mapping[tuple[str, int], float]]
     connections: Callable[[], int]
@@ -197,6 +198,17 @@ class _Scrape(Collector):
         yield _labelled(DEAD_LETTERS, self._readings.failures())
         yield GaugeMetricFamily(
             "fanout_publish_unconfirmed", "Records that wait for the log.", value=self._readings.unconfirmed()
+        )
+        on_demand = self._readings.on_demand()
+        yield GaugeMetricFamily(
+            "fanout_partitions_on_demand",
+            "Partitions that are read because somebody here needs them.",
+            value=on_demand["read_on_demand"],
+        )
+        yield GaugeMetricFamily(
+            "fanout_partitions_catching_up",
+            "Those of them that have yet to be caught up.",
+            value=on_demand["catching_up"],
         )
         lag = GaugeMetricFamily("fanout_lag_records", "Records not yet read, at most.", labels=("topic", "partition"))
         for (topic, partition), records in self._readings.lag().items():

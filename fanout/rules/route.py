@@ -58,6 +58,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     partitioner: Literal["murmur2"] | None = None
     """How every producer of the topic chooses a record's partition by its key: then it is known which partition feeds a
     channel. None: nothing is known."""
+    read: Literal["all", "needed"] = "all"
+    """Whether a node reads all partitions, or those alone that somebody on it needs."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be right."""
@@ -70,6 +72,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.partitioner is not None:
             is_key_json = self.key in ("json", *WITH_SCHEMA)
             _check("partitioner", partial(check_key_alone, is_key_json=is_key_json), self.channel)
+        if self.is_on_demand:
+            self._check_on_demand()
         _check("dead_letter", check_topic, self.dead_letter)
         if (self.on_failure == "dead-letter") != (self.dead_letter is not None):
             raise ValueError('dead_letter: the topic goes with on_failure = "dead-letter"; give both or neither')
@@ -88,6 +92,11 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return is_pattern(self.topic)
 
     @property
+    def is_on_demand(self) -> bool:
+        """Whether partitions are read when somebody needs them."""
+        return self.read == "needed"
+
+    @property
     def needs_registry(self) -> bool:
         """Whether records can only be read with their schemas."""
         return self.key in WITH_SCHEMA or self.value in WITH_SCHEMA
@@ -96,6 +105,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def linger_ms(self) -> int:
         """How long a message may be held, in ms."""
         return 0 if self.linger is None else linger_ms(self.linger)
+
+    def _check_on_demand(self) -> None:
+        if self.partitioner is None:
+            raise ValueError('read: what is needed is only known with partitioner = "murmur2"; give it, or read all')
+        if self.is_pattern:
+            raise ValueError(f"read: '{self.topic}' is a pattern; name the topic of which only some is to be read")
+        if self.snapshot:
+            raise ValueError("read: snapshots are of all that a topic holds; read all, or keep no snapshot")
 
     def is_for(self, topic: str) -> bool:
         """Whether the rule is for records of that topic."""

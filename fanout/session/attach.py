@@ -8,7 +8,7 @@ RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
 GAP      of memory: the log is asked; of the log: error 90003; what is left of the backlog follows
 UNREAD   the log is asked; if it does not know either: error 90005; live only
 FOREIGN  error 90005; live only
-AHEAD    the question is put again for a while, then error 90003; live only
+AHEAD    the question is put again for a while, then error 90003; live only, or refused if the channel is not read here
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
 =======  =====================================================================================
 
@@ -211,6 +211,8 @@ class Attachments:
                 self._waiting[spelling] = waiting
                 return [Retry(self._limits.ahead_retry_ms, waiting)]
             plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
+            if plan.outcome == Outcome.AHEAD:
+                return self._leave(spelling, _failed(spelling, error(50003, "this channel cannot be read now")))
             reason = error(90003, "nothing as late as this position has been read")
         self._attached[spelling] = attachment
         self._forget_passed(attachment.number)

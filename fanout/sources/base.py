@@ -8,6 +8,9 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
 - **Topics.** Before the first partition of a topic the sink learns how many it has (`Sink.topic`), and again when there
   are more, before the first of those.
+- **On demand.** Of a topic that is read on demand no partition is read before `read_partition` asks for it. Then it
+  begins where the log stood `history_ms` ago; and when what the log held at that moment has been delivered, the sink
+  hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is back.
 - **Patterns.** A topic to read that begins with `^` is a regular expression, matched from the beginning of names. What
   it matches is read like what is named, within seconds also a topic that appears later, that from its beginning; but
   none is made for it, none is missed when it goes, and topics of state are never meant.
@@ -27,8 +30,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   asks for it, and nobody else.
 - **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
   raises `SourceBusy` and takes nothing.
-- **Threads.** `start`, `append`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the loop. The sink is
-  called from threads of the source's own, never from two at once, and must not raise.
+- **Threads.** `start`, `append`, `read_partition`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the
+  loop. The sink is called from threads of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
   once the log is back. A partition of which alone nothing can be read is named by `Health.held`. One whose position is
   lost, or whose topic was made anew, is told to the sink by `Sink.partition` again, with the new start. Below what was
@@ -155,6 +158,9 @@ class Sink(Protocol):
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None:
         """Everything below `next_offset` has been delivered or will never exist."""
 
+    def caught_up(self, topic: str, partition: int, /) -> None:
+        """All that a partition which is read on demand held when it was asked for has been delivered."""
+
     def ready(self) -> None:
         """All that the log held at the start has been delivered."""
 
@@ -162,9 +168,17 @@ class Sink(Protocol):
 class Source(Protocol):
     """A log. See the module's text for what it promises."""
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         """Begins to read `topics` from one history window ago, and `state_topics`, others than those, from their
-        beginning; returns without waiting for the log to answer.
+        beginning; returns without waiting for the log to answer. Those of `topics` that are `on_demand`, all of them
+        names, are read as far as `read_partition` asks for it.
 
         `sink.ready` tells when the node has caught up. Missing topics are created if the log permits it.
         """
@@ -176,6 +190,9 @@ class Source(Protocol):
         records may be in the log all the same. Raises SourceBusy, and SourceError when the source is not running: then
         nothing was taken and `done` is not called.
         """
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        """Begins to read a partition of a topic that is read on demand. To be called once for each."""
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """What the log holds from offset `start` on, below `stop`; of a topic that is read.

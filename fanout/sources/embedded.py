@@ -66,16 +66,27 @@ class EmbeddedSource:
         self._state_topics: frozenset[str] = frozenset()
         self._appeared: deque[tuple[str, bytes]] = deque()  # topics that a pattern matches, for the reading thread
         self._patterns = Patterns(())
+        self._asked: deque[str] = deque()  # topics that are read on demand, for the reading thread
+        self._behind: dict[str, int] = {}  # those of which not all has been delivered yet up to there
+        self._history_ms = 0
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
         self._write_error = ""
         self._read_error = ""
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         """See `Source.start`. Opens the database on the loop, which takes milliseconds.
 
         Raises SourceError when the directory cannot be used or another process uses it.
         """
         since = time.time_ns() // 1_000_000 - history_ms
+        self._history_ms = history_ms
         self._state_topics = frozenset(state_topics)
         self._writer = writer = Writer(self._directory)
         try:
@@ -84,7 +95,8 @@ class EmbeddedSource:
             for name in (*patterns.names, *patterns.of(writer.names)):
                 ids[name], self._ends[name] = writer.topic(name, is_state=name in state_topics)
             self._reader = reader = Reader(self._directory)
-            self._next = {name: reader.since(name, since, end) for name, end in self._ends.items()}
+            begun = {name: end for name, end in self._ends.items() if name not in on_demand}
+            self._next = {name: reader.since(name, since, end) for name, end in begun.items()}
             self._next.update(dict.fromkeys(state_topics, 0))
         except sqlite3.Error as error:
             self._close()
@@ -107,6 +119,13 @@ class EmbeddedSource:
         with self._changed:
             self._waiting.append(ticket)
             self._changed.notify_all()
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        """See `Source.read_partition`. A topic has one partition."""
+        if partition == 0:
+            with self._changed:
+                self._asked.append(topic)
+                self._changed.notify_all()
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
@@ -147,7 +166,7 @@ class EmbeddedSource:
 
     def lag(self) -> dict[tuple[str, int], int]:
         """See `Source.lag`."""
-        return {(name, 0): end - self._next[name] for name, end in list(self._ends.items())}
+        return {(name, 0): self._ends[name] - next_ for name, next_ in list(self._next.items())}
 
     async def stop(self) -> None:
         """See `Source.stop`."""
@@ -273,8 +292,9 @@ class EmbeddedSource:
     def _deliver(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
         for name, topic_id in ids.items():
             sink.topic(name, topic_id, 1)
-            sink.partition(name, topic_id, 0, self._next[name])
-        targets = dict(self._ends)
+            if name in self._next:
+                sink.partition(name, topic_id, 0, self._next[name])
+        targets = {name: self._ends[name] for name in self._next}
         ready = False
         while not self._stopping:
             retry_s = None
@@ -283,7 +303,8 @@ class EmbeddedSource:
                 sink.topic(name, ids[name], 1)
                 sink.partition(name, ids[name], 0, 0)
             try:
-                for name in ids:
+                self._begin_asked(reader, sink, ids)
+                for name in list(self._next):
                     self._deliver_topic(reader, sink, name, ids[name])
                 self._read_error = ""
             except sqlite3.Error as error:
@@ -291,6 +312,9 @@ class EmbeddedSource:
                     log.error("the log in %s cannot be read: %s; trying on", self._directory, error)
                 self._read_error = f"the log in {self._directory} cannot be read: {error}"
                 retry_s = RETRY_S
+            for name in [name for name, target in self._behind.items() if self._next[name] >= target]:
+                del self._behind[name]
+                sink.caught_up(name, 0)
             if not ready and all(self._next[name] >= target for name, target in targets.items()):
                 ready = True
                 sink.ready()
@@ -298,7 +322,20 @@ class EmbeddedSource:
                 if retry_s:
                     self._changed.wait_for(lambda: self._stopping, retry_s)
                 else:
-                    self._changed.wait_for(lambda: self._stopping or self._next != self._ends)
+                    self._changed.wait_for(lambda: self._stopping or self._asked or self._has_more)
+
+    @property
+    def _has_more(self) -> bool:
+        return any(self._ends[name] != next_ for name, next_ in self._next.items())
+
+    def _begin_asked(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
+        """Begins to read what was asked for. Raises sqlite3.Error, and then it is asked for still."""
+        while self._asked:
+            name, end = self._asked[0], self._ends[self._asked[0]]
+            start = reader.since(name, time.time_ns() // 1_000_000 - self._history_ms, end)
+            self._asked.popleft()
+            self._behind[name], self._next[name] = end, start
+            sink.partition(name, ids[name], 0, start)
 
     def _deliver_topic(self, reader: Reader, sink: Sink, name: str, topic_id: bytes) -> None:
         """Delivers one batch of a topic, if it has any."""

@@ -26,7 +26,7 @@ from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
-from fanout.sources.kafka_topics import Begin, End, Making, TopicWatch
+from fanout.sources.kafka_topics import Begin, Counted, End, Making, TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.reads import Reads
 from fanout.types import Creation
@@ -89,23 +89,41 @@ class KafkaSource:
         self._stopped: asyncio.Task[None] | None = None
         self._stopping = False
         self._reading: dict[tuple[str, int], Reading] = {}  # changed by the reading thread alone
-        self._told: dict[str, tuple[bytes, int]] = {}  # ids and numbers of partitions, by topic
+        self._on_demand: frozenset[str] = frozenset()
+        self._behind: set[tuple[str, int]] = set()  # of those topics, what is not caught up
         self._failure = ""
         self._reads: Reads[Consumer] = Reads("fanout-kafka-back", self._reader)
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         """See `Source.start`. Raises ConfigError for settings that the client library refuses, or that are not free."""
         if taken := sorted(OURS & self._settings.keys()):
             raise ConfigError(f"kafka-setting: {taken[0]} cannot be set: what fanout promises rests on it")
         pending = Pending(asyncio.get_running_loop())
         try:
             making = Making(self._kept, self._partitions, self._replication)
-            watch = TopicWatch(self._settings, topics, state_topics, making, history_ms, self._reader, self._waiting)
+            watch = TopicWatch(
+                self._settings,
+                topics,
+                state_topics,
+                on_demand,
+                making,
+                history_ms,
+                reader=self._reader,
+                waiting=self._waiting,
+            )
             appender = Appender(self._settings, pending, watch.look_soon)
             consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:
             raise ConfigError(f"Kafka's client refuses its settings: {error.args[0].str()}") from error
         self._watch, self._appender, self._pending = watch, appender, pending
+        self._on_demand = frozenset(on_demand)
         self._threads = [
             threading.Thread(target=self._read, args=(consumer, watch, sink), name="fanout-kafka-read", daemon=True),
             threading.Thread(target=watch.run, name="fanout-kafka-watch", daemon=True),
@@ -119,6 +137,11 @@ class KafkaSource:
         if self._appender is None or self._stopped is not None:
             raise SourceError("the source is not running")
         self._appender.append(records, done)
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        """See `Source.read_partition`."""
+        if self._watch is not None:
+            self._watch.ask(topic, partition)
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
@@ -221,22 +244,25 @@ class KafkaSource:
             if now >= progress_at:
                 progress_at = now + PROGRESS_S
                 self._progress(consumer, sink, now)
-                if complete and not ready and all(reading.next >= reading.target for reading in self._reading.values()):
+                if complete and not ready and all(reading.is_caught_up for reading in self._reading.values()):
                     ready = True
                     sink.ready()
 
-    def _change(self, consumer: Consumer, sink: Sink, change: Begin | End) -> None:
-        """Begins, begins anew or ends to read one partition."""
+    def _change(self, consumer: Consumer, sink: Sink, change: Counted | Begin | End) -> None:
+        """Begins, begins anew or ends to read one partition; or a topic has been counted."""
+        if isinstance(change, Counted):
+            sink.topic(*change)
+            return
         key = (change.topic, change.partition)
+        self._behind.discard(key)
         if self._reading.pop(key, None):
             consumer.incremental_unassign([TopicPartition(*key)])
         if isinstance(change, Begin):
-            if (told := (change.topic_id, change.partitions)) != self._told.get(change.topic):
-                self._told[change.topic] = told
-                sink.topic(change.topic, *told)
             sink.partition(change.topic, change.topic_id, change.partition, change.start)
             consumer.incremental_assign([TopicPartition(*key, change.start, leader_epoch=change.epoch)])
             self._reading[key] = Reading(change.start, change.end, change.epoch, time.monotonic())
+            if change.topic in self._on_demand:
+                self._behind.add(key)
 
     def _is_error(self, message: "Message[bytes, bytes]", consumer: Consumer, watch: TopicWatch) -> bool:
         """Whether a message is an error in a message's place, which is then dealt with."""
@@ -268,3 +294,6 @@ class KafkaSource:
                 again = TopicPartition(where.topic, where.partition, reading.next)
                 consumer.incremental_unassign([again])
                 consumer.incremental_assign([again])
+        for key in [key for key in self._behind if self._reading[key].is_caught_up]:
+            self._behind.discard(key)
+            sink.caught_up(*key)

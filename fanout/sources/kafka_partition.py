@@ -41,6 +41,11 @@ class Reading:
             self._moved_at = now
         return moved
 
+    @property
+    def is_caught_up(self) -> bool:
+        """Whether all is read that the log held when reading began."""
+        return self.next >= self.target
+
     def waits(self, now: float) -> float:
         """For how long records have been there, and none of them came."""
         return now - self._moved_at

@@ -8,6 +8,8 @@ Rules:
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
 - A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
   vanishes later is waited for: whoever deletes a topic may be about to make it again.
+- Of a topic that is read on demand only what was asked for is read, always from one history window ago. That is
+  looked up at once, also between two looks.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
@@ -17,6 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError
@@ -30,7 +33,7 @@ from fanout.sources.kafka_lost import Place, go_on
 from fanout.sources.patterns import Patterns
 from fanout.types import Creation
 
-__all__ = ["Begin", "End", "Making", "TopicWatch"]
+__all__ = ["Begin", "Counted", "End", "Making", "TopicWatch"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
@@ -45,9 +48,16 @@ Key = tuple[str, int]  # topic, partition
 log = logging.getLogger("fanout.source.kafka")
 
 
+class Counted(NamedTuple):
+    """The topic has so many partitions. Comes before the first of them."""
+
+    topic: str
+    topic_id: bytes
+    partitions: int
+
+
 class Begin(NamedTuple):
-    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now, and
-    `partitions` says how many the topic has.
+    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now.
 
     `epoch` is the leader epoch up to which the log is known to reach `start`, -1 if it has none: if an unclean election
     cuts it off before anything is read, that tells.
@@ -55,7 +65,6 @@ class Begin(NamedTuple):
 
     topic: str
     topic_id: bytes
-    partitions: int
     partition: int
     start: int
     end: int
@@ -84,7 +93,7 @@ class Making(NamedTuple):
 class TopicWatch:
     """Looks at the topics until `stop`; `found` gathers what the reader has to do.
 
-    `run` belongs to a thread of its own; `look_soon`, `lost`, `health`, `stop` to any.
+    `run` belongs to a thread of its own; `look_soon`, `ask`, `lost`, `health`, `stop` to any.
     """
 
     def __init__(
@@ -92,8 +101,10 @@ class TopicWatch:
         settings: Mapping[str, Any],
         topics: Sequence[str],
         state_topics: Sequence[str],
+        on_demand: Sequence[str],
         making: Making,
         history_ms: int,
+        *,
         reader: Callable[[], Consumer],
         waiting: Callable[[], Mapping[Key, int]],
     ) -> None:
@@ -115,16 +126,20 @@ class TopicWatch:
         self._reader = reader
         self._waiting = waiting
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
-        self._counts: dict[str, int] = {}  # of partitions
+        self._counted: dict[str, Counted] = {}
+        self._on_demand = frozenset(on_demand)
+        self._asking: deque[Key] = deque()  # one a partition at most
+        self._asked: set[Key] = set()
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
         self._lost: deque[tuple[Key, Place]] = deque()  # one a partition at most: it stands still until found again
         self._trouble = Trouble("new", f"Kafka at {self._bootstrap} has not answered yet")
         self._ok = False
-        self._soon = threading.Event()
+        self._is_due = False  # the next look, however long ago the last one was
+        self._wake = threading.Event()
         self.leaderless: Mapping[Key, float] = {}  # partitions that no broker leads, since when
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
-        self.found: deque[Begin | End] = deque()  # a few entries a partition, taken by the reader
+        self.found: deque[Counted | Begin | End] = deque()  # a few entries a partition, taken by the reader
         self.complete = False  # every topic has been found once, and all its partitions put into `found`
 
     def health(self) -> Health:
@@ -137,32 +152,63 @@ class TopicWatch:
             self._admin.all_down = True
         elif hint is not None:
             self._admin.hint = hint
-        self._soon.set()
+        self._is_due = True
+        self._wake.set()
+
+    def ask(self, topic: str, partition: int) -> None:
+        """A partition of a topic that is read on demand is to be read."""
+        self._asking.append((topic, partition))
+        self._wake.set()
 
     def lost(self, topic: str, partition: int, position: Place) -> None:
         """The position in a partition is no more: where it goes on will be found."""
         self._lost.append(((topic, partition), position))
-        self._soon.set()
+        self._is_due = True
+        self._wake.set()
 
     def stop(self) -> None:
         """Makes `run` return, within 0.1 s."""
         self._stopping.set()
-        self._soon.set()
+        self._wake.set()
 
     def run(self) -> None:
         """Looks until told to stop."""
-        while not self._stopping.is_set():
-            self._soon.clear()
-            try:
+        with suppress(Stopped):
+            while not self._stopping.is_set():
+                self._is_due = False
                 trouble = self._look()
-            except Stopped:
-                break
-            self._note(trouble)
-            if trouble is not None and trouble.kind == AWAY:
-                self._admin.renew()
-            self._stopping.wait(RETRY_S)
-            if trouble is None:
-                self._soon.wait(LOOK_EVERY_S)
+                self._note(trouble)
+                if trouble is not None and trouble.kind == AWAY:
+                    self._admin.renew()
+                self._rest(RETRY_S, until_due=False)
+                if trouble is None:
+                    self._rest(LOOK_EVERY_S, until_due=True)
+
+    def _rest(self, seconds: float, *, until_due: bool) -> None:
+        """Waits between two looks, and begins what is asked for meanwhile."""
+        until = time.monotonic() + seconds
+        while not (self._stopping.is_set() or (until_due and self._is_due)) and (left := until - time.monotonic()) > 0:
+            self._wake.wait(left)
+            self._wake.clear()
+            self._begin_asked()
+
+    def _begin_asked(self) -> None:
+        """Finds where to begin in what is read on demand; what cannot be found now is left to the next look."""
+        asked = {self._asking.popleft() for _ in range(len(self._asking))}
+        self._asked |= asked
+        counts = {topic: counted.partitions for topic, counted in self._counted.items()}
+        there = {key for key in asked - self._known if key[1] < counts.get(key[0], 0)}
+        if there:
+            self._known |= there
+            self._wanted.update(dict.fromkeys(there, self._since))
+            troubles: list[Trouble] = []
+            self._find(dict.fromkeys(there, self._since), troubles)
+            self._is_due = self._is_due or bool(troubles)
+
+    @property
+    def _since(self) -> Any:
+        """One history window ago."""
+        return OffsetSpec.for_timestamp(max(0, time.time_ns() // 1_000_000 - self._history_ms))
 
     def _note(self, trouble: Trouble | None) -> None:
         if trouble is None:
@@ -272,6 +318,12 @@ class TopicWatch:
         ids = {topic: _id_bytes(description) for topic, description in described.items()}
         keys = {(topic, part.id) for topic, description in described.items() for part in description.partitions}
         again: set[Key] = set()
+        self._asked.update(self._asking.popleft() for _ in range(len(self._asking)))
+        for topic, topic_id in ids.items():
+            counted = Counted(topic, topic_id, len(described[topic].partitions))
+            if self._counted.get(topic) != counted:
+                self._counted[topic] = counted
+                self.found.append(counted)
         for topic, topic_id in ids.items():
             before = self._ids.get(topic, topic_id)
             if before != topic_id:
@@ -281,15 +333,14 @@ class TopicWatch:
                 self.found.extend(End(*key) for key in sorted(old - keys))
                 self._known -= old - keys
                 again |= old & keys
-        since = OffsetSpec.for_timestamp(max(0, time.time_ns() // 1_000_000 - self._history_ms))
-        whole = self._state_topics | self._ids.keys()
-        for topic, partition in keys - self._known:
-            self._wanted[topic, partition] = _EARLIEST if topic in whole else since
+        whole = (self._state_topics | self._ids.keys()) - self._on_demand
+        new = {key for key in keys - self._known if key[0] not in self._on_demand or key in self._asked}
+        for topic, partition in new:
+            self._wanted[topic, partition] = _EARLIEST if topic in whole else self._since
         self._wanted.update(self._lost.popleft() for _ in range(len(self._lost)))
         self._wanted.update(dict.fromkeys(again, _EARLIEST))
-        self._known |= keys
+        self._known |= new
         self._ids.update(ids)
-        self._counts.update((topic, len(description.partitions)) for topic, description in described.items())
         deadline = time.monotonic() + APPEAR_S
         while True:
             met: list[Trouble] = []
@@ -323,8 +374,7 @@ class TopicWatch:
                     troubles.append(Trouble(("lost", key), str(error)))
                     continue
             begin, epoch = ends[key] if start.offset < 0 else start
-            count = self._counts[topic]
-            self.found.append(Begin(topic, self._ids[topic] or b"", count, partition, begin, ends[key].offset, epoch))
+            self.found.append(Begin(topic, self._ids[topic] or b"", partition, begin, ends[key].offset, epoch))
             del self._wanted[key]
 
     def _checks(self) -> Callable[[], None]:

@@ -18,9 +18,10 @@ LAYERS = [
     {"auth", "routing", "namespaces", "shares", "stats"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"checkpoints", "control", "decoding", "failures", "fetching", "targets"},
+    {"checkpoints", "control", "decoding", "failures", "fetching", "interest", "targets"},
     {
         "backlog",
+        "counted",
         "credentials",
         "probes",
         "publish",

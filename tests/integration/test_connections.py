@@ -72,7 +72,7 @@ async def test_idle_and_receiving_connections(
     scale: Scale, kafka: Kafka, kafka_topic: NewKafkaTopic, node: NodeProcess
 ) -> None:
     own = kafka_topic()
-    producer = Producer({**kafka.client, "log_level": 2, "partitioner": "murmur2"})
+    producer = Producer({**kafka.client, "log_level": 2})
     warm = await open_clients(node.port, [f"{own}:warm"] * AT_ONCE)  # what the process needs once is not counted
     before, began = node.resident_bytes(), time.monotonic()
     idle = await open_clients(node.port, [f"{own}:idle"] * scale.idle)

@@ -69,7 +69,7 @@ class Feed:
     """
 
     def __init__(self, kafka: Kafka, topic: str, scale: Scale) -> None:
-        self._producer = Producer({**kafka.client, "log_level": 2, "partitioner": "murmur2"})
+        self._producer = Producer({**kafka.client, "log_level": 2})
         self._topic = topic
         self._scale = scale
         made = len(REGIONS) * len(KINDS)

@@ -344,7 +344,14 @@ class EchoSource(NeverReadBack):
         self.stopped = 0
         self._waiting: queue.SimpleQueue[tuple[Sequence[NewRecord], Done] | None] = queue.SimpleQueue()
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         self.topics = list(topics)
         loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._read, args=(sink, loop))

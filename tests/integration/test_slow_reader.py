@@ -55,7 +55,7 @@ class Traffic:
     """Numbered and timed records on one channel, at an even rate, from an ordinary producer."""
 
     def __init__(self, kafka: Kafka, channel: str, rate: int) -> None:
-        self._producer = Producer({**kafka.client, "linger.ms": 0, "log_level": 2, "partitioner": "murmur2"})
+        self._producer = Producer({**kafka.client, "linger.ms": 0, "log_level": 2})
         self.channel = channel
         self._rate = rate
         self.sent = 0

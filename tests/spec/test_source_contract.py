@@ -47,11 +47,15 @@ class Log:
         return source
 
     async def reading(
-        self, *topics: str, history_ms: int = HOUR_MS, state_topics: Sequence[str] = ()
+        self,
+        *topics: str,
+        history_ms: int = HOUR_MS,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
     ) -> tuple[Source, RecordingSink]:
         """A source that has caught up, and its sink."""
         source, sink = self.source(state_topics), RecordingSink()
-        await source.start(sink, topics, history_ms, state_topics)
+        await source.start(sink, topics, history_ms, state_topics, on_demand)
         await eventually(lambda: sink.is_ready)
         return source, sink
 
@@ -123,6 +127,29 @@ async def test_a_partition_is_told_before_its_records(log: Log) -> None:
     assert sink.calls.index("partition") < sink.calls.index("records")
     ((name, topic_id, partition, start),) = sink.partitions
     assert (name, len(topic_id), partition, start) == (topic, 16, 0, 0)
+
+
+async def test_a_topic_is_counted_before_its_first_partition(log: Log) -> None:
+    topic = log.topic()
+    _, sink = await log.reading(topic)
+    assert sink.calls.index("topic") < sink.calls.index("partition")
+    assert sink.topics == [(topic, sink.partitions[0][1], 1)]
+
+
+async def test_what_is_read_on_demand_is_read_when_it_is_asked_for(log: Log) -> None:
+    topic, other = log.topic(), log.topic()
+    source, sink = await log.reading(topic, other, on_demand=[topic])
+    await append(source, record(topic, b"before"))
+    await append(source, record(other, b"x"))
+    await eventually(lambda: sink.values(other))
+    assert (sink.values(topic), [name for name, *_ in sink.topics].count(topic)) == ([], 1)
+    assert topic not in [name for name, *_ in sink.partitions]
+    source.read_partition(topic, 0)
+    await eventually(lambda: sink.caught == [(topic, 0)])
+    assert sink.values(topic) == [b"before"]
+    assert (topic, 0) in source.lag()
+    await append(source, record(topic, b"after"))
+    await eventually(lambda: sink.values(topic) == [b"before", b"after"])
 
 
 async def test_topics_that_a_pattern_matches_are_read_also_those_that_appear_later(log: Log) -> None:

@@ -19,6 +19,7 @@ class RecordingSink:
         self.calls: list[str] = []
         self.threads: set[int] = set()
         self.topics: list[tuple[str, bytes, int]] = []
+        self.caught: list[tuple[str, int]] = []
         self.partitions: list[tuple[str, bytes, int, int]] = []
         self.batches: list[list[Record]] = []
         self.progressed: dict[tuple[str, int], int] = {}
@@ -44,6 +45,10 @@ class RecordingSink:
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         self._called("partition")
         self.partitions.append((topic, topic_id, partition, start))
+
+    def caught_up(self, topic: str, partition: int, /) -> None:
+        self._called("caught_up")
+        self.caught.append((topic, partition))
 
     def records(self, batch: Sequence[Any], /) -> None:
         self._called("records")
@@ -72,7 +77,10 @@ def _plain(record: Any) -> Record:
 
 
 class NeverReadBack:
-    """The half of a source that looks back, for one that is never asked to."""
+    """The half of a source that looks back, or reads on demand, for one that is never asked to."""
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        raise SourceError("this log is read as a whole")
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         raise SourceError("this log is not read back")
@@ -88,7 +96,12 @@ class NeverStarted(NeverReadBack):
     """A source that tests append to, and deliver the records of by hand."""
 
     async def start(
-        self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
     ) -> None: ...
 
     def health(self) -> Health:

@@ -23,6 +23,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             presence=lambda: {"entered": 1, "left": 2, "removed": 3, "repaired": 4, "failed": 5},
             failures=lambda: {"dead_letters": 3, "dead_letters_lost": 1},
             unconfirmed=lambda: 12,
+            on_demand=lambda: {"read_on_demand": 3, "catching_up": 1},
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
             held=lambda: {("orders", 1): 7.5},
             connections=lambda: connections,
@@ -58,6 +59,8 @@ def test_publishes_lag_and_connections_are_shown() -> None:
     assert values["fanout_publishes_total", frozenset({("outcome", "repeated")})] == 8
     assert values["fanout_presence_writes_total", frozenset({("outcome", "removed")})] == 3
     assert values["fanout_publish_unconfirmed", frozenset()] == 12
+    assert values["fanout_partitions_on_demand", frozenset()] == 3
+    assert values["fanout_partitions_catching_up", frozenset()] == 1
     assert values["fanout_lag_records", frozenset({("topic", "orders"), ("partition", "1")})] == 6
     assert [(dict(labels), value) for (name, labels), value in values.items() if name == "fanout_held_seconds"] == [
         ({"topic": "orders", "partition": "1"}, 7.5)

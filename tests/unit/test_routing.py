@@ -13,7 +13,7 @@ from fanout.rules.publish import PublishRule
 from fanout.rules.route import Rule
 from fanout.types import Creation, Record
 
-OWN = Rule("fanout.messages", "#{key}", partitioner="murmur2")
+OWN = Rule("fanout.messages", "#{key}")
 RECORD = Record("orders", 1, 2, -1, 3, b"k", b"v", [("h", b"x")])
 
 
@@ -69,7 +69,8 @@ def test_route_of_the_default_topic_replaces_the_default() -> None:
 
 
 def test_where_a_program_says_which_channels_there_are_no_key_tells_where_one_lies() -> None:
-    assert routing([], None).given.rules == (Rule("fanout.messages", "#{key}"),)
+    file = RulesFile((Rule("orders", "#{key}", partitioner="murmur2"),))
+    assert routing([], None, file=file).given.rules == (Rule("orders", "#{key}"), OWN)
 
 
 def test_routes_and_publish_topic_are_taken_exactly() -> None:

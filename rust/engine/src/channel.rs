@@ -231,6 +231,11 @@ impl Channel {
         self.watchers.fetch_or(bit, Ordering::SeqCst);
     }
 
+    /// Whether it does.
+    pub fn is_watched_by(&self, bit: u64) -> bool {
+        self.watchers.load(Ordering::Relaxed) & bit != 0
+    }
+
     /// No longer.
     pub fn unwatch(&self, bit: u64) {
         self.watchers.fetch_and(!bit, Ordering::SeqCst);

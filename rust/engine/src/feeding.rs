@@ -1,7 +1,8 @@
 //! The partitions that may feed one channel, as the table has them at the moment.
 //!
 //! Of topics whose keys lie where murmur2 says it is the partition of the channel's key, or a few where the topic has
-//! grown; of all others it is every partition, since a rule over fields may have any of them feed any channel.
+//! grown; of all others it is every partition, since a rule over fields may have any of them feed any channel. Of a name
+//! that is no channel's it is every partition of all topics: the place of everything.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use smallvec::SmallVec;
 
 use crate::checkpoint::Reference;
 use crate::partition::Partition;
-use crate::position::Position;
+use crate::position::{Entry, Position};
 
 /// See the module's text.
 #[derive(Debug)]
@@ -25,9 +26,10 @@ pub struct Feeding {
 /// What a position speaks of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recognised {
-    /// Partitions that are read here.
+    /// Partitions that may feed the channel, as far as this node knows; or all of a topic's, which somebody listed who did not
+    /// know where the channel's key lies.
     All,
-    /// One that is not read here, or not yet, too.
+    /// One too of which this node does not know that it may, or not yet.
     NotAll,
     /// A topic that is not, or was made anew, too.
     Foreign,
@@ -69,18 +71,31 @@ impl Feeding {
         self.open.binary_search(&index).ok().or_else(certain)
     }
 
-    /// Whether what a position speaks of is read here.
+    /// Whether this node knows of the partitions that a position speaks of.
     pub fn recognises(&self, position: &Position) -> Recognised {
         let mut known = Recognised::All;
         for entry in &position.entries {
-            let mut same = self.list.iter().filter(|other| other.is_current() && other.tag == entry.tag).peekable();
-            if same.peek().is_none() {
+            let is_same = |other: &&Arc<Partition>| other.tag == entry.tag && other.has_position && other.is_current();
+            let mut same = self.list.iter().filter(is_same);
+            let read = same.clone().count();
+            if read == 0 {
                 return Recognised::Foreign;
             }
-            if !same.any(|other| other.number == entry.partition) {
+            let own = same.find(|other| other.number == entry.partition);
+            let may_feed =
+                own.is_some_and(|own| self.place_of(own.index).is_some() || lists_all(position, entry, read));
+            if !may_feed {
                 known = Recognised::NotAll;
             }
         }
         known
     }
+}
+
+/// Whether a position lists all partitions of a topic: as many as are read, or as it had then, for three in a row are no
+/// key's.
+fn lists_all(position: &Position, of: &Entry, read: usize) -> bool {
+    let listed = || position.entries.iter().filter(|entry| entry.tag == of.tag);
+    let count = listed().count();
+    count == read || (count > 2 && listed().all(|entry| (entry.partition as usize) < count))
 }

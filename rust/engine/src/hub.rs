@@ -252,6 +252,20 @@ impl Hub {
         self.channels.read().names(realm, prefix, after, limit, known)
     }
 
+    /// The partitions, of topics of which it is certain, of all channels that somebody is attached to or subscribes to
+    /// inside the process. Takes some 0.2 µs for each channel.
+    pub fn needed(&self) -> Vec<(Arc<str>, i32)> {
+        let used: Vec<_> = {
+            let channels = self.channels.read();
+            let is_used = |channel: &&Arc<Channel>| channel.attachments() > 0 || channel.is_watched_by(LOCAL_BIT);
+            channels.next(0, usize::MAX).filter(is_used).map(|channel| Arc::clone(&channel.name)).collect()
+        };
+        let mut needed: Vec<_> = used.iter().flat_map(|name| self.partitions.certain(name)).collect();
+        needed.sort_unstable();
+        needed.dedup();
+        needed
+    }
+
     /// Gauges: channels, bytes, ids.
     pub fn gauges(&self) -> [(&'static str, u64); 8] {
         [

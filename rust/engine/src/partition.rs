@@ -320,6 +320,16 @@ impl Partitions {
         }
     }
 
+    /// The partitions of a channel in the topics of which it is certain, read or not.
+    pub fn certain(&self, channel: &str) -> Vec<(Arc<str>, i32)> {
+        let inner = self.inner.read();
+        let placed = |name: &Arc<str>| Some((Arc::clone(name), inner.topics.get(name)?.placing.clone()?));
+        let found = inner.certain.iter().filter_map(placed);
+        found
+            .flat_map(|(name, placing)| placing.partitions(channel).into_iter().map(move |n| (Arc::clone(&name), n)))
+            .collect()
+    }
+
     /// The partitions that may feed a channel; of what names none, like the empty text, those that may feed any.
     pub fn feeding(&self, channel: &str) -> Feeding {
         let inner = self.inner.read();

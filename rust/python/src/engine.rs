@@ -137,6 +137,18 @@ impl Engine {
         self.core.hub.topic(topic, topic_id, partitions).map_err(|_| PyValueError::new_err("too many partitions"))
     }
 
+    /// The same of all channels in use.
+    fn needed(&self, py: Python<'_>) -> Vec<(String, i32)> {
+        let needed = py.detach(|| guarded(|| self.core.hub.needed()));
+        needed.iter().map(|(topic, number)| (topic.to_string(), *number)).collect()
+    }
+
+    /// Topics and numbers of the partitions that are known to be a channel's.
+    fn partitions_of(&self, channel: &str) -> Vec<(String, i32)> {
+        let certain = guarded(|| self.core.hub.partitions().certain(channel));
+        certain.iter().map(|(topic, number)| (topic.to_string(), *number)).collect()
+    }
+
     fn partition(&self, topic: &str, topic_id: [u8; 16], partition: i32, start: i64) -> PyResult<()> {
         let assigned = self.core.hub.assign(topic, topic_id, partition, start);
         assigned.map_err(|_| PyValueError::new_err("too many partitions"))

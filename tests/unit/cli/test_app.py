@@ -177,7 +177,6 @@ class TestCheck:
             "#   skips records without a value",
             "#   stops at a record that fails, and is not ready from then on",
             "# reads fanout.messages and sends to #{key}",
-            "#   knows the partition of a channel: murmur2 of its key",
             "#   skips and counts records that fail",
         ]
         assert "\n".join(explained) in printed

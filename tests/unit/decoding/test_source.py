@@ -33,11 +33,21 @@ class ListedLog:
         self.sink: Sink
         self.kept: list[Record] = []
 
-    async def start(self, sink: Sink, topics: Sequence[str], history_ms: int, state_topics: Sequence[str] = ()) -> None:
+    async def start(
+        self,
+        sink: Sink,
+        topics: Sequence[str],
+        history_ms: int,
+        state_topics: Sequence[str] = (),
+        on_demand: Sequence[str] = (),
+    ) -> None:
         self.sink = sink
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         raise SourceError("this log is not written")
+
+    def read_partition(self, topic: str, partition: int) -> None:
+        self.sink.caught_up(topic, partition)
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         return Slice([r for r in self.kept if r.topic == topic and start <= r.offset < stop], stop)

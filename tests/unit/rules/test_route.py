@@ -47,6 +47,9 @@ def test_wrong_option_is_refused_with_what_would_be_right(text: str, words: str)
         ({"partitioner": "murmur2", "channel": "#{key}:#{value.a}"}, "does not tell the key"),
         ({"partitioner": "murmur2", "channel": "#{key.id}"}, "does not tell the key"),
         ({"partitioner": "murmur2", "channel": "#{key}", "key": "json"}, "partitioner: the partition follows from"),
+        ({"read": "needed"}, "read: what is needed is only known with partitioner"),
+        ({"read": "needed", "partitioner": "murmur2", "channel": "#{key}", "topic": "t*"}, "read: 't*' is a pattern"),
+        ({"read": "needed", "partitioner": "murmur2", "channel": "#{key}", "snapshot": True}, "read: snapshots are of"),
         ({"snapshot": True, "tombstone": "skip"}, "snapshot: with tombstone = "),
     ],
 )

@@ -83,10 +83,12 @@ impl Hub {
             .collect()
     }
 
-    /// The position of places.
+    /// The position of places. Of those that cannot be the channel's it does not speak.
     pub fn print_places(&self, name: &str, places: &mut [Place]) -> String {
         places.sort_by_key(|place| (place.partition.tag, place.partition.number));
-        let entries = places.iter().map(|Place { partition, offset }| Entry {
+        let feeding = self.partitions.feeding(name);
+        let own = places.iter().filter(|place| feeding.place_of(place.partition.index).is_some());
+        let entries = own.map(|Place { partition, offset }| Entry {
             tag: partition.tag,
             partition: partition.number,
             offset: *offset,

@@ -47,6 +47,10 @@ fn resumed(hub: &Hub, channel: &str, serial: &str) -> (Outcome, Vec<i64>) {
     (plan.located.outcome, taken.iter().map(|taken| taken.message.offset).collect())
 }
 
+fn numbers(partitions: &[(Arc<str>, i32)]) -> Vec<i32> {
+    partitions.iter().map(|(_, number)| *number).collect()
+}
+
 #[test]
 fn a_position_has_one_entry_however_many_partitions_there_are() {
     let hub = certain(64);
@@ -118,6 +122,41 @@ fn a_position_of_all_partitions_is_good_for_a_rule_that_has_become_certain() {
     assert_eq!(resumed(&after, "c", &serial), (Outcome::Resumed, vec![1]));
 }
 
+#[test]
+fn where_a_channel_lies_is_known_of_partitions_that_are_not_read() {
+    let hub = certain(0);
+    assert!(hub.partitions.certain("c").is_empty());
+    hub.topic("t", [1; 16], COUNT).unwrap();
+    assert_eq!(numbers(&hub.partitions.certain("c")), [of("c", COUNT)]);
+}
+
+#[test]
+fn the_place_of_everything_is_a_place_of_every_channel() {
+    let hub = certain(2);
+    put(&hub, 0, 0, &key(|key| of(key, 2) == 0), 0);
+    put(&hub, 1, 0, &key(|key| of(key, 2) == 1), 0);
+    let mut everywhere = hub.places("", None).unwrap();
+    assert_eq!(everywhere.iter().map(|place| place.offset).collect::<Vec<_>>(), [1, 1]);
+    let all = hub.print_places("", &mut everywhere);
+    assert_eq!(hub.places("", Some(&all)).unwrap().len(), 2);
+    let serial = hub.print_places("c", &mut everywhere);
+    put(&hub, of("c", 2), 1, "c", 0);
+    assert_eq!(resumed(&hub, "c", &serial), (Outcome::Resumed, vec![1]));
+    assert_eq!(position::parse(hub.key(), "c", &serial).unwrap().entries.len(), 1);
+}
+
+#[test]
+fn what_channels_in_use_need_is_known() {
+    let hub = certain(COUNT);
+    hub.channel("looked at", 0);
+    assert!(hub.needed().is_empty());
+    hub.channel("c", 0).attached(Kinds::ALL);
+    assert_eq!(numbers(&hub.needed()), [of("c", COUNT)]);
+    hub.channel("c", 0).detached(Kinds::ALL);
+    hub.channel("d", 0).watch(LOCAL_BIT);
+    assert_eq!(numbers(&hub.needed()), [of("d", COUNT)]);
+}
+
 /// A key that lies elsewhere once there are more partitions.
 mod growth {
     use super::*;
@@ -159,6 +198,18 @@ mod growth {
         assert_eq!(resumed(&does_not, &added, &serial).0, Outcome::Ahead);
         grow(&does_not, COUNT, MORE);
         assert_eq!(resumed(&does_not, &added, &serial).0, Outcome::Resumed);
+    }
+
+    #[test]
+    fn a_position_in_a_partition_that_is_not_known_to_be_the_keys_is_not_passed_over() {
+        let [_, stays] = moved();
+        let (knows, late) = (certain(COUNT), certain(MORE));
+        put(&knows, of(&stays, COUNT), 0, &stays, 0);
+        let serial = knows.position(&stays, 0);
+        assert_eq!(resumed(&late, &stays, &serial).0, Outcome::Ahead);
+        late.topic("t", [1; 16], COUNT).unwrap();
+        put(&late, of(&stays, COUNT), 0, &stays, 0);
+        assert_eq!(resumed(&late, &stays, &serial).0, Outcome::Resumed);
     }
 
     #[test]

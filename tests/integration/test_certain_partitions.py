@@ -1,0 +1,160 @@
+"""Topics whose producers partition by murmur2, on real Kafka: positions of one entry, a topic that grows, and nodes
+that read what somebody on them needs and no more.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+
+from fanout import Config, Server
+from tests.support.broker import Kafka
+from tests.support.fixtures_kafka import NewKafkaTopic
+from tests.support.sources import eventually
+from tests.support.wsclient import RESUMED, RawClient
+
+pytestmark = pytest.mark.kafka
+
+KEY = "app.key:secret"
+PARTITIONS = 64
+
+
+class Site:
+    """Nodes over one topic, and a producer to it that is not ours."""
+
+    def __init__(self, kafka: Kafka, topic: str, directory: Path, stack: AsyncExitStack, read: str) -> None:
+        self.topic = topic
+        self._kafka = kafka
+        self._directory = directory
+        self._stack = stack
+        self._rules = directory / "rules.toml"
+        self._rules.write_text(
+            f'[[route]]\ntopic = "{topic}"\nchannel = "#{{key}}"\npartitioner = "murmur2"\nread = "{read}"\n'
+        )
+        # librdkafka's own default is another one
+        self._producer = Producer({**kafka.client, "partitioner": "murmur2", "topic.metadata.refresh.interval.ms": 500})
+
+    async def node(self) -> Server:
+        config = Config(
+            port=0,
+            data=self._directory / uuid.uuid4().hex,
+            key=(KEY,),
+            secret="0123456789abcdef",
+            kafka=self._kafka.bootstrap,
+            rules=self._rules,
+            publish_topic=self.topic,
+        )
+        server = await self._stack.enter_async_context(Server(config))
+        async with asyncio.timeout(30):
+            await server.ready()
+        return server
+
+    async def client(self, node: Server, channel: str, position: str | None = None) -> RawClient:
+        client = await RawClient(node.port, KEY).connect()
+        self._stack.push_async_callback(client.close)
+        await client.attach(channel, **({} if position is None else {"channelSerial": position}))
+        return client
+
+    async def write(self, channel: str, texts: Iterable[str]) -> None:
+        for text in texts:
+            self._producer.produce(self.topic, key=channel, value=text)
+        assert await asyncio.to_thread(self._producer.flush, 20) == 0
+
+    async def grow(self, partitions: int) -> None:
+        admin = AdminClient(self._kafka.client)
+        grown = admin.create_partitions([NewPartitions(self.topic, partitions)])[self.topic]
+        await asyncio.to_thread(grown.result, 15)
+
+
+@pytest.fixture(params=["all", "needed"])
+async def site(
+    request: pytest.FixtureRequest, kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> AsyncIterator[Site]:
+    async with AsyncExitStack() as stack:
+        yield Site(kafka, kafka_topic(PARTITIONS), tmp_path, stack, request.param)
+
+
+def texts(client: RawClient, channel: str) -> list[str]:
+    return [message.text for message in client.received.get(channel, ())]
+
+
+async def given(client: RawClient, channel: str, count: int) -> list[str]:
+    """What came, once it is so many."""
+    await client.until(lambda: len(texts(client, channel)) >= count, 30)
+    return texts(client, channel)
+
+
+def numbers(start: int, stop: int) -> list[str]:
+    return [str(number) for number in range(start, stop)]
+
+
+@pytest.mark.timeout(120)
+async def test_of_64_partitions_a_position_names_one_and_is_resumed_on_any_node(site: Site) -> None:
+    here, there = await site.node(), await site.node()
+    client = await site.client(here, "c")
+    await site.write("c", numbers(0, 20))
+    await site.write("others", numbers(0, 5))
+    assert await given(client, "c", 20) == numbers(0, 20)
+    position = here.position("c")
+    assert len(position) <= 36, position
+    await client.close()
+    await site.write("c", numbers(20, 40))
+    back = await site.client(there, "c", position)
+    assert await given(back, "c", 20) == numbers(20, 40)
+    assert back.attached("c")[-1]["flags"] & RESUMED
+    await there.publish("c", "from there")
+    assert (await given(back, "c", 21))[-1] == "from there"
+    assert here.stats()["failed_misplaced"] == there.stats()["failed_misplaced"] == 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_topic_that_grows_loses_and_repeats_nothing(site: Site) -> None:
+    node = await site.node()
+    channels = [f"c{number}" for number in range(12)]
+    clients = {channel: await site.client(node, channel) for channel in channels}
+    for channel in channels:
+        await site.write(channel, numbers(0, 5))
+    for channel, client in clients.items():
+        assert await given(client, channel, 5) == numbers(0, 5)
+    positions = {channel: node.position(channel) for channel in channels}
+    await site.grow(2 * PARTITIONS)
+    await asyncio.sleep(2)  # the producer hears of it
+    for channel in channels:
+        await site.write(channel, numbers(5, 10))
+    for channel, client in clients.items():
+        assert await given(client, channel, 10) == numbers(0, 10), channel
+    for channel in channels:
+        back = await site.client(node, channel, positions[channel])
+        assert await given(back, channel, 5) == numbers(5, 10), channel
+    assert node.stats()["failed_misplaced"] == 0
+
+
+@pytest.mark.parametrize("site", ["needed"], indirect=True)
+@pytest.mark.timeout(120)
+async def test_a_node_reads_the_partitions_that_somebody_on_it_needs(site: Site) -> None:
+    nodes = [await site.node() for _ in range(2)]
+    own = [f"own-{number}" for number in range(2)]
+    clients = [await site.client(node, channel) for node, channel in zip(nodes, own, strict=True)]
+    everything = 0
+    for number in range(100):
+        await site.write(f"load-{number}", numbers(0, 50))
+        everything += 50
+    for channel in own:
+        await site.write(channel, numbers(0, 50))
+    for client, channel in zip(clients, own, strict=True):
+        assert await given(client, channel, 50) == numbers(0, 50)
+    for node in nodes:
+        assert node.stats()["records_in"] < everything / 4, "one or two partitions of 64"
+    # What is published on one is received on the other.
+    await nodes[0].publish(own[1], "from the other node")
+    assert (await given(clients[1], own[1], 51))[-1] == "from the other node"
+    reader = nodes[0].subscribe(own[1], since=nodes[1].position(own[1]))
+    await nodes[1].publish(own[1], "and back")
+    async with asyncio.timeout(20):
+        assert (await anext(reader)).data == "and back"
+    await eventually(lambda: nodes[0]._node.messages.interest.counts["catching_up"] == 0)
