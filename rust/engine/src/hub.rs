@@ -200,9 +200,8 @@ impl Hub {
             Outcome::Resumed if plan.channel.live().is_some() => self.stats.resumed_from_log.add(1),
             Outcome::Resumed => self.stats.resumed.add(1),
             Outcome::Gap => self.stats.resume_gaps.add(1),
-            Outcome::Foreign => self.stats.resume_foreign.add(1),
+            Outcome::Foreign | Outcome::Unread => self.stats.resume_foreign.add(1),
             Outcome::Conflated => self.stats.resume_conflated.add(1),
-            Outcome::Unread => self.stats.resume_foreign.add(1),
             Outcome::Fresh | Outcome::Partial | Outcome::Ahead => {}
         }
     }
