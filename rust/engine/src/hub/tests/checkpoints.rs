@@ -173,7 +173,6 @@ proptest! {
                 Step::Read(node, partition, most) if partition < nodes[node].next.len() => {
                     nodes[node].read(&log, partition, most);
                 }
-                Step::Write(..) | Step::Read(..) => {}
                 Step::ReadCheckpoints(node) => nodes[node].read_checkpoints(&log, now_ms),
                 Step::Tick(node) => {
                     nodes[node].tick(&mut log, now_ms);
@@ -199,7 +198,7 @@ proptest! {
                     }
                 }
                 Step::Grow if log.partitions.len() < PARTITIONS + 4 => log.partitions.push(Vec::new()),
-                Step::Grow => {}
+                Step::Write(..) | Step::Read(..) | Step::Grow => {}
                 Step::Find(node) => nodes[node].find(log.partitions.len()),
             }
         }
