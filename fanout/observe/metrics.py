@@ -140,6 +140,7 @@ GAUGES: Final = {
     "presence_bytes": ("presence_bytes", "Memory of it that presence members take."),
     "snapshot_bytes": ("snapshot_bytes", "Memory of it that the newest messages of keys take."),
     "index_bytes": ("index_bytes", "Bytes of the index that tells where in the log channels lie."),
+    "checkpoint_bytes": ("checkpoint_bytes", "Memory that checkpoints take, those that were read back among them."),
     "replay_bytes": ("replay_bytes", "Memory that replays of the log take beside it."),
     "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
 }
