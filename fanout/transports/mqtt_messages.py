@@ -23,6 +23,7 @@ __all__ = ["client_message", "publish_of"]
 
 JSON_TYPE: Final = "application/json"
 _NAME, _CLIENT_ID, _ENCODING = "fanout-name", "fanout-client-id", "fanout-encoding"
+_OWN: Final = frozenset({_NAME, _CLIENT_ID, _ENCODING, "fanout-action"})  # said by the node alone
 
 
 def client_message(said: Publish | WillPacket, message_id: str | None = None) -> ClientMessage:
@@ -120,6 +121,7 @@ def publish_of(topic: str, message: OutMessage, *, qos: int, identifier: int) ->
         content_type, encoding = content_type or JSON_TYPE, None
     payload = message.data.encode() if isinstance(message.data, str) else message.data or b""
     correlation = mqtt.get("correlationData")
+    theirs = (pair for pair in _user(extras, mqtt) if pair[0] not in _OWN)
     own = ((_NAME, message.name), (_CLIENT_ID, message.client_id), (_ENCODING, encoding))
     return Publish(
         topic,
@@ -135,7 +137,7 @@ def publish_of(topic: str, message: OutMessage, *, qos: int, identifier: int) ->
             content_type=content_type,
             response_topic=mqtt.get("responseTopic"),
             correlation=None if correlation is None else base64.b64decode(correlation),
-            user=(*_user(extras, mqtt), *((name, value) for name, value in own if value is not None)),
+            user=(*theirs, *((name, value) for name, value in own if value is not None)),
         ),
         identifier=identifier,
     )

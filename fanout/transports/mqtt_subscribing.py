@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from fanout._core import mqtt_encode
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.packets import Entry, Subscribe, Unsubscribe
+from fanout.packets import Entry, Publish, Subscribe, Unsubscribe
 from fanout.session.effects import Attach
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
@@ -96,7 +96,10 @@ class Subscribing:
         """Answers SUBSCRIBE: a reason for each filter, and what is to be called when the client was told."""
         told: list[int] = []
         granted: list[_Granted] = []
-        for entry in packet.entries:
+        for number, entry in enumerate(packet.entries):
+            if number >= FILTERS_MAX:  # the same filter may stand there thousands of times
+                told.append(reasons.QUOTA)
+                continue
             one = await self._granted(entry, packet.identifier)
             if isinstance(one, _Granted):
                 granted.append(one)
@@ -114,7 +117,8 @@ class Subscribing:
             return tuple(refusal if reason <= _QOS_MAX else reason for reason in told), _nothing
 
         def begin() -> None:
-            for one, packets in retained:
+            for one, publishes in retained:
+                packets = b"".join(map(self._numbered, publishes))
                 if one.effect is not None:
                     self._deliveries.begin(one.effect, packets)
                 else:
@@ -173,34 +177,38 @@ class Subscribing:
             return reasons.suback(found)
         return _Granted(subscription, found, is_new)
 
-    async def _all_retained(self, granted: Iterable[_Granted]) -> list[tuple[_Granted, bytes]]:
-        retained: list[tuple[_Granted, bytes]] = []
+    async def _all_retained(self, granted: Iterable[_Granted]) -> list[tuple[_Granted, list[Publish]]]:
+        """The retained messages that go before all others. Raises ClientError 40009 if they need more room than there
+        is.
+        """
+        retained: list[tuple[_Granted, list[Publish]]] = []
         room = RETAINED_BYTES
         for one in granted:
-            retained.append((one, await self._retained(one, room)))
-            room -= len(retained[-1][1])
+            publishes = await self._retained(one)
+            retained.append((one, publishes))
+            for publish in publishes:
+                room -= len(mqtt_encode(replace(publish, packet_id=publish.qos), self._version))
+                if room < 0:
+                    raise ClientError(error(40009, f"retained messages of more than {RETAINED_BYTES} bytes"))
         return retained
 
-    async def _retained(self, one: _Granted, room: int) -> bytes:
-        """The retained messages that go before all others, as packets. Raises ClientError 40009 if they need more
-        room.
-        """
+    async def _retained(self, one: _Granted) -> list[Publish]:
         subscription = one.subscription
         handling = subscription.retain_handling
         if handling == _NO_RETAINED or (handling == _RETAINED_IF_NEW and not one.is_new):
-            return b""
-        packets: list[bytes] = []
-        size = 0
-        for topic, message in await self._sessions.retained(self._client, subscription):
-            publish = publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
-            packet_id = self._engine.packet_id(self._deliveries.handle) if publish.qos else 0
-            if not packet_id:
-                publish = replace(publish, qos=0)  # the client takes no more with QoS 1 before it acknowledges one
-            packets.append(mqtt_encode(replace(publish, packet_id=packet_id), self._version))
-            size += len(packets[-1])
-            if size > room:
-                raise ClientError(error(40009, f"retained messages of more than {RETAINED_BYTES} bytes"))
-        return b"".join(packets)
+            return []
+        return [
+            publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
+            for topic, message in await self._sessions.retained(self._client, subscription)
+        ]
+
+    def _numbered(self, publish: Publish) -> bytes:
+        """The packet, with an identifier that is in use from now on; with QoS 0 if the client takes no more before it
+        acknowledges one.
+        """
+        packet_id = self._engine.packet_id(self._deliveries.handle) if publish.qos else 0
+        numbered = replace(publish, packet_id=packet_id, qos=1 if packet_id else 0)
+        return mqtt_encode(numbered, self._version)
 
     async def _begin_anew(self) -> None:
         for topic_filter in [subscription.filter for subscription in self._held.subscriptions]:

@@ -32,7 +32,7 @@ def has_wildcards(topic_filter: str) -> bool:
 class Subscriptions:
     """The subscriptions of one connection. Belongs to the event loop."""
 
-    __slots__ = ("_deliveries", "_filters", "_next", "_numbers", "_spellings", "_topics")
+    __slots__ = ("_attached", "_deliveries", "_filters", "_next", "_numbers", "_spellings", "_topics")
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
@@ -41,6 +41,7 @@ class Subscriptions:
         self._next = 1
         self._deliveries: dict[str, Delivery] = {}  # by spelling
         self._spellings: dict[int, str] = {}  # by the session's number of the attachment
+        self._attached: dict[str, int] = {}  # the other way round
 
     def __len__(self) -> int:
         """Filters."""
@@ -80,7 +81,11 @@ class Subscriptions:
 
     def attached(self, number: int, spelling: str) -> None:
         """The session's number of what is delivered."""
+        before = self._attached.get(spelling)
+        if before is not None:
+            self._spellings.pop(before, None)
         self._spellings[number] = spelling
+        self._attached[spelling] = number
 
     def spelled(self, number: int) -> str | None:
         """The spelling of the attachment of that number."""
@@ -88,12 +93,12 @@ class Subscriptions:
 
     def number(self, spelling: str) -> int | None:
         """The number of the attachment of that spelling."""
-        return next((number for number, spelled in self._spellings.items() if spelled == spelling), None)
+        return self._attached.get(spelling)
 
     def gone(self, spelling: str) -> None:
         """Delivered no more."""
         self._deliveries.pop(spelling, None)
-        number = self.number(spelling)
+        number = self._attached.pop(spelling, None)
         if number is not None:
             del self._spellings[number]
 

@@ -166,6 +166,11 @@ class TestSubscribing:
         told = await client.subscribe(("open", 2), ("closed", 0), ("$share/g/open", 1))
         assert told == ((1, 0x80, 0x80) if client.version == 4 else (1, 0x87, 0x9E))
 
+    async def test_filters_past_those_that_a_client_may_have_are_refused(self, client: RawMqtt) -> None:
+        await client.connect("me", key=KEY)
+        told = await client.subscribe(*[("same", 0)] * 5_000)
+        assert told == (0,) * 200 + (0x80 if client.version == 4 else 0x97,) * 4_800
+
     async def test_messages_are_given_with_the_lower_quality_of_service(self, client: RawMqtt) -> None:
         await client.connect("me", key=KEY)
         await client.subscribe(("t", 1))

@@ -246,6 +246,18 @@ async def test_a_retained_message_is_kept_though_its_publisher_has_left(node: Se
         assert sorted(one.publish(5)[0] for one in await given(client, 2)) == ["r/0", "r/1"]
 
 
+async def test_retained_messages_that_are_too_many_use_no_identifiers(node: Server) -> None:
+    async with connected(node, "publisher", clean=True) as publisher, connected(node) as client:
+        for number in range(10):
+            await publisher.publish(f"r/{number}", b"x" * 60_000, qos=1, packet_id=1, retain=True)
+            await publisher.expect(ACK)
+        for _ in range(8):  # each would use eight of the 64
+            assert await client.subscribe(("r/#", 1)) == (0x97,)
+        await client.subscribe(("a", 1))
+        await publish(node, "a", "given")
+        assert payloads(client, await given(client, 1)) == [(b"given", 0)]
+
+
 async def test_qos_2_is_exactly_once_over_connections(node: Server) -> None:
     async with connected(node, "watcher") as watcher:
         await watcher.subscribe(("q", 0))

@@ -83,3 +83,10 @@ class TestRetained:
         assert given.properties.user == (
             ("h", '{"a":1}'), ("fanout-name", "n"), ("fanout-client-id", "me"), ("fanout-encoding", "x"),
         )  # fmt: skip
+
+    def test_what_the_node_says_is_said_by_nobody_else(self) -> None:
+        said = {"fanout-client-id": "admin", "fanout-action": "update", "fanout-name": "n", "h": "1"}
+        pairs = [[name, value] for name, value in said.items()]
+        for extras in ({"headers": said}, {"mqtt": {"userProperties": pairs}}):
+            kept = OutMessage("id", b"x", None, None, None, None, extras)
+            assert publish_of("t", kept, qos=1, identifier=0).properties.user == (("h", "1"),)

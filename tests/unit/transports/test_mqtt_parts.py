@@ -1,5 +1,7 @@
 """What MQTT's connections are made of: names, aliases, filters, reason codes, and who is not let in yet."""
 
+import time
+
 import pytest
 
 from fanout.errors import error
@@ -85,6 +87,24 @@ class TestSubscriptions:
         subscriptions.remove("t")
         subscriptions.add(Subscription("t", 0))
         assert subscriptions.spelling("t", "t") == "[?filter=2]t"
+
+    def test_one_that_is_attached_anew_has_its_newer_number_alone(self) -> None:
+        subscriptions = Subscriptions(Topics())
+        subscriptions.attached(1, "t")
+        subscriptions.attached(2, "t")
+        assert (subscriptions.spelled(1), subscriptions.spelled(2), subscriptions.number("t")) == (None, "t", 2)
+        subscriptions.gone("t")
+        assert (subscriptions.spelled(2), subscriptions.number("t")) == (None, None)
+
+    def test_many_are_left_without_looking_through_them_all_for_each(self) -> None:
+        subscriptions = Subscriptions(Topics())
+        names = [f"t/{number}" for number in range(20_000)]
+        for number, name in enumerate(names):
+            subscriptions.attached(number, name)
+        began = time.process_time()
+        for name in reversed(names):
+            subscriptions.gone(name)
+        assert time.process_time() - began < 1
 
     def test_a_qualifier_of_the_clients_own_is_kept(self) -> None:
         subscriptions = Subscriptions(Topics())

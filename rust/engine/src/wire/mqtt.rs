@@ -68,6 +68,9 @@ const CORRELATION: u8 = 0x09;
 const SUBSCRIPTION: u8 = 0x0B;
 const USER: u8 = 0x26;
 
+/// User properties by which the node says what it knows of a message.
+const OWN: [&str; 4] = ["fanout-name", "fanout-client-id", "fanout-encoding", "fanout-action"];
+
 impl Mqtt {
     /// A connection's, before anything is asked for.
     pub fn new(v5: bool, framed: bool) -> Self {
@@ -166,6 +169,13 @@ impl Properties {
         }
     }
 
+    /// A user property of the publisher's own: what the node says of a message is the node's word alone.
+    fn theirs(&mut self, name: &str, value: &str) {
+        if !OWN.contains(&name) {
+            self.user(name, value);
+        }
+    }
+
     fn user(&mut self, name: &str, value: &str) {
         if name.len() <= TEXT_MAX && value.len() <= TEXT_MAX {
             self.0.push(USER);
@@ -177,14 +187,15 @@ impl Properties {
     /// A header: text as it is, everything else as JSON.
     fn header(&mut self, name: &str, value: &Value) {
         match value {
-            Value::String(value) => self.user(name, value),
-            other => self.user(name, &other.to_string()),
+            Value::String(value) => self.theirs(name, value),
+            other => self.theirs(name, &other.to_string()),
         }
     }
 
     /// What the publisher said.
     fn said(&mut self, extras: &Extras<'_>) {
-        self.optional(RESPONSE_TOPIC, extras.text("responseTopic"));
+        let is_topic = |text: &&str| !text.is_empty() && !text.contains(['+', '#']);
+        self.optional(RESPONSE_TOPIC, extras.text("responseTopic").filter(is_topic));
         let correlation = extras.text("correlationData").and_then(|text| STANDARD.decode(text).ok());
         if let Some(bytes) = correlation.filter(|bytes| bytes.len() <= TEXT_MAX) {
             self.0.push(CORRELATION);
@@ -194,7 +205,7 @@ impl Properties {
         if let Some(pairs) = extras.said("userProperties").and_then(Value::as_array) {
             for pair in pairs {
                 if let [Value::String(name), Value::String(value)] = pair.as_array().map_or(&[][..], Vec::as_slice) {
-                    self.user(name, value);
+                    self.theirs(name, value);
                 }
             }
             return;

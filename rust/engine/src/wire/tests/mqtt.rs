@@ -144,6 +144,26 @@ fn extras_that_make_no_sense_are_left_out() {
 }
 
 #[test]
+fn what_the_node_says_of_a_message_is_said_by_nobody_else() {
+    for extras in [
+        r#"{"headers":{"fanout-client-id":"admin","fanout-name":["n"],"fanout-action":"update","h":"1"}}"#,
+        r#"{"mqtt":{"userProperties":[["fanout-client-id","admin"],["fanout-encoding","x"],["h","1"]]}}"#,
+    ] {
+        let publish = v5(V5, &message(Form::Text, b"x", &[(Field::Extras, extras)]), 0);
+        assert_eq!(user(&publish), texts(&[("h", "1")]));
+    }
+}
+
+#[test]
+fn a_response_topic_that_is_none_is_left_out() {
+    for topic in ["", "a/+", "#"] {
+        let extras = format!(r#"{{"mqtt":{{"responseTopic":"{topic}"}}}}"#);
+        let publish = v5(V5, &message(Form::Text, b"x", &[(Field::Extras, &extras)]), 0);
+        assert!(!publish.props().iter().any(|property| matches!(property, Property::ResponseTopic(_))));
+    }
+}
+
+#[test]
 fn a_message_is_given_as_long_as_its_publisher_wants_and_says_how_long_that_is() {
     // Written at 5 s.
     let limited = message(Form::Text, b"x", &[(Field::Extras, r#"{"mqtt":{"expiry":10}}"#)]);
