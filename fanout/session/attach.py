@@ -75,7 +75,8 @@ class Attachments:
     """The attachments of one connection."""
 
     __slots__ = (
-        "_attached", "_channels", "_echo", "_limits", "_next_number", "_passed", "_waiting", "identity", "most",
+        "_attached", "_channels", "_echo", "_enters", "_limits", "_next_number", "_passed", "_waiting", "identity",
+        "most",
     )  # fmt: skip
 
     def __init__(self, identity: Identity, channels: Channels, limits: Limits, *, echo: bool) -> None:
@@ -88,6 +89,7 @@ class Attachments:
         self._limits = limits
         self._echo = echo
         self._attached: dict[str, Attachment] = {}
+        self._enters = False  # whether there may be members of this connection's
         self._waiting: dict[str, WaitingAttach] = {}
         self._next_number = 1
         self._passed: dict[int, Passed] | None = None  # by number; most clients never have one
@@ -150,6 +152,7 @@ class Attachments:
                 effects += self._leave(spelling, _failed(spelling, refused))
             elif granted != attached.granted:
                 self._attached[spelling] = replace(attached, granted=granted)
+                self._enters |= bool(granted & Flag.PRESENCE)
                 waits = self._passed is not None and attached.number in self._passed
                 if kinds_of(granted) != kinds_of(attached.granted) and not waits:
                     effects.append(self._regranted(self._attached[spelling], now_ms))
@@ -215,6 +218,7 @@ class Attachments:
                 return self._leave(spelling, _failed(spelling, error(50003, "this channel cannot be read now")))
             reason = error(90003, "nothing as late as this position has been read")
         self._attached[spelling] = attachment
+        self._enters |= bool(attachment.granted & Flag.PRESENCE)
         self._forget_passed(attachment.number)
         self._next_number = max(self._next_number, attachment.number + 1)
         attached = self._attached_effect(attachment, plan, reason)
@@ -327,7 +331,7 @@ class Attachments:
             return [Reply(frame)]
         self._forget_passed(attached.number)
         detached = Detach(attached.number, frame)
-        if any(other.channel == attached.channel for other in self._attached.values()):
+        if not self._enters or any(other.channel == attached.channel for other in self._attached.values()):
             return [detached]
         return [Leave(attached.channel), detached]
 

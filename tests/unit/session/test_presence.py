@@ -232,6 +232,12 @@ class TestLeaving:
         assert Leave("news") not in client.say(action=12, channel="news")
         assert Leave("news") in client.say(action=12, channel="[?rewind=1]news")
 
+    def test_a_client_that_can_have_no_members_takes_none_out(self) -> None:
+        client = Conversation(capability={"*": ["subscribe"]})
+        client.attach()
+        (detach,) = client.say(action=12, channel="news")
+        assert only_frame([detach])["action"] == 13
+
     def test_a_channel_that_fails_takes_the_members_out_too(self) -> None:
         client = Conversation()
         client.attach()
