@@ -26,6 +26,7 @@ __all__ = ["Interest"]
 LOOK_S: Final = 5.0
 WAIT_S: Final = 5.0  # as long as an attachment waits
 RETRY_S: Final = 0.005
+PER_TURN: Final = 100  # channels looked at in one turn of the loop: a millisecond
 WAITING_MAX: Final = 10_000  # publishes; those of a second that all came for partitions not read before
 
 Where = tuple[str, int]
@@ -124,11 +125,15 @@ class Interest:
         return self._read.issuperset(needed)
 
     async def _publish(self) -> None:
-        """Lets publishes go whose partitions are read, or whose time is up."""
+        """Lets publishes go whose partitions are read, or whose time is up. Where channels lie is only asked anew when
+        more has been read.
+        """
+        known = -1
         while self._publishes:
             await asyncio.sleep(RETRY_S)
-            for channel, waiting in list(self._publishes.items()):
-                is_read = self.has(channel)
+            is_news, known = len(self._read) != known, len(self._read)
+            for count, (channel, waiting) in enumerate(list(self._publishes.items()), 1):
+                is_read = is_news and self.has(channel)
                 while waiting and (is_read or self._loop.time() > waiting[0].until):
                     publish = waiting.popleft()
                     self._waiting -= 1
@@ -138,4 +143,6 @@ class Interest:
                         publish.fail(SourceTimeout("a partition was not read in time"))
                 if not waiting:
                     del self._publishes[channel]
+                if count % PER_TURN == 0:
+                    await asyncio.sleep(0)
         self._publishing = None

@@ -9,6 +9,7 @@ import pytest
 from fanout import interest
 from fanout.errors import SourceBusy, SourceError, SourceTimeout
 from fanout.interest import Interest
+from tests.support.sources import eventually
 
 
 class Log:
@@ -17,11 +18,13 @@ class Log:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
         self.used: list[tuple[str, int]] = []
+        self.lookups = 0
 
     def read_partition(self, topic: str, partition: int) -> None:
         self.asked.append((topic, partition))
 
     def partitions_of(self, channel: str, /) -> list[tuple[str, int]]:
+        self.lookups += 1
         return [("needed", len(channel)), ("all", 0)]
 
     def needed(self) -> list[tuple[str, int]]:
@@ -120,3 +123,13 @@ async def test_what_channels_in_use_need_later_is_asked_for_too(
             await asyncio.sleep(0.01)
     running.cancel()
     assert log.asked == [("needed", 7)]
+
+
+async def test_where_channels_lie_is_not_asked_again_until_more_is_read(log: Log, here: Interest) -> None:
+    publishes = Publishes(here)
+    publishes.publish(1)
+    await asyncio.sleep(10 * interest.RETRY_S)
+    assert log.lookups <= 2
+    here.caught_up("needed", 3)
+    await eventually(lambda: publishes.ended == [1])
+    assert log.lookups == 3
