@@ -331,8 +331,8 @@ cdef class Engine:
     def packet_id(self, connection):
         return self._native.packet_id(connection)
 
-    def standing(self, connection):
-        return self._native.standing(connection)
+    def standing(self, connection, attachment=None):
+        return self._native.standing(connection, attachment)
 
     def finish(self, connection, code=1000, reason=""):
         self._native.finish(connection, code, reason)

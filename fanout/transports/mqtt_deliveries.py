@@ -136,7 +136,7 @@ class Deliveries:
         """The ring has passed an attachment: has it go on from where it was stopped. False if that is not known."""
         spelling = self.subscriptions.spelled(number)
         delivery = None if spelling is None else self.subscriptions.find(spelling)
-        place = None if delivery is None else self.place(delivery)
+        place = self._place(number)
         if delivery is None or place is None:
             return False
         self.ask(delivery.subscription, delivery.topic, place.position, place.sent)
@@ -155,16 +155,13 @@ class Deliveries:
         self._again.pop(spelling, None)
         self.subscriptions.gone(spelling)
 
-    def place(self, delivery: Delivery) -> Place | None:
-        """Where one delivery stands."""
-        return next(
-            (
-                place
-                for place in self.places()
-                if place.filter == delivery.subscription.filter and place.topic == delivery.topic
-            ),
-            None,
-        )
+    def place(self, topic_filter: str, topic: str) -> Place | None:
+        """Where the delivery of a topic under a filter that was added stands."""
+        number = self.subscriptions.number(self.subscriptions.spelling(topic_filter, topic))
+        return None if number is None else self._place(number)
+
+    def _place(self, number: int) -> Place | None:
+        return next(iter(self.subscriptions.places(self._engine.standing(self.handle, number))), None)
 
     def places(self) -> list[Place]:
         """Where all deliveries stand; after `end`, where they stood."""

@@ -20,7 +20,7 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
 from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
-from fanout.transports.mqtt_subscriptions import FILTERS_MAX, Delivery, has_wildcards
+from fanout.transports.mqtt_subscriptions import FILTERS_MAX, has_wildcards
 
 __all__ = ["RETAINED_BYTES", "TOKEN_EVENTS", "Subscribing"]
 
@@ -167,7 +167,7 @@ class Subscribing:
             entry.retain_handling,
             identifier,
         )
-        before = None if is_new else self._deliveries.place(Delivery(subscription, entry.filter))
+        before = None if is_new or wild else self._deliveries.place(entry.filter, entry.filter)
         subscriptions.add(subscription)
         if wild:
             return _Granted(subscription, None, is_new)

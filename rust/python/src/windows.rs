@@ -72,11 +72,12 @@ impl Engine {
         self.core.window(connection).and_then(|window| window.packet_id()).unwrap_or(0)
     }
 
-    /// Attachment, the position behind what is acknowledged, and behind what was given if that is another.
-    fn standing(&self, connection: Handle) -> Vec<(u32, String, Option<String>)> {
+    /// Attachment, the position behind what is acknowledged, and behind what was given if that is another; of all, or of
+    /// one attachment.
+    fn standing(&self, connection: Handle, attachment: Option<u32>) -> Vec<(u32, String, Option<String>)> {
         let Some(window) = self.core.window(connection) else { return Vec::new() };
         guarded(|| {
-            let all = window.followed();
+            let all = window.followed(attachment);
             let told = all.iter().map(|followed| self.core.hub.standing(followed));
             told.map(|standing| (standing.number, standing.acknowledged, standing.given)).collect()
         })

@@ -119,10 +119,11 @@ impl Window {
         if std::mem::take(&mut state.waits) { Acknowledged::Awaited } else { Acknowledged::Taken }
     }
 
-    /// Where all attachments stand that are followed.
-    pub fn followed(&self) -> Vec<Followed> {
+    /// Where all attachments stand that are followed, or the one of that number.
+    pub fn followed(&self, number: Option<u32>) -> Vec<Followed> {
         let state = self.0.lock();
-        let mut all = state.followed.clone();
+        let asked = |followed: &&Followed| number.is_none_or(|number| number == followed.number);
+        let mut all: Vec<_> = state.followed.iter().filter(asked).cloned().collect();
         for sent in &state.under_way {
             if let Some(followed) = all.iter_mut().find(|followed| followed.number == sent.number) {
                 set(&mut followed.open, sent.partition, sent.offset, i64::min);

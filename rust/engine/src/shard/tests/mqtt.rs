@@ -305,7 +305,7 @@ fn packets_that_a_client_takes_none_as_large_as_are_left_out() {
         assert!(ids.iter().all(|id| window.acknowledged(*id) == Acknowledged::Taken));
         let end = world.hub.channel("c", 0).end();
         assert!(
-            window.followed().iter().all(|followed| followed.stand.at == end),
+            window.followed(None).iter().all(|followed| followed.stand.at == end),
             "nobody waits for what was left out"
         );
     }

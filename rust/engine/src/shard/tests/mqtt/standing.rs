@@ -8,7 +8,7 @@ use super::*;
 impl World {
     /// The offsets that are acknowledged and given, of the one partition.
     fn standing(&self, window: &Window, number: u32) -> (i64, i64) {
-        let followed = window.followed().into_iter().find(|followed| followed.number == number).unwrap();
+        let followed = window.followed(Some(number)).pop().unwrap();
         let standing = self.hub.standing(&followed);
         let place = |text: &str| self.hub.places(&followed.channel.name, Some(text)).unwrap()[0].offset;
         let acknowledged = place(&standing.acknowledged);
@@ -48,7 +48,7 @@ fn an_attachment_that_ends_is_not_told_of_and_what_it_has_under_way_still_counts
     world.publish("c", "0");
     world.turn();
     world.shard.detach(thing, 1, None);
-    assert!(window.followed().is_empty());
+    assert!(window.followed(None).is_empty());
     world.subscribe(thing, 1, "c", None, at_least_once());
     assert_eq!(world.standing(&window, 1), (1, 1), "it is another");
     (1..3).for_each(|n| world.publish("c", &n.to_string()));
@@ -71,7 +71,7 @@ fn once_at_most_is_told_of_where_that_was_asked_for() {
     world.turn();
     world.publish("c", "1");
     world.turn();
-    assert_eq!(window.followed().len(), 1);
+    assert_eq!(window.followed(None).len(), 1);
     assert_eq!(
         world.standing(&window, 1),
         (1, 1),
@@ -100,7 +100,7 @@ fn of_one_who_is_given_the_log_and_then_goes_on_live_it_is_known_in_both() {
         let places = node.world.hub.places("c", Some(serial)).unwrap();
         places.iter().map(|place| place.offset).collect::<Vec<_>>()
     };
-    let standing = |node: &Node| node.world.hub.standing(&window.followed()[0]);
+    let standing = |node: &Node| node.world.hub.standing(&window.followed(None)[0]);
     assert_eq!(offsets(&node, &standing(&node).acknowledged), [0, 0]);
     // Acknowledged but for the first of one partition, it goes on live.
     let open = given.iter().position(|publish| publish.payload == "1").unwrap();
@@ -195,7 +195,7 @@ proptest! {
                 prop_assert_eq!(Some(acknowledged), first.or(Some(given)));
                 prop_assert!(next.is_none_or(|next| given == next || (given > next && given <= published)));
             }
-            let followed = window.followed();
+            let followed = window.followed(None);
             let standing = world.hub.standing(&followed[0]);
             given_before = given_before.max(world.standing(&window, 1).1);
             since = standing.acknowledged;
