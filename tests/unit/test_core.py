@@ -1,9 +1,11 @@
 """The bridge to the engine: what goes in by batches comes out as messages, and what cannot is refused with words."""
 
+import contextlib
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -287,6 +289,49 @@ class TestRefusals:
             engine.held("c", [("u", 0, 0)], 0, 1, True, (10, 1 << 20))
         with pytest.raises(ValueError, match="not read"):
             engine.position_at("c", [("t", 9, 0)])
+
+
+class TestOnDemand:
+    """Of six partitions a node reads those that it needs: a position says more than it reads."""
+
+    ID = bytes(range(16))
+
+    @pytest.fixture
+    def node(self) -> Iterator[Callable[..., _core.Engine]]:
+        """Makes a node that has heard of these numbers of partitions, and reads some up to offset 10."""
+        with contextlib.ExitStack() as stack:
+
+            def make(counts: Sequence[int], reads: Iterable[int], **rule: Any) -> _core.Engine:
+                engine = _core.Engine(io_threads=0, secret=SECRET)
+                stack.callback(engine.close)
+                engine.rules([Rule("t", "k#{key}", **rule)])
+                for count in counts:
+                    engine.topic("t", self.ID, count)
+                for number in reads:
+                    engine.partition("t", self.ID, number, 0)
+                    engine.progress("t", number, 10)
+                return engine
+
+            yield partial(make, partitioner="murmur2", read="needed")
+
+    @pytest.mark.parametrize("count", [1, 2, 3, 6])
+    def test_positions_from_before_go_on(self, node: Callable[..., _core.Engine], count: int) -> None:
+        before = node((), range(count), partitioner=None, read="all")
+        ((_, own),) = node((count,), ()).partitions_of("k0")
+        after = node((count,), [own])
+        for channel in ("k0", "another rule's"):
+            assert after.locate(channel, before.position(channel), 0, 0, 0).outcome == _core.RESUMED
+        assert after.places("k0", before.position("k0")) == [("t", own, 10)]
+
+    def test_who_has_yet_to_hear_of_a_number_lets_positions_wait(self, node: Callable[..., _core.Engine]) -> None:
+        grown = node((6, 8), ())
+        lies = {name: {number for _, number in grown.partitions_of(name)} for name in map("k{}".format, range(100))}
+        channel, both = next((name, both) for name, both in lies.items() if len(both) == 2 and max(both) < 6)
+        position = node((6, 8), both).position(channel)
+        late = node((6,), both)
+        assert late.locate(channel, position, 0, 0, 0).outcome == _core.AHEAD
+        late.topic("t", self.ID, 8)
+        assert late.locate(channel, position, 0, 0, 0).outcome == _core.RESUMED
 
 
 class TestCursor:

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::checkpoint::Reference;
-use crate::partition::Partition;
+use crate::partition::{Partition, TopicTag};
 use crate::position::{Entry, Position};
 
 /// See the module's text.
@@ -20,6 +20,8 @@ pub struct Feeding {
     pub(crate) open: Arc<Vec<u16>>,
     /// Those that are this channel's.
     pub(crate) certain: SmallVec<[u16; 2]>,
+    /// Of each topic whose keys tell their partitions, how many it has; not all of them need be read.
+    pub(crate) counted: SmallVec<[(TopicTag, u32); 1]>,
     pub(crate) reference: Option<Arc<Reference>>,
 }
 
@@ -76,15 +78,14 @@ impl Feeding {
         let mut known = Recognised::All;
         for entry in &position.entries {
             let is_same = |other: &&Arc<Partition>| other.tag == entry.tag && other.has_position && other.is_current();
-            let mut same = self.list.iter().filter(is_same);
-            let read = same.clone().count();
-            if read == 0 {
+            let mut same = self.list.iter().filter(is_same).peekable();
+            let counted = self.counted.iter().find(|(tag, _)| *tag == entry.tag).map(|&(_, count)| count);
+            if same.peek().is_none() && counted.is_none() {
                 return Recognised::Foreign;
             }
             let own = same.find(|other| other.number == entry.partition);
-            let may_feed =
-                own.is_some_and(|own| self.place_of(own.index).is_some() || lists_all(position, entry, read));
-            if !may_feed {
+            let may_feed = own.is_some_and(|own| self.place_of(own.index).is_some());
+            if !may_feed && !counted.is_some_and(|count| lists_all(position, entry, count as usize)) {
                 known = Recognised::NotAll;
             }
         }
@@ -92,10 +93,10 @@ impl Feeding {
     }
 }
 
-/// Whether a position lists all partitions of a topic: as many as are read, or as it had then, for three in a row are no
-/// key's.
-fn lists_all(position: &Position, of: &Entry, read: usize) -> bool {
+/// Whether a position lists all partitions of a topic that has so many: as many, or as it had then, for three in a row are
+/// no key's.
+fn lists_all(position: &Position, of: &Entry, has: usize) -> bool {
     let listed = || position.entries.iter().filter(|entry| entry.tag == of.tag);
     let count = listed().count();
-    count == read || (count > 2 && listed().all(|entry| (entry.partition as usize) < count))
+    (count == has || (count > 2 && count < has)) && listed().all(|entry| (entry.partition as usize) < count)
 }

@@ -209,7 +209,9 @@ impl Inner {
 
     fn feeding(&self, certain: SmallVec<[u16; 2]>) -> Feeding {
         let reference = self.reference.clone();
-        Feeding { list: Arc::clone(&self.list), open: Arc::clone(&self.open), certain, reference }
+        let placings = self.certain.iter().filter_map(|name| self.topics.get(name)?.placing.as_ref());
+        let counted = placings.map(|placing| (placing.tag, placing.count())).collect();
+        Feeding { list: Arc::clone(&self.list), open: Arc::clone(&self.open), certain, counted, reference }
     }
 
     /// Finds anew which entries may feed any channel.

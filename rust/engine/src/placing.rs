@@ -56,6 +56,11 @@ impl Placing {
         true
     }
 
+    /// How many partitions it has, as far as is known.
+    pub fn count(&self) -> u32 {
+        self.counts.last().copied().unwrap_or(0)
+    }
+
     /// The partitions that records of a channel lie in; none, if it can have none.
     pub fn partitions(&self, channel: &str) -> SmallVec<[i32; 2]> {
         let mut found = SmallVec::new();
