@@ -292,9 +292,9 @@ class Engine:
         """An MQTT client has acknowledged a message. An id that is not under way is counted and ignored."""
     def standing(self, connection: int, attachment: int | None = ...) -> list[tuple[int, str, str | None]]:
         """Where an MQTT client goes on if it comes back: for each attachment with QoS 1, and each that is `kept`, or
-        for that one alone. Told are its number, the position behind what is acknowledged (QoS 0: was given), and the one
-        behind what was given, if that is another: `Mqtt.dup_until` then. Exact until `unregister`, also for one that
-        was stopped. Some us for each.
+        for that one alone: its number, the position behind what is acknowledged (QoS 0: was given), and the one behind
+        what was given, if that is another: `Mqtt.dup_until` then. Exact until `unregister`, also for one that was
+        stopped. Some us for each.
         """
 
     # -- attachments --

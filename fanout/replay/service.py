@@ -136,7 +136,8 @@ class Replays:
                 for one in self._gathered[channel]:  # with those who come meanwhile
                     if one.serial not in settled:
                         settled.add(one.serial)
-                        await settle(self._memory, self._source, channel, one.serial)
+                        async with self._asking:
+                            await settle(self._memory, self._source, channel, one.serial)
                         await self._ask(channel, one.serial, earliest)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
