@@ -23,6 +23,7 @@ __all__ = ["ANSWER_S", "DEAF_MAX", "GRACE_S", "Owner", "Refused", "Returning", "
 ANSWER_S: Final = 20.0
 RETRY_S: Final = 0.2  # between two tries to come back; half as much again, by chance
 GRACE_S: Final = 10.0  # of silence beyond what the server promised
+CLOSE_S: Final = 1.0  # until a link that was ended is not waited for
 DEAF_MAX: Final = 2  # abandoned links that are kept; before the next one the oldest is ended
 
 
@@ -110,7 +111,6 @@ class Returning(ABC, Generic[L]):
     async def connect(self) -> Self:
         """Returns once the server has let it in. Raises Refused when it refuses, WSError or OSError else."""
         self._connected = asyncio.get_running_loop().create_future()
-        self._connected.add_done_callback(_noticed)  # whoever waited for it may have been cancelled by then
         self._gone.clear()
         await self._open(self.urls[self._turn % len(self.urls)])
         try:
@@ -174,7 +174,9 @@ class Returning(ABC, Generic[L]):
                 await self._returning
         if self._link is not None:
             self._link.end()
-            await self._gone.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._gone.wait()
 
     # -- for subclasses --
 
@@ -190,7 +192,7 @@ class Returning(ABC, Generic[L]):
         if self._connected is None or self._connected.done():
             return False
         self._stays_away = True
-        self._connected.set_exception(Refused(error))
+        _fail(self._connected, Refused(error))
         return True
 
     def _is_silent(self, promised_s: float) -> bool:
@@ -211,7 +213,7 @@ class Returning(ABC, Generic[L]):
         self._gone.set()
         self._turn += 1
         if self._connected is not None and not self._connected.done():
-            self._connected.set_exception(ConnectionResetError("cut before it was let in"))
+            _fail(self._connected, ConnectionResetError("cut before it was let in"))
         elif not self._stays_away and self._returning is None:
             self._returning = asyncio.get_running_loop().create_task(self._return())
 
@@ -232,6 +234,6 @@ class Returning(ABC, Generic[L]):
                 return
 
 
-def _noticed(done: "asyncio.Future[None]") -> None:
-    if not done.cancelled():
-        done.exception()
+def _fail(connected: "asyncio.Future[None]", problem: Exception) -> None:
+    connected.set_exception(problem)
+    connected.exception()  # noticed: whoever waited for it may have been cancelled by now

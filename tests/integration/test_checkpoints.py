@@ -118,11 +118,12 @@ async def came_back(node: Server, position: str) -> Client:
 async def test_a_position_over_64_partitions_is_short(site: Site) -> None:
     node = await site.node()
     assert len(node.position("c")) > 200, "nothing was read yet, and no checkpoint either"
-    await site.write(*range(PARTITIONS))
-    await is_short(node)
     client = await came_back(node, node.position("c"))
+    await site.write(*range(PARTITIONS))
+    await client.was_given(PARTITIONS)
+    await is_short(node)
     await site.write(3, 40)
-    await client.was_given(2)
+    await client.was_given(PARTITIONS + 2)
     assert len(client.position) <= 70, (
         "two partitions have fed it since, and it has one of the topic that clients publish to"
     )
