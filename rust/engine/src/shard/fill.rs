@@ -106,7 +106,7 @@ pub(super) fn fill(
     groups: &Groups,
     context: &Context<'_>,
     memo: &mut Memo,
-    (tally, lagging): (&mut Tally, &Lagging),
+    (tally, lagging): (&mut Tally, &mut Lagging),
 ) {
     let Connection { handle, outbox, cursors, places, wire, behind, window, packet_max, .. } = connection;
     *behind = false;
@@ -129,6 +129,7 @@ pub(super) fn fill(
                 }
                 if out.is_full(cursor) || (cursor.is_filtered() && context.is_filtered_out()) {
                     *behind = true;
+                    lagging.follow(*handle, cursor, channel, context);
                     cursors.rotate_left(at); // it is this one's turn first the next time
                     return;
                 }
@@ -146,6 +147,7 @@ pub(super) fn fill(
                     });
                 }
             }
+            lagging.follow(*handle, cursor, channel, context);
         }
         if cursor.is_replayed() && groups.channel_of(cursor).is_some_and(|channel| cursor.arrives(channel)) {
             tally.arrived.push(cursor.number);

@@ -49,12 +49,15 @@ fn the_position_is_behind_all_that_was_given() {
 }
 
 #[test]
-fn who_has_been_stuck_for_a_moment_or_was_given_more_since_is_not_known() {
+fn who_has_been_stuck_for_a_moment_is_not_known() {
     let mut world = World::new();
     let handles = stuck(&mut world, 2);
     tick(&mut world, LAGGING_MS - 1);
-    assert!(passed(&mut world, &handles[..1])[&handles[0]].is_none(), "not stuck for long enough");
+    assert!(passed(&mut world, &handles[..1])[&handles[0]].is_none());
+}
 
+#[test]
+fn who_takes_a_little_and_is_stuck_again_is_known_where_it_stands_then() {
     let mut world = World::new();
     let handles = stuck(&mut world, 1);
     tick(&mut world, LAGGING_MS);
@@ -66,7 +69,21 @@ fn who_has_been_stuck_for_a_moment_or_was_given_more_since_is_not_known() {
     world.turn();
     world.publish("c", "waits again");
     world.turn();
-    assert!(passed(&mut world, &handles)[&handles[0]].is_none(), "it has gone on since");
+    tick(&mut world, LAGGING_MS + 1);
+    let place = passed(&mut world, &handles)[&handles[0]].clone().unwrap();
+    assert_eq!(world.values(handles[0]), ["given", "offered", "waits", "offered again"]);
+    assert_eq!(world.hub.places("c", Some(&place)).unwrap()[0].offset, 4);
+}
+
+#[test]
+fn who_is_stuck_with_all_that_there_was_is_known() {
+    let mut world = World::new();
+    let handles = stuck(&mut world, 1);
+    world.room.insert(handles[0], 1);
+    world.shard.writable(handles[0]);
+    world.turn();
+    tick(&mut world, 2 * LAGGING_MS);
+    assert!(passed(&mut world, &handles)[&handles[0]].is_some());
 }
 
 #[test]
