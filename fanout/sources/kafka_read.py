@@ -6,6 +6,8 @@ Rules:
   10 ms at most. They fetch little ahead: what is left of it when a range has been read is lost.
 - Offsets have gaps (transaction markers, aborted and compacted records). A range is read when a record behind it or the
   end of the partition has been seen.
+- Who leads since a moment ago may answer a fetch with an end below what has been acknowledged, until the others have
+  reported to it. Asked for its end it waits for that (KIP-207), so it is, before a range is said to end where it begins.
 - What retention has taken is no error: reading begins at the earliest offset there is.
 - A leader that is away is waited for, until the errand ends.
 """
@@ -35,7 +37,10 @@ REQUEST_S: Final = 1.0  # for one request, which is not given up before
 ALL: Final = -1  # in the place of a partition's number, where they are asked together
 
 # What waiting mends, by the client library's names.
-_AWAY: Final = {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_WAIT_COORD"}
+_AWAY: Final = {
+    "_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN", "_RESOLVE", "_WAIT_COORD",
+    "LEADER_NOT_AVAILABLE", "NOT_LEADER_FOR_PARTITION", "OFFSET_NOT_AVAILABLE",
+}  # fmt: skip
 
 T = TypeVar("T")
 
@@ -134,7 +139,8 @@ class _Range:
     def _is_end(self, name: str, text: str, offset: int | None, errand: Errand) -> bool:
         if name == "_PARTITION_EOF":
             self.next = max(self.next, offset or 0)
-            return True
+            is_on = self.next > self.where.offset or self.next >= self._stop
+            return is_on or _bounds(self._consumer, self.where.topic, self.where.partition, errand)[1] <= self.next
         if name == "_AUTO_OFFSET_RESET":
             earliest = _bounds(self._consumer, self.where.topic, self.where.partition, errand)[0]
             if earliest <= self.next:  # it lies behind the end

@@ -139,12 +139,15 @@ async def away(shaky: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_leader_that_dies_is_followed_by_the_next() -> None:
-    with running(3) as cluster:
-        await led(cluster)
+    with running(3) as shaky:
+        source = await reading(shaky, "led")
+        try:
+            await led(shaky, source)
+        finally:
+            await source.stop()
 
 
-async def led(shaky: Kafka) -> None:
-    source = await reading(shaky, "led")
+async def led(shaky: Kafka, source: KafkaSource) -> None:
     await append(source, *(record("led", b"%d" % number) for number in range(2 * LIMITS.slice_records)))
     expected = [b"%d" % number for number in range(2 * LIMITS.slice_records)]
     assert values(await read_all(source, "led", 0, 10)) == expected[:10]
@@ -152,7 +155,6 @@ async def led(shaky: Kafka) -> None:
     shaky.kill(topics["led"].partitions[0].leader)
     assert values(await read_all(source, "led", 0, len(expected))) == expected
     assert await source.bounds("led") == {0: (0, len(expected))}
-    await source.stop()
 
 
 async def test_a_topic_that_is_none_is_told_at_once(kafka: Kafka, topic: str, source: KafkaSource) -> None:
