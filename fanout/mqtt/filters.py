@@ -11,17 +11,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
-__all__ = ["FilterTree", "has_wildcard", "pattern_of", "prefix_of"]
+__all__ = ["FilterTree", "pattern_of", "prefix_of"]
 
 PATTERNS_KEPT: Final = 1_000
 """Compiled filters, some 2 KiB each."""
 
 _Value = TypeVar("_Value")
-
-
-def has_wildcard(topic_filter: str) -> bool:
-    """Whether it stands for more than one topic."""
-    return "+" in topic_filter or "#" in topic_filter
 
 
 def prefix_of(topic_filter: str) -> str:

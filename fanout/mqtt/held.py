@@ -15,13 +15,13 @@ from typing import Final, Protocol
 
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, SourceError, error
-from fanout.mqtt.filters import has_wildcard
 from fanout.mqtt.ports import Memory, Places, Topics
 from fanout.mqtt.records import State
 from fanout.mqtt.releases import Releases
 from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.session.names import parse_name
 from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
+from fanout.transports.mqtt_topics import has_wildcard
 
 __all__ = ["EXPIRY_MAX_S", "SUBSCRIPTIONS_MAX", "Held", "Keeper"]
 

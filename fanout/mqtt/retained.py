@@ -20,10 +20,11 @@ from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.control import Control, Fact
 from fanout.errors import ErrorInfo, SourceError, error
-from fanout.mqtt.filters import has_wildcard, pattern_of
+from fanout.mqtt.filters import pattern_of
 from fanout.mqtt.ports import Topics
 from fanout.mqtt.records import RETAINED, message_of, shown_message
 from fanout.transports.mqtt_ports import Subscription
+from fanout.transports.mqtt_topics import has_wildcard
 from fanout.types import Identity, OutMessage
 
 __all__ = ["RETAINED_BYTES", "RETAINED_MAX", "Retained"]

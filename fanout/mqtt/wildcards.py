@@ -19,9 +19,10 @@ from typing import Final, NamedTuple
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.errors import error
-from fanout.mqtt.filters import FilterTree, has_wildcard, pattern_of, prefix_of
+from fanout.mqtt.filters import FilterTree, pattern_of, prefix_of
 from fanout.mqtt.ports import Memory, Places, Stretch, Topics
 from fanout.transports.mqtt_ports import Client, Subscription
+from fanout.transports.mqtt_topics import has_wildcard
 
 __all__ = ["CHANNELS_MAX", "EVERYTHING", "KEPT_MAX", "Found", "Wildcards"]
 

@@ -15,13 +15,12 @@ import binascii
 import contextlib
 import logging
 import socket
-import ssl
 import struct
-from collections.abc import Callable, Coroutine
-from functools import partial
-from typing import Any, Final, cast
+from collections.abc import Callable
+from typing import Final, cast
 
 from fanout.errors import error
+from fanout.transports.adopting import Adopting
 from fanout.transports.http import CONTINUE, Handler, Request, Response, Streamed, plain
 from fanout.transports.http_reader import Refusal, RequestReader, Upgrade
 from fanout.transports.replies import error_reply
@@ -41,56 +40,22 @@ _BODY_SECONDS: Final = 30.0
 _IDLE_SECONDS: Final = 75.0
 _WRITE_SECONDS: Final = 30.0
 _LINGER_SECONDS: Final = 1.0
-_HANDSHAKE_SECONDS: Final = 5.0
-_GOODBYE_SECONDS: Final = 5.0  # for what is still to be sent over TLS, and for the client's end of it
 _UNREAD_BYTES: Final = 64 << 10  # encrypted, of a client that is not heard just now
 
 
-class Front:
+class Front(Adopting):
     """Makes HTTP connections of accepted sockets. Everything belongs to the event loop."""
 
     def __init__(self, handler: Handler, upgrade: UpgradeHandler) -> None:
+        super().__init__()
         self.handler = handler
         self.upgrade = upgrade
         self.draining = False
-        self.gone = self._gone  # one object for all connections
-        self._open = 0
         self._http: set[_Connection] = set()
         self._empty = asyncio.Event()
-        self._adopting: set[asyncio.Task[None]] = set()
 
-    @property
-    def open_connections(self) -> int:
-        """Connections of any kind that came through here and are not gone."""
-        return self._open
-
-    def take(self, accepted: socket.socket) -> None:
-        """Becomes the owner of a connected, non-blocking socket."""
-        task = asyncio.get_running_loop().create_task(self.adopt(accepted))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
-
-    def adopt(self, accepted: socket.socket, context: ssl.SSLContext | None = None) -> Coroutine[Any, Any, None]:
-        """Likewise, over TLS if there is a context. What it returns ends with the handshake, however that went."""
-        self._open += 1
-        return self._adopt(accepted, context)
-
-    async def _adopt(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            if context is None:
-                await loop.connect_accepted_socket(partial(_Connection, self, accepted.fileno()), accepted)
-            else:
-                await loop.connect_accepted_socket(
-                    partial(_Connection, self, -1),
-                    accepted,
-                    ssl=context,
-                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
-                )
-        except OSError:  # gone already, or the handshake has failed
-            accepted.close()
-            self._open -= 1
+    def _connection(self, fd: int) -> "_Connection":
+        return _Connection(self, fd)
 
     async def drain(self, seconds: float) -> None:
         """Closes idle connections, lets the others be answered, and cuts what is left after `seconds`."""
@@ -115,10 +80,6 @@ class Front:
         self._http.discard(connection)
         if not self._http:
             self._empty.set()
-
-    def _gone(self) -> None:
-        """A connection is gone, whatever it spoke."""
-        self._open -= 1
 
 
 class _Connection(asyncio.Protocol):

@@ -4,12 +4,11 @@ Over the port they speak TLS where the common port does. Belongs to the event lo
 """
 
 import asyncio
-import socket
-import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from fanout.transports._websocket import Reader, WebSocket
+from fanout.transports.adopting import Adopting
 from fanout.transports.front import UpgradeHandler
 from fanout.transports.http import Request
 from fanout.transports.mqtt import MqttClient
@@ -22,55 +21,18 @@ __all__ = ["SUBPROTOCOL", "MqttPort", "mqtt_websockets"]
 SUBPROTOCOL: Final = "mqtt"
 """As it is registered for WebSocket (MQTT 5.0 §6)."""
 
-_HANDSHAKE_SECONDS: Final = 5.0
-_GOODBYE_SECONDS: Final = 5.0  # for what is still to be sent over TLS, and for the client's end of it
 
-
-class MqttPort:
+class MqttPort(Adopting):
     """Makes MQTT connections of accepted sockets."""
 
     def __init__(self, shared: Shared) -> None:
+        super().__init__()
         self._shared = shared
-        self._adopting: set[asyncio.Task[None]] = set()
-        self.open_connections = 0
-        """Connections that came through here and are not gone."""
 
-    def take(self, accepted: socket.socket) -> None:
-        """Becomes the owner of a connected, non-blocking socket."""
-        task = asyncio.get_running_loop().create_task(self.adopt(accepted))
-        self._adopting.add(task)
-        task.add_done_callback(self._adopting.discard)
-
-    def adopt(self, accepted: socket.socket, context: ssl.SSLContext | None = None) -> Coroutine[Any, Any, None]:
-        """Likewise, over TLS if there is a context. What it returns ends with the handshake, however that went."""
-        self.open_connections += 1
-        return self._adopt(accepted, context)
-
-    async def _adopt(self, accepted: socket.socket, context: ssl.SSLContext | None) -> None:
-        loop = asyncio.get_running_loop()
-        fd = accepted.fileno() if context is None else -1
-        try:
-            if context is None:
-                await loop.connect_accepted_socket(lambda: self._link(fd), accepted)
-            else:
-                await loop.connect_accepted_socket(
-                    lambda: self._link(fd),
-                    accepted,
-                    ssl=context,
-                    ssl_handshake_timeout=_HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=_GOODBYE_SECONDS,
-                )
-        except OSError:  # gone already, or the handshake has failed
-            accepted.close()
-            self.open_connections -= 1
-
-    def _link(self, fd: int) -> MqttLink:
+    def _connection(self, fd: int) -> MqttLink:
         driver = MqttClient(self._shared, framed=False)
-        link = driver.link = MqttLink(self._shared.connections.engine, fd, driver, self._gone)
+        link = driver.link = MqttLink(self._shared.connections.engine, fd, driver, self.gone)
         return link
-
-    def _gone(self) -> None:
-        self.open_connections -= 1
 
 
 def mqtt_websockets(shared: Shared) -> UpgradeHandler:

@@ -20,7 +20,8 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
 from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
-from fanout.transports.mqtt_subscriptions import FILTERS_MAX, has_wildcards
+from fanout.transports.mqtt_subscriptions import FILTERS_MAX
+from fanout.transports.mqtt_topics import has_wildcard
 
 __all__ = ["RETAINED_BYTES", "TOKEN_EVENTS", "Subscribing"]
 
@@ -89,7 +90,7 @@ class Subscribing:
             self._deliveries.begin(effect)
         self._resumed.clear()
         for subscription in self._held.subscriptions:
-            if has_wildcards(subscription.filter):
+            if has_wildcard(subscription.filter):
                 self._held.follow(subscription)
 
     async def subscribe(self, packet: Subscribe) -> tuple[tuple[int, ...], Callable[[], None]]:
@@ -153,7 +154,7 @@ class Subscribing:
             return 0
         if entry.filter.startswith(_SHARED):
             return reasons.NO_SHARED
-        wild = has_wildcards(entry.filter)
+        wild = has_wildcard(entry.filter)
         if wild and not self._sessions.wildcards:
             return reasons.NO_WILDCARDS
         is_new = entry.filter not in subscriptions

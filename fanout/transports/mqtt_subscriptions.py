@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_topics import Topics
 
-__all__ = ["FILTERS_MAX", "Delivery", "Subscriptions", "has_wildcards"]
+__all__ = ["FILTERS_MAX", "Delivery", "Subscriptions"]
 
 FILTERS_MAX: Final = 200
 """Filters of one connection; as many as it may have channels."""
@@ -22,11 +22,6 @@ class Delivery(NamedTuple):
 
     subscription: Subscription
     topic: str
-
-
-def has_wildcards(topic_filter: str) -> bool:
-    """Whether a filter may match several topics (MQTT 5.0 §4.7.1)."""
-    return "+" in topic_filter or "#" in topic_filter
 
 
 class Subscriptions:

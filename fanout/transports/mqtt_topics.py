@@ -8,9 +8,14 @@ qualifiers"). Pure; any thread.
 
 from typing import Final
 
-__all__ = ["Topics"]
+__all__ = ["Topics", "has_wildcard"]
 
 _LEVEL: Final = "/"
+
+
+def has_wildcard(topic_filter: str) -> bool:
+    """Whether a filter may stand for several topics (MQTT 5.0 §4.7.1)."""
+    return "+" in topic_filter or "#" in topic_filter
 
 
 class Topics:

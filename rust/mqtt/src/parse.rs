@@ -48,26 +48,22 @@ pub fn v311(first: u8, body: &[u8]) -> Result<Packet, Fault> {
     })
 }
 
+/// One of the four acknowledgements of MQTT 5.0: the parser has a type for each, and no trait for what they share.
+macro_rules! acknowledged_v5 {
+    ($kind:ident, $first:expr, $body:expr) => {{
+        let parsed = whole($body, v5_0::$kind::parse)?;
+        acknowledged($first, parsed.packet_id(), parsed.reason_code().map_or(0, |code| code as u8))
+    }};
+}
+
 /// Any other packet of MQTT 5.0.
 pub fn v5(first: u8, body: &[u8]) -> Result<Packet, Fault> {
     checked(match first >> 4 {
         3 => Packet::Publish(published_v5(first, body)?),
-        4 => {
-            let parsed = whole(body, v5_0::Puback::parse)?;
-            acknowledged(first, parsed.packet_id(), parsed.reason_code().map_or(0, |code| code as u8))
-        }
-        5 => {
-            let parsed = whole(body, v5_0::Pubrec::parse)?;
-            acknowledged(first, parsed.packet_id(), parsed.reason_code().map_or(0, |code| code as u8))
-        }
-        6 => {
-            let parsed = whole(body, v5_0::Pubrel::parse)?;
-            acknowledged(first, parsed.packet_id(), parsed.reason_code().map_or(0, |code| code as u8))
-        }
-        7 => {
-            let parsed = whole(body, v5_0::Pubcomp::parse)?;
-            acknowledged(first, parsed.packet_id(), parsed.reason_code().map_or(0, |code| code as u8))
-        }
+        4 => acknowledged_v5!(Puback, first, body),
+        5 => acknowledged_v5!(Pubrec, first, body),
+        6 => acknowledged_v5!(Pubrel, first, body),
+        7 => acknowledged_v5!(Pubcomp, first, body),
         8 => {
             let parsed = whole(body, v5_0::Subscribe::parse)?;
             Packet::Subscribe {

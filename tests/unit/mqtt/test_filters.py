@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from fanout.mqtt.filters import FilterTree, has_wildcard, pattern_of, prefix_of
+from fanout.mqtt.filters import FilterTree, pattern_of, prefix_of
+from fanout.transports.mqtt_topics import has_wildcard
 
 STANDS_FOR = [
     ("sport/tennis/player1/#", "sport/tennis/player1"),

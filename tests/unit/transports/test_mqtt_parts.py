@@ -10,8 +10,8 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports import mqtt_waiting
 from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
-from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions, has_wildcards
-from fanout.transports.mqtt_topics import Topics
+from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions
+from fanout.transports.mqtt_topics import Topics, has_wildcard
 from fanout.transports.mqtt_waiting import Waiting
 
 
@@ -113,7 +113,7 @@ class TestSubscriptions:
 
     @pytest.mark.parametrize(("name", "wild"), [("a/b", False), ("+", True), ("a/#", True), ("$x/+/b", True)])
     def test_wildcards(self, name: str, wild: bool) -> None:
-        assert has_wildcards(name) == wild
+        assert has_wildcard(name) == wild
 
 
 class TestReasons:

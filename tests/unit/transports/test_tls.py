@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from fanout.errors import ConfigError
-from fanout.transports import front, outgoing, tls
+from fanout.transports import adopting, outgoing, tls
 from fanout.transports.tls import server_context
 from fanout.types import Record
 from tests.support.certificates import Certificates, make_certificates
@@ -217,7 +217,7 @@ async def test_who_does_not_begin_is_closed(
 async def test_who_stalls_in_the_middle_of_the_handshake_is_closed_and_holds_nobody_up(
     certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(front, "_HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(adopting, "_HANDSHAKE_SECONDS", 0.3)
     async with native_front_door(certificates=certificates) as door, plain(door) as wire:
         await wire.say(hello(certificates.client()))
         assert await asyncio.wait_for(wire.reader.read(1), 5) == b"\x16"  # the server's side of it
