@@ -4,21 +4,21 @@ Everything belongs to the loop that opened it.
 """
 
 import asyncio
+import contextlib
 import logging
 import socket
-import struct
 from collections.abc import Callable
 from typing import Any, Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from fanout.audit.returning import Owner
+from fanout.audit.sockets import connected_socket, reset_on_close
 
 __all__ = ["Link", "open_link"]
 
 OPEN_S: Final = 10.0
 BUFFER_BYTES: Final = 4096  # thousands of links share a process
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 
 logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of thousands of connections
 
@@ -53,7 +53,7 @@ class Link(WSListener):
             return
         tcp = self._transport.underlying_transport
         if reset:
-            tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            reset_on_close(tcp)
         tcp.abort()
 
     def deafen(self) -> None:
@@ -93,26 +93,21 @@ async def open_link(
     """
     made: list[socket.socket] = []
 
-    def make(_: Any) -> socket.socket | None:
+    async def make(url: Any) -> socket.socket | None:
         if source is None and receive_buffer is None:
             return None
-        opened = socket.socket()
-        made.append(opened)
-        opened.setblocking(False)
-        if receive_buffer is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            opened.bind((source, 0))
-        return opened
+        made.append(await connected_socket(url.host, url.port, source=source, receive_buffer=receive_buffer))
+        return made[-1]
 
     try:
         async with asyncio.timeout(OPEN_S):
             _, link = await ws_connect(
                 _factory(owner), url, read_buffer_init_size=BUFFER_BYTES, socket_factory=make, max_redirects=0
             )
-    except (OSError, asyncio.CancelledError):  # nobody listens: picows leaves the socket to whoever made it
-        for opened in made:
-            opened.close()
+    except BaseException:
+        for opened in made:  # a transport's by now, which nobody has: it sees the end, and closes
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
         raise
     if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
         raise ConnectionResetError("cut before the handshake was done")

@@ -4,18 +4,16 @@ Everything belongs to the loop that opened it.
 """
 
 import asyncio
-import socket
 import ssl
-import struct
 from typing import Final, cast
 from urllib.parse import SplitResult
 
 from fanout.audit.returning import Owner
+from fanout.audit.sockets import connected_socket, reset_on_close
 
 __all__ = ["TcpLink", "open_tcp"]
 
 OPEN_S: Final = 10.0
-RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 
 
 class TcpLink(asyncio.Protocol):
@@ -45,8 +43,7 @@ class TcpLink(asyncio.Protocol):
         if self._transport is None:
             return
         if reset:
-            tcp = self._transport.get_extra_info("socket")
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+            reset_on_close(self._transport)
         self._transport.abort()
 
     def deafen(self) -> None:
@@ -66,7 +63,9 @@ class TcpLink(asyncio.Protocol):
             self._owner.heard(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop."""
+        """Called by the loop, and when the opening is given up: uvloop then says nothing of what it has just made."""
+        if self._transport is None:
+            return
         self._transport = None
         if self._owner is not None:
             self._owner.lost(self)
@@ -84,16 +83,11 @@ async def open_tcp(
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context() if node.scheme.endswith("s") else None
     name = node.hostname if context is not None else None
-    opened = socket.socket()
-    opened.setblocking(False)
-    try:
-        if receive_buffer is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            opened.bind((source, 0))
-        async with asyncio.timeout(OPEN_S):
-            await loop.sock_connect(opened, (node.hostname, node.port))
-            await loop.create_connection(lambda: TcpLink(owner), sock=opened, ssl=context, server_hostname=name)
-    except BaseException:
-        opened.close()
-        raise
+    link = TcpLink(owner)
+    async with asyncio.timeout(OPEN_S):
+        opened = await connected_socket(node.hostname, node.port, source=source, receive_buffer=receive_buffer)
+        try:  # the socket is the transport's from here on
+            await loop.create_connection(lambda: link, sock=opened, ssl=context, server_hostname=name)
+        except BaseException:
+            link.connection_lost(None)
+            raise
