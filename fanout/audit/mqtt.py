@@ -30,7 +30,7 @@ KEEP_ALIVE_S: Final = 6  # the node notices soon who is gone
 PING_EVERY_S: Final = 3.0
 SESSION_S: Final = 3_600
 RECEIVE_MAXIMUM: Final = 64
-REMEMBERED: Final = 4 * RECEIVE_MAXIMUM  # messages: more than can come again
+REMEMBERED: Final = 1_000  # messages: of a killed node's client, all come again since its session was written last
 PACKET_BYTES: Final = 1 << 20
 
 _CONNACK, _PUBLISH, _SUBACK = 2, 3, 9

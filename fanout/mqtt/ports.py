@@ -1,6 +1,6 @@
 """What the sessions of MQTT clients need of others: names, the log, and who is alive."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from fanout.sources.base import Slice
@@ -69,8 +69,10 @@ class Memory(Protocol):
 class Log(Protocol):
     """The log itself; `fanout.sources.base.Source` answers this."""
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """By partition, the earliest offset there is, and the one behind the last. Raises SourceError."""
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        """By partition, of these or all, the earliest offset there is, and the one behind the last. Raises
+        SourceError.
+        """
         ...
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from fanout.errors import SourceError
 from fanout.mqtt.ports import Log, Memory, Places
 from fanout.mqtt.records import State
 from fanout.transports.mqtt_ports import Place
@@ -19,16 +18,14 @@ __all__ = ["end_of_log", "given_at_most"]
 
 
 async def end_of_log(channels: Iterable[str], memory: Memory, log: Log) -> Places:
-    """The ends of the partitions that may feed these channels. Where the log does not tell, what this node has read."""
+    """The ends of the partitions that may feed these channels. Raises SourceError: what this node has read says nothing
+    of what another has given.
+    """
     ends = {(topic, partition): offset for name in channels for topic, partition, offset in memory.places(name, None)}
     for topic in {topic for topic, _ in ends}:
-        try:
-            bounds = await log.bounds(topic)
-        except SourceError:
-            continue
+        bounds = await log.bounds(topic, [partition for other, partition in ends if other == topic])
         for partition, (_, behind) in bounds.items():
-            if (topic, partition) in ends:
-                ends[topic, partition] = max(behind, ends[topic, partition])
+            ends[topic, partition] = max(behind, ends[topic, partition])
     return [(topic, partition, offset) for (topic, partition), offset in ends.items()]
 
 

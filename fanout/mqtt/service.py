@@ -128,8 +128,8 @@ class Sessions:
             if not held.over:
                 self._let_go(held)
                 self._disclaim(name, held.life)
-            if isinstance(problem, TimeoutError):
-                raise ClientError(error(50003, "the session could not be had")) from None
+            if isinstance(problem, (TimeoutError, SourceError)):
+                raise ClientError(error(50003, "the session could not be had")) from problem
             raise
         held.is_begun = True
         if held.is_kept:
@@ -192,7 +192,7 @@ class Sessions:
             del self._claiming[held.life]
 
     async def _find(self, held: Held, before: Claim | None) -> None:
-        """Goes on with the session that there is, or begins one."""
+        """Goes on with the session that there is, or begins one. Raises SourceError."""
         name = held.name
         if held.clean:
             return
@@ -212,7 +212,8 @@ class Sessions:
             channels = (
                 [EVERYTHING] if state.place else filter(None, map(held.channel, {one.topic for one in state.places}))
             )
-            end = await end_of_log(channels, self.memory, self._source)
+            async with asyncio.timeout(CLAIM_S):
+                end = await end_of_log(channels, self.memory, self._source)
             state = given_at_most(state, end, held.channel, self.memory)
         if held.over:
             raise ClientError(error(80016))

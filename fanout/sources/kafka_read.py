@@ -7,7 +7,8 @@ Rules:
 - Offsets have gaps (transaction markers, aborted and compacted records). A range is read when a record behind it or the
   end of the partition has been seen.
 - Who leads since a moment ago may answer a fetch with an end below what has been acknowledged, until the others have
-  reported to it. Asked for its end it waits for that (KIP-207), so it is, before a range is said to end where it begins.
+  reported to it. Asked for its end it waits for that (KIP-207): so it is asked, before a range is said to end where it
+  begins.
 - What retention has taken is no error: reading begins at the earliest offset there is.
 - A leader that is away is waited for, until the errand ends.
 """

@@ -66,7 +66,7 @@ class Subscribing:
 
     async def resume(self) -> bool:
         """Finds the places of an earlier connection again. False if one of them cannot be gone on from: then none is,
-        and the client's session begins anew.
+        and the client's session begins anew. Raises ClientError if that cannot be told now: the session stays.
         """
         subscriptions = {subscription.filter: subscription for subscription in self._held.subscriptions}
         for subscription in subscriptions.values():
@@ -78,6 +78,8 @@ class Subscribing:
                 for place in places[at : at + _AT_ONCE]
             )
             for found in await asyncio.gather(*finding):
+                if isinstance(found, ErrorInfo) and found.status in (429, 500):
+                    raise ClientError(found)
                 if isinstance(found, ErrorInfo) or not continues(found):
                     await self._begin_anew()
                     return False

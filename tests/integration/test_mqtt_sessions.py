@@ -49,13 +49,21 @@ async def node(tmp_path: Path) -> AsyncIterator[Server]:
 
 @asynccontextmanager
 async def connected(
-    node: Server | int, name: str = "me", *, version: int = 5, present: bool = False, clean: bool = False
+    node: Server | int,
+    name: str = "me",
+    *,
+    version: int = 5,
+    present: bool = False,
+    clean: bool = False,
+    window: int | None = None,
 ) -> AsyncIterator[RawMqtt]:
-    """A client with a session that is kept, which CONNACK says is `present` or not."""
+    """A client with a session that is kept, which CONNACK says is `present` or not; it takes `window` messages."""
     port = node if isinstance(node, int) else node.mqtt_port
     assert port is not None
     async with mqtt_client(port, version) as client:
         said = KEPT if version == 5 else b""
+        if window is not None:
+            said += b"\x21" + window.to_bytes(2)
         greeting = await client.connect(name, key=KEY, clean=clean, said=said)
         assert greeting.body[:2] == bytes([present, 0])
         yield client
@@ -82,6 +90,13 @@ async def publish(node: Server, channel: str, *texts: str) -> None:
         await node.publish(channel, one)
 
 
+async def forgets(node: Server) -> None:
+    """Returns once the node's memory, which holds a second, does not have what was published before."""
+    for _ in range(4):
+        await asyncio.sleep(0.6)
+        await publish(node, "other", "makes memory forget")
+
+
 async def heard(client: RawMqtt) -> None:
     """Returns once the node has heard all that was said."""
     client.send(b"\xc0\x00")
@@ -92,6 +107,46 @@ async def leave(client: RawMqtt) -> None:
     """The client says that it goes; returns once nothing more is sent to it."""
     client.send(b"\xe0\x00")
     assert await client.closed()
+
+
+async def test_what_may_have_been_given_is_marked_over_several_connections(node: Server) -> None:
+    async with connected(node) as client:
+        await client.subscribe(("a", 1))
+        await publish(node, "a", "1", "2", "3")
+        await given(client, 3)
+        await leave(client)
+    async with connected(node, present=True, window=1) as client:
+        acknowledge(client, *(again := await given(client, 1)))
+        assert payloads(client, again) == [(b"1", DUP)]
+        await given(client, 1)
+        await leave(client)  # it was given less than the first time
+    async with connected(node, present=True) as client:
+        await publish(node, "a", "4")
+        assert payloads(client, await given(client, 3)) == [(b"2", DUP), (b"3", DUP), (b"4", 0)]
+
+
+async def test_a_log_that_has_no_time_is_not_the_end_of_a_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Server(config(tmp_path)) as node:
+        await node.ready()
+        async with connected(node) as client:
+            await client.subscribe(("a", 1))
+            await leave(client)
+        for number in range(3):
+            await publish(node, "a", str(number))
+    async with Server(config(tmp_path, history="1s")) as node:
+        await node.ready()
+        assert node.mqtt_port is not None
+        await forgets(node)
+        with monkeypatch.context() as busy:
+            busy.setattr("fanout.replay.service.WAITING_MAX", 0)
+            async with mqtt_client(node.mqtt_port) as client:
+                greeting = await client.connect("me", key=KEY, clean=False, said=KEPT)
+                assert greeting.body[:2] == b"\0\x88"
+                assert await client.closed()
+        async with connected(node, present=True) as client:
+            assert payloads(client, await given(client, 3)) == [(b"0", 0), (b"1", 0), (b"2", 0)]
 
 
 @pytest.mark.parametrize("version", [4, 5])
@@ -200,9 +255,7 @@ async def test_channels_that_began_before_memory_are_found_in_the_log(tmp_path: 
             await publish(node, f"w/{number:02}", "while away")
     async with Server(config(tmp_path, history="1s")) as node:
         await node.ready()
-        for _ in range(4):
-            await asyncio.sleep(0.6)
-            await publish(node, "other", "makes memory forget")
+        await forgets(node)
         async with connected(node, present=True) as client:
             packets = await given(client, 20)
             assert sorted(one.publish(5)[0] for one in packets) == [f"w/{number:02}" for number in range(20)]

@@ -239,7 +239,7 @@ impl Shard {
         if let Some(window) = connection.window.as_ref().filter(|_| cursor.is_followed()) {
             let stand = cursor.stand();
             let start = plan.channel.position_of(&stand, hub.key(), hub.partitions()).unwrap_or(plan.serial);
-            window.follow(number, plan.channel, stand, start);
+            window.follow(number, (plan.channel, stand, start), cursor.given_before());
         }
         connection.cursors.push(cursor);
         self.queue(slot(handle), lane);

@@ -1,14 +1,14 @@
 """What tests of MQTT sessions need: nodes over one log of facts, what they have read, and clients."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import orjson
 
 from fanout.auth.realms import bare
 from fanout.control import Control
-from fanout.errors import ErrorInfo, SourceError
+from fanout.errors import ErrorInfo, SourceError, SourceTimeout
 from fanout.mqtt.held import Held
 from fanout.mqtt.service import Sessions
 from fanout.sources.base import Appended, Done, NewRecord, Slice
@@ -57,6 +57,7 @@ class Memory:
         self.unused: list[str] = []  # that hold nothing any more
         self.new: list[str] | None = []
         self.watching = False
+        self.is_away = False
 
     def say(self, channel: str) -> None:
         """A message is read."""
@@ -101,7 +102,9 @@ class Memory:
         new, self.new = self.new, []
         return new
 
-    async def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        if self.is_away:
+            raise SourceTimeout("away")
         return {0: (self.kept_from, self.end + 3)}  # the log has more than was read
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:

@@ -170,6 +170,20 @@ async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
     assert again.places == [Place("a", "a", "a@2", "a@9")]  # the log ends at 9
 
 
+async def test_who_may_have_been_given_all_waits_until_the_log_says_how_much_that_is(new_node: NewNode) -> None:
+    first, second = new_node(), new_node()
+    held = await first.take(Client())
+    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@2")])
+    first.is_deaf = True
+    second.gone.add("a")
+    second.memory.is_away = True
+    with pytest.raises(ClientError) as refused:
+        await second.take(Client())
+    assert refused.value.info.code == 50003
+    second.memory.is_away = False
+    assert (await second.take(Client())).places == [Place("a", "a", "a@2", "a@3")]
+
+
 async def test_what_was_given_with_qos_0_is_not_given_again_when_nobody_said_how_much(
     new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,21 +11,20 @@ pub struct Standing {
     pub number: u32,
     /// Behind all that is acknowledged; with QoS 0, that was given.
     pub acknowledged: String,
-    /// Behind all that was given, if that is more.
+    /// Behind all that was given, on this connection or an earlier one, if that is more.
     pub given: Option<String>,
 }
 
 impl Hub {
     /// The positions of an attachment.
     pub fn standing(&self, followed: &Followed) -> Standing {
-        let Followed { number, channel, stand, start, given, open } = followed;
+        let Followed { number, channel, stand, start, given, given_before, open } = followed;
+        let name = &channel.name;
         let printed = channel.position_of(stand, self.key(), &self.partitions);
-        let printed = printed.unwrap_or_else(|| self.moved(&channel.name, start, given, i64::max));
-        if open.is_empty() {
-            return Standing { number: *number, acknowledged: printed, given: None };
-        }
-        let acknowledged = self.moved(&channel.name, &printed, open, i64::min);
-        Standing { number: *number, acknowledged, given: Some(printed) }
+        let printed = printed.unwrap_or_else(|| self.moved(name, start, given, i64::max));
+        let acknowledged = if open.is_empty() { printed.clone() } else { self.moved(name, &printed, open, i64::min) };
+        let given = if given_before.is_empty() { printed } else { self.moved(name, &printed, given_before, i64::max) };
+        Standing { number: *number, given: (given != acknowledged).then_some(given), acknowledged }
     }
 
     /// A position with other offsets for some partitions: what `choose` makes of both.

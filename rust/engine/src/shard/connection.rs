@@ -157,6 +157,11 @@ impl Cursor {
         self.subscription().is_some_and(Subscription::is_followed)
     }
 
+    /// What may have been given on an earlier connection.
+    pub(super) fn given_before(&self) -> SmallVec<[(u16, i64); 1]> {
+        self.subscription().map(|subscription| subscription.given_before.clone()).unwrap_or_default()
+    }
+
     fn subscription(&self) -> Option<&Subscription> {
         self.special.as_ref()?.subscription.as_deref()
     }

@@ -64,6 +64,8 @@ pub struct Followed {
     pub start: String,
     /// Partitions of which it was given something since, and the offset behind that.
     pub given: SmallVec<[(u16, i64); 1]>,
+    /// Partitions of which something may have been given on an earlier connection, and the offset behind that.
+    pub given_before: SmallVec<[(u16, i64); 1]>,
     /// Partitions of which something is not acknowledged, and the first such offset.
     pub open: SmallVec<[(u16, i64); 1]>,
 }
@@ -140,14 +142,19 @@ impl Window {
     }
 
     /// An attachment is followed from this place on, at which a position was printed; if it is already, it has moved there.
-    pub(super) fn follow(&self, number: u32, channel: Arc<Channel>, stand: Stand, start: String) {
+    pub(super) fn follow(
+        &self,
+        number: u32,
+        (channel, stand, start): (Arc<Channel>, Stand, String),
+        given_before: SmallVec<[(u16, i64); 1]>,
+    ) {
         let followed = &mut self.0.lock().followed;
         if let Some(known) = followed.iter_mut().find(|known| known.number == number) {
             (known.channel, known.stand) = (channel, stand);
             return;
         }
         let (given, open) = (SmallVec::new(), SmallVec::new());
-        followed.push(Followed { number, channel, stand, start, given, open });
+        followed.push(Followed { number, channel, stand, start, given, given_before, open });
     }
 
     /// An attachment begins anew; what is under way still counts for it.
