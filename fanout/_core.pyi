@@ -485,6 +485,9 @@ class MqttReader:
     @property
     def held(self) -> int:
         """Bytes that wait: what was not taken, and a packet that is not whole."""
+    @property
+    def version(self) -> int:
+        """4 or 5 once the head of CONNECT was read, whatever is wrong with the rest; 0 before."""
     def set_limit(self, limit: int) -> None:
         """Packets may have so many bytes from now on."""
     def feed(self, data: bytes) -> None:

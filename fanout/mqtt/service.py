@@ -103,6 +103,19 @@ class Sessions:
         """Connections of this node that have a name; for them it says that it is alive."""
         return len(self._held) + len(self.wills)
 
+    def counters(self) -> dict[str, int]:
+        """For the metrics: what this node keeps of all sessions, and what became of wills that it was to publish."""
+        return {
+            "clients": len(self._held),
+            "sessions": self._table.kept,
+            "session_bytes": self._table.bytes,
+            "retained": len(self.messages),
+            "retained_bytes": self.messages.bytes,
+            "wills_waiting": len(self.wills),
+            "wills_published": self.wills.published,
+            "wills_refused": self.wills.refused,
+        }
+
     @property
     def wildcards(self) -> bool:
         """See the port."""

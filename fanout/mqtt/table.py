@@ -52,6 +52,11 @@ class SessionTable:
         return len(self._claims.keys() | self._states.keys())
 
     @property
+    def kept(self) -> int:
+        """Sessions that outlive their connections."""
+        return len(self._states)
+
+    @property
     def is_full(self) -> bool:
         """Whether no name may be added."""
         return max(len(self._claims), len(self._states)) >= SESSIONS_MAX

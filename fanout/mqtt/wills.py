@@ -4,7 +4,8 @@
   unless the client is back by then, on whichever node.
 - Of a node that has died another publishes them, `LEASE_S` after it was last heard (`fanout.presence.leases`).
 - A will has one id, so it is one message though two nodes publish it.
-- One that the log does not take is tried again every second, until it does.
+- One that the log does not take now is tried again until it does, of all of them `AT_ONCE` every `AGAIN_S`. One that it
+  takes at no time, too large or for a channel that cannot be written to, is refused at once, and counted.
 
 Belongs to the event loop.
 """
@@ -13,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from fanout.errors import ErrorInfo
@@ -21,7 +23,10 @@ from fanout.types import OutMessage
 
 __all__ = ["Publish", "Wills"]
 
-AGAIN_S: Final = 1.0
+AGAIN_S: Final = 0.25
+AT_ONCE: Final = 100  # some 3 ms of the loop
+
+_BUSY: Final = 42910  # the log's word for later
 
 log = logging.getLogger(__name__)
 
@@ -30,58 +35,87 @@ Retain = Callable[[str, OutMessage, str, Callable[[ErrorInfo | None], None]], No
 
 
 class Wills:
-    """Wills of lost clients that are still to be published, one for each name; as many as there are names at most."""
+    """Wills of lost clients that are still to be published. Of each name one waits for its delay at most, and one for
+    the log: there a later one takes the place of an earlier.
+    """
 
     def __init__(self, publish: Publish, retain: Retain) -> None:
         """`publish` and `retain` as `fanout.publish.Publisher` and `fanout.mqtt.retained.Retained` do."""
         self._publish = publish
         self._retain = retain
         self._due: dict[Name, tuple[asyncio.TimerHandle, Callable[[], None]]] = {}
-        self._again: set[asyncio.TimerHandle] = set()  # of those that the log did not take
+        self._again: dict[Name, Callable[[], None]] = {}  # what the log did not take, the oldest first
+        self._timer: asyncio.TimerHandle | None = None
         self.published = 0
+        """Those that the log has."""
+        self.refused = 0
+        """Those that it will never have."""
 
     def __len__(self) -> int:
         return len(self._due) + len(self._again)
 
     def __contains__(self, name: Name) -> bool:
-        return name in self._due
+        return name in self._due or name in self._again
 
     def lost(self, name: Name, will: Will, after_s: float, done: Callable[[], None]) -> None:
-        """The client is lost: its will is published after so many seconds. `done` is called once when the log has it,
-        perhaps before this returns; never if it is taken back.
+        """The client is lost: its will is published after so many seconds. `done` is called once when the log has it or
+        refuses it for good, perhaps before this returns; never if it is taken back.
         """
         self.take_back(name)
-        if after_s > 0:
-            then = partial(self.lost, name, will, 0.0, done)
-            self._due[name] = asyncio.get_running_loop().call_later(after_s, then), then
+        if after_s <= 0:
+            self._publish_now(name, will, done)
             return
 
-        def again(problem: ErrorInfo) -> None:
-            log.warning("a will could not be published: %s (%d)", problem.message, problem.code)
+        def due() -> None:
+            del self._due[name]
+            self._publish_now(name, will, done)
 
-            def once_more() -> None:
-                self._again.discard(timer)
-                self.lost(name, will, 0.0, done)
+        self._due[name] = asyncio.get_running_loop().call_later(after_s, due), due
 
-            timer = asyncio.get_running_loop().call_later(AGAIN_S, once_more)
-            self._again.add(timer)
-
-        def retained(problem: ErrorInfo | None) -> None:
-            if problem is not None and problem.status >= 500:
-                again(problem)
-            else:
+    def _publish_now(self, name: Name, will: Will, done: Callable[[], None]) -> None:
+        def published(result: list[str] | ErrorInfo) -> None:
+            if isinstance(result, list):
                 self.published += 1
+                if will.retain:
+                    self._retain_now(name, will, result[0], done)
+                else:
+                    done()
+            elif result.status >= 500 or result.code == _BUSY:
+                self._later(name, partial(self._publish_now, name, will, done), result)
+            else:
+                log.warning("a will is refused: %s (%d)", result.message, result.code)
+                self.refused += 1
                 done()
 
-        def published(result: list[str] | ErrorInfo) -> None:
-            if isinstance(result, ErrorInfo):
-                again(result)
-            elif will.retain:
-                self._retain(will.channel, will.message, result[0], retained)
-            else:
-                retained(None)
-
         self._publish(will.channel, [will.message], published)
+
+    def _retain_now(self, name: Name, will: Will, serial: str, done: Callable[[], None]) -> None:
+        def retained(problem: ErrorInfo | None) -> None:
+            if problem is not None and problem.status >= 500:
+                self._later(name, partial(self._retain_now, name, will, serial, done), problem)
+                return
+            if problem is not None:
+                log.warning("a will is not retained: %s (%d)", problem.message, problem.code)
+            done()
+
+        self._retain(will.channel, will.message, serial, retained)
+
+    def _later(self, name: Name, step: Callable[[], None], problem: ErrorInfo) -> None:
+        log.log(
+            logging.DEBUG if self._again else logging.WARNING,
+            "a will could not be published yet: %s (%d)", problem.message, problem.code,
+        )  # fmt: skip
+        self._again.pop(name, None)
+        self._again[name] = step
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._timer = None
+        for name in list(islice(self._again, AT_ONCE)):
+            self._again.pop(name)()
+        if self._again and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
 
     def take_back(self, name: Name) -> None:
         """The client is back, or was taken away for good: what waits is not published."""
@@ -90,7 +124,7 @@ class Wills:
 
     def hurry(self, name: Name) -> None:
         """The client's session is over: what waits is published now."""
-        if (due := self._due.pop(name, None)) is not None:
+        if (due := self._due.get(name)) is not None:
             due[0].cancel()
             due[1]()
 
@@ -98,6 +132,6 @@ class Wills:
         """Publishes nothing more. What is still due, other nodes see to."""
         for name in list(self._due):
             self.take_back(name)
-        for timer in self._again:
-            timer.cancel()
         self._again.clear()
+        if self._timer is not None:
+            self._timer.cancel()

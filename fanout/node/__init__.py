@@ -130,6 +130,7 @@ class Node:
             publisher=lambda: self.messages.publisher.counts,
             presence=lambda: self.people.presence.counts,
             failures=lambda: self.messages.failures.counts,
+            mqtt=lambda: self.people.mqtt.counters(),
             unconfirmed=lambda: self.messages.backlog.records,
             on_demand=lambda: self.messages.interest.counts,
             lag=lambda: self.messages.source.lag(),

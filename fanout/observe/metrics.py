@@ -27,6 +27,7 @@ class Readings(NamedTuple):
     publisher: Callable[[], Mapping[str, int]]
     presence: Callable[[], Mapping[str, int]]
     failures: Callable[[], Mapping[str, int]]
+    mqtt: Callable[[], Mapping[str, int]]
     unconfirmed: Callable[[], int]
     on_demand: Callable[[], Mapping[str, int]]
     lag: Callable[[], Mapping[tuple[str, int], int]]
@@ -146,6 +147,16 @@ GAUGES: Final = {
 }
 """What the engine holds at the moment: its name for it -> ours and the help."""
 
+MQTT_GAUGES: Final = {
+    "clients": ("mqtt_clients", "MQTT clients of this node that were let in."),
+    "sessions": ("mqtt_sessions", "MQTT sessions kept in the log, those of all nodes."),
+    "session_bytes": ("mqtt_session_bytes", "Bytes that they take, as JSON."),
+    "retained": ("mqtt_retained_messages", "Retained messages, those of all nodes."),
+    "retained_bytes": ("mqtt_retained_bytes", "Bytes that they take, as JSON."),
+    "wills_waiting": ("mqtt_wills_waiting", "Wills that wait for their delay, or for the log."),
+}
+"""What the node holds of MQTT clients: its name for it -> ours and the help."""
+
 
 class Metrics:
     """The metrics of one node."""
@@ -197,6 +208,10 @@ class _Scrape(Collector):
         yield _labelled(PUBLISHES, self._readings.publisher())
         yield _labelled(PRESENCE, self._readings.presence())
         yield _labelled(DEAD_LETTERS, self._readings.failures())
+        mqtt = self._readings.mqtt()
+        yield _labelled(WILLS, mqtt)
+        for gauge, (name, text) in MQTT_GAUGES.items():
+            yield GaugeMetricFamily(f"fanout_{name}", text, value=mqtt[gauge])
         yield GaugeMetricFamily(
             "fanout_publish_unconfirmed", "Records that wait for the log.", value=self._readings.unconfirmed()
         )
@@ -256,6 +271,14 @@ DEAD_LETTERS: Final = Family(
     "Failing records for a dead-letter topic, by what became of them here.",
     "outcome",
     {"written": "dead_letters", "lost": "dead_letters_lost"},
+)
+
+
+WILLS: Final = Family(
+    "mqtt_wills",
+    "Wills of MQTT clients that this node was to publish, by what became of them.",
+    "outcome",
+    {"published": "wills_published", "refused": "wills_refused"},
 )
 
 

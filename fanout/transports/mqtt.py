@@ -38,6 +38,7 @@ PACKET_BYTES: Final = 128 << 10
 
 _FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
 _ONLY_BINARY: Final = 1003  # RFC 6455 §7.4.1
+_TOLD: Final = (reasons.VERSION, reasons.TOPIC)  # of a CONNECT of MQTT 3.1.1, which could be read
 _WITH_WILL: Final = 4  # by which a client that leaves asks for its will
 
 
@@ -174,6 +175,8 @@ class MqttClient(MqttDriver):
             case packets.Disconnect():
                 self._leave(packet)
             case packets.Fault(reason, text):
+                if self._connect is None:
+                    self._connect = self._unread(reason)
                 self.finish(reason, text)
             case _:
                 self.finish(reasons.PROTOCOL, "AUTH without an authentication method")
@@ -189,6 +192,15 @@ class MqttClient(MqttDriver):
         self._lost = packet.reason == _WITH_WILL
         self._stage = Stage.OVER
         self.link.finish(NORMAL)
+
+    def _unread(self, reason: int) -> packets.Connect | None:
+        """A CONNECT with a fault in it, if its client can be told so by CONNACK: not one of MQTT 3.1.1 that cannot be
+        read (MQTT 3.1.1 §3.1.4, MQTT 5.0 §4.13).
+        """
+        version = self._reader.version
+        if version < 5 and reason not in _TOLD:
+            return None
+        return packets.Connect(version or 4, "", True, 0, None, None, None, None, 0, 0, False, False)
 
     # -- the beginning --
 

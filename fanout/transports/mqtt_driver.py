@@ -42,8 +42,6 @@ _Said = (
 )
 _TOO_MANY: Final = 90010
 _TEXT_MAX: Final = 200  # of words for people
-_UNKNOWN: Final = packets.Connect(4, "", True, 0, None, None, None, None, 0, 0, False, False)
-"""Who speaks a version that is not known here."""
 
 
 class Stage(Enum):
@@ -101,8 +99,6 @@ class MqttDriver(Driver):
             return
         self._cancel_timer()
         connect = self._connect
-        if connect is None and reason == reasons.VERSION:  # in words that all versions know
-            connect = self._connect = _UNKNOWN
         if connect is not None and not self._handle:
             self._register("", heartbeats=False)
         if connect is not None and stage is not Stage.OPEN:

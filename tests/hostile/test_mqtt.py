@@ -136,6 +136,20 @@ async def test_what_does_not_begin_with_connect_is_told_nothing(tmp_path: Path) 
                 assert await client.closed()
 
 
+async def test_a_connect_of_5_0_that_cannot_be_read_is_told_so(tmp_path: Path) -> None:
+    async with attacked_node(tmp_path) as node:
+        assert node.mqtt_port is not None
+        for rest, reason in (
+            (b"\0" + text(b"\xff"), 0x85),  # a client identifier that is no text
+            (b"\x05\x11\0\0\0\x01\xff" + text("x"), MALFORMED),  # properties that are longer than they say
+            (b"\x0a\x11\0\0\0\x01\x11\0\0\0\x01" + text("x"), PROTOCOL),  # a property twice
+        ):
+            async with mqtt_client(node.mqtt_port) as client:
+                client.send(packet(0x10, text("MQTT"), b"\x05\x02\0\x3c", rest))
+                assert (await client.expect(CONNACK)).body[:2] == bytes([0, reason]), rest
+                assert await client.closed()
+
+
 async def test_who_does_not_say_connect_in_time_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt, "SECONDS", 0.3)
     said = connect_packet(4, "slow", key=KEY)

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from fanout.observe.metrics import COUNTERS, FAMILIES, GAUGES, Metrics, Readings
+from fanout.observe.metrics import COUNTERS, FAMILIES, GAUGES, MQTT_GAUGES, WILLS, Metrics, Readings
+
+MQTT = {name: number for number, name in enumerate([*MQTT_GAUGES, *WILLS.members.values()], 100)}
 
 
 def engine_counters() -> dict[str, int]:
@@ -22,6 +24,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             publisher=lambda: {"published": 7, "repeated": 8, "failed": 9},
             presence=lambda: {"entered": 1, "left": 2, "removed": 3, "repaired": 4, "failed": 5},
             failures=lambda: {"dead_letters": 3, "dead_letters_lost": 1},
+            mqtt=lambda: dict(MQTT),
             unconfirmed=lambda: 12,
             on_demand=lambda: {"read_on_demand": 3, "catching_up": 1},
             lag=lambda: {("orders", 0): 5, ("orders", 1): 6},
@@ -52,6 +55,14 @@ def test_every_counter_of_the_engine_is_shown_with_its_value() -> None:
     for family in FAMILIES:
         for value, counter in family.members.items():
             assert values[f"fanout_{family.name}_total", frozenset({(family.label, value)})] == engine[counter]
+
+
+def test_what_is_kept_of_mqtt_clients_is_shown() -> None:
+    values = scrape(metrics_of(engine_counters()))
+    for gauge, (name, _) in MQTT_GAUGES.items():
+        assert values[f"fanout_{name}", frozenset()] == MQTT[gauge]
+    for outcome, counter in WILLS.members.items():
+        assert values["fanout_mqtt_wills_total", frozenset({("outcome", outcome)})] == MQTT[counter]
 
 
 def test_publishes_lag_and_connections_are_shown() -> None:

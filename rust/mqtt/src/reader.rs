@@ -42,7 +42,7 @@ impl Reader {
         self.limit = limit;
     }
 
-    /// What the client speaks, once its CONNECT was taken.
+    /// What the client speaks, once the head of its CONNECT was read, whatever is wrong with the rest.
     pub fn version(&self) -> Option<Version> {
         self.version
     }
@@ -90,13 +90,13 @@ impl Reader {
         }
         let body = &data[head..whole];
         let packet = match self.version {
-            None => parse::connect(body)?,
+            None => {
+                self.version = Some(if check::connect_head(body)? == 5 { Version::V5 } else { Version::V311 });
+                parse::connect(body)?
+            }
             Some(Version::V311) => parse::v311(first, body)?,
             Some(Version::V5) => parse::v5(first, body)?,
         };
-        if let Packet::Connect(connect) = &packet {
-            self.version = Some(if connect.version == 5 { Version::V5 } else { Version::V311 });
-        }
         self.at += whole;
         Ok(Some(packet))
     }

@@ -66,6 +66,15 @@ impl MqttReader {
         self.0.held()
     }
 
+    #[getter]
+    fn version(&self) -> u8 {
+        match self.0.version() {
+            None => 0,
+            Some(Version::V311) => 4,
+            Some(Version::V5) => 5,
+        }
+    }
+
     fn set_limit(&mut self, limit: usize) {
         self.0.set_limit(limit);
     }

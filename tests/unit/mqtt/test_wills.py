@@ -7,8 +7,9 @@ import pytest
 
 from fanout.errors import error
 from fanout.mqtt import wills
-from fanout.transports.mqtt_ports import Subscription, Will
+from fanout.transports.mqtt_ports import Name, Subscription, Will
 from fanout.types import OutMessage
+from tests.support.sources import eventually
 from tests.unit.mqtt.bed import ALICE, EVERYBODY, Client, FactLog, Node, settle
 
 NewNode = Callable[[], Node]
@@ -116,9 +117,70 @@ async def test_a_will_that_the_log_does_not_take_is_tried_again(
     await asyncio.sleep(0.03)
     assert len(node.sessions.wills) == 1
     node.refusal = None
-    await asyncio.sleep(0.03)
+    await eventually(lambda: node.published)
     assert node.published == [("status", LAST)]
     assert len(node.sessions.wills) == 0
+
+
+@pytest.mark.parametrize("code", [40009, 40013, 40160])
+async def test_a_will_that_is_refused_for_good_is_counted_and_forgotten(
+    facts: FactLog, new_node: NewNode, code: int
+) -> None:
+    node = new_node()
+    node.refusal = error(code)
+    (await node.take(Client(), expiry_s=0, will=WILL)).leave(expiry_s=None, lost=True)
+    await settle()
+    assert (node.sessions.counters()["wills_refused"], len(node.sessions.wills)) == (1, 0)
+    assert facts.newest() == {}
+
+
+async def test_with_the_log_away_a_name_has_one_will_that_is_tried_again(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wills, "AGAIN_S", 0.01)
+    first, second = new_node(), new_node()
+    await first.take(Client(), expiry_s=0, will=WILL)
+    first.is_deaf = True
+    second.gone.add("a")
+    second.refusal = error(50003)
+    for _ in range(3):
+        second.sessions.look_after()
+        await settle()
+    assert len(second.sessions.wills) == 1
+    second.refusal = None
+    await eventually(lambda: second.published)
+    assert second.published == [("status", LAST)]
+
+
+async def test_a_will_that_is_tried_again_leaves_a_later_one_its_delay(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wills, "AGAIN_S", 0.01)
+    node = new_node()
+    node.refusal = error(50003)
+    (await node.take(Client(), will=WILL)).leave(expiry_s=None, lost=True)
+    node.refusal = None
+    (await node.take(Client(), will=Will("later", LAST, delay_s=60))).leave(expiry_s=None, lost=True)
+    await eventually(lambda: node.published)
+    assert node.published == [("status", LAST)]
+    assert ALICE in node.sessions.wills
+
+
+async def test_of_many_wills_that_the_log_did_not_take_a_few_are_tried_at_once(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wills, "AGAIN_S", 0.01)
+    node, most = new_node(), wills.AT_ONCE
+    node.refusal = error(50003)
+    for number in range(2 * most + 1):
+        node.sessions.wills.lost(Name("app", str(number)), WILL, 0.0, lambda: None)
+    node.refusal = None
+    counts = [0]
+    while counts[-1] < 2 * most + 1:
+        await asyncio.sleep(0)
+        if len(node.published) != counts[-1]:
+            counts.append(len(node.published))
+    assert counts == [0, most, 2 * most, 2 * most + 1]
 
 
 async def test_a_will_may_be_retained(new_node: NewNode) -> None:

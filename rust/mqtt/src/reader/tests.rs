@@ -39,6 +39,18 @@ fn connect_says_which_version_is_spoken() {
 }
 
 #[test]
+fn a_connect_with_a_fault_says_its_version_all_the_same() {
+    for (level, version) in [(4, Version::V311), (5, Version::V5)] {
+        let mut reader = Reader::new(LIMIT);
+        let whole = connect(level);
+        reader.feed(&[0x10, u8::try_from(whole.len()).unwrap() - 3]);
+        reader.feed(&whole[2..whole.len() - 1]);
+        assert!(matches!(reader.take(), Some(Err(_))));
+        assert_eq!(reader.version(), Some(version));
+    }
+}
+
+#[test]
 fn packets_come_in_any_pieces_and_nothing_stays_behind() {
     let publish = v5_0::Publish::builder()
         .topic_name("a/b")
