@@ -141,7 +141,7 @@ async def test_a_connect_of_5_0_that_cannot_be_read_is_told_so(tmp_path: Path) -
         assert node.mqtt_port is not None
         for rest, reason in (
             (b"\0" + text(b"\xff"), 0x85),  # a client identifier that is no text
-            (b"\x05\x11\0\0\0\x01\xff" + text("x"), MALFORMED),  # properties that are longer than they say
+            (b"\x02\x7e\0" + text("x"), MALFORMED),  # a property that there is not
             (b"\x0a\x11\0\0\0\x01\x11\0\0\0\x01" + text("x"), PROTOCOL),  # a property twice
         ):
             async with mqtt_client(node.mqtt_port) as client:
