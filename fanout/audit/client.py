@@ -27,7 +27,7 @@ from fanout.wire import Action, Flag
 
 __all__ = ["Client"]
 
-ATTACH_S: Final = 15.0  # until an ATTACH without an answer is sent again
+ATTACH_S: Final = 25.0  # until an ATTACH without an answer is sent again: a node that is frozen is noticed before
 
 
 @dataclass(slots=True)

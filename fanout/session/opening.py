@@ -120,7 +120,7 @@ def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now
         raise ClientError(error(80015))
     if key.connection_id not in table and now_ms - key.issued > KEY_TTL_MS:
         raise ClientError(error(80008, "its key is too old"))
-    state = table.resume(key.connection_id)
+    state = table.resume(key.connection_id, key.generation)
     if state is None:
         raise ClientError(error(80008))
     state.generation = max(state.generation, key.generation) + 1

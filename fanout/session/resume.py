@@ -10,7 +10,8 @@ again what it has no answer for (Ably protocol, "Connection life"). So per conne
 
 A lost connection is kept for its time to live, up to a bound on their number and one on all their answers together;
 past either the one that was lost first is forgotten, and continued as on a node that never saw it. One that has expired
-or was closed is remembered by its id alone, to refuse it. All of this belongs to the event loop.
+or was closed is remembered by its id and generation, to refuse it: whose key is of a later one has been on another
+node since, and goes on. All of this belongs to the event loop.
 """
 
 from collections import OrderedDict
@@ -32,7 +33,7 @@ LOST_ANSWERS: Final = 200_000
 90 MB at most. One connection keeps 2000 of them, up to 850 KiB."""
 
 ENDED_CONNECTIONS: Final = 100_000
-"""Ids of ended connections remembered. One that is forgotten is continued as on a node that never saw it."""
+"""Ended connections remembered. One that is forgotten is continued as on a node that never saw it."""
 
 
 class Answer:
@@ -186,7 +187,7 @@ class ConnectionTable:
         self._open: dict[str, ConnectionState] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
         self._lost_answers = 0
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: OrderedDict[str, int] = OrderedDict()  # and the generation that each had
         self._on_release = self._released  # bound once, for all connections
 
     def __len__(self) -> int:
@@ -197,10 +198,12 @@ class ConnectionTable:
         """Whether this connection is kept here, open or lost."""
         return connection_id in self._open or connection_id in self._lost
 
-    def may_live(self, connection_id: str, elsewhere: bool) -> bool:
-        """Whether a connection can be continued: as known here, else as `elsewhere` says of those on other nodes."""
+    def may_live(self, connection_id: str, generation: int, elsewhere: bool) -> bool:
+        """Whether a connection of that generation can be continued: as known here, else as `elsewhere` says of those on
+        other nodes.
+        """
         self._expire()
-        return connection_id in self or (elsewhere and connection_id not in self._ended)
+        return connection_id in self or (elsewhere and not self._has_ended(connection_id, generation))
 
     def open(self, connection_id: str) -> ConnectionState:
         """The state of a new connection, or of one that this node never saw."""
@@ -208,10 +211,12 @@ class ConnectionTable:
         state = self._open[connection_id] = ConnectionState(connection_id, self._limits, self._on_release)
         return state
 
-    def resume(self, connection_id: str) -> ConnectionState | None:
-        """The state of a connection that is continued; None if it has ended. An open one is superseded by `claim`."""
+    def resume(self, connection_id: str, generation: int) -> ConnectionState | None:
+        """The state of a connection that is continued, whose client had it in that generation; None if it has ended
+        since. An open one is superseded by `claim`.
+        """
         self._expire()
-        if connection_id in self._ended:
+        if self._has_ended(connection_id, generation):
             return None
         if connection_id in self._open:
             return self._open[connection_id]
@@ -223,11 +228,14 @@ class ConnectionTable:
             return state
         return self.open(connection_id)
 
+    def _has_ended(self, connection_id: str, generation: int) -> bool:
+        return self._ended.get(connection_id, -1) >= generation
+
     def _released(self, state: ConnectionState, resumable: bool) -> None:
         connection_id = state.connection_id
         del self._open[connection_id]
         if not resumable:
-            self._end(connection_id)
+            self._end(state)
             return
         if self._members is not None:
             self._members.lost(connection_id, state.remain_present_ms)
@@ -248,12 +256,11 @@ class ConnectionTable:
             connection_id, lost = next(iter(self._lost.items()))
             if lost.at_ms >= horizon:
                 return
-            self._take_lost(connection_id)
-            self._end(connection_id)
+            self._end(self._take_lost(connection_id))
 
-    def _end(self, connection_id: str) -> None:
+    def _end(self, state: ConnectionState) -> None:
         if self._members is not None:
-            self._members.ended(connection_id)
-        self._ended[connection_id] = None
+            self._members.ended(state.connection_id)
+        self._ended[state.connection_id] = state.generation
         if len(self._ended) > ENDED_CONNECTIONS:
             self._ended.popitem(last=False)

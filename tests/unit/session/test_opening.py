@@ -155,6 +155,14 @@ class TestAResume:
         elsewhere = Node(node.now_ms + KEY_TTL_MS)
         assert resumed(first, elsewhere.open(key="app.one:secret", clientId="bob", resume=first.connection_key))
 
+    def test_works_where_the_connection_was_lost_long_ago_and_has_been_elsewhere_since(self, node: Node) -> None:
+        first = node.open(key="app.one:secret")
+        first.session.closed()
+        moved = Node(node.now_ms).open(key="app.one:secret", resume=first.connection_key)
+        node.now_ms += 120_001
+        assert not resumed(first, node.open(key="app.one:secret", resume=first.connection_key))
+        assert resumed(first, node.open(key="app.one:secret", resume=moved.connection_key))
+
     def test_works_with_another_key_of_the_same_app(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         first.session.closed()

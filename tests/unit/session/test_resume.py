@@ -148,12 +148,12 @@ class TestTheTable:
         state = table.open("one")
         lose(state)
         clock.ms += 120_000
-        assert table.resume("one") is state
+        assert table.resume("one", 0) is state
 
     def test_refuses_it_after_that(self, table: ConnectionTable, clock: Clock) -> None:
         lose(table.open("one"))
         clock.ms += 120_001
-        assert table.resume("one") is None
+        assert table.resume("one", 0) is None
         assert len(table) == 0
 
     def test_counts_the_time_from_the_last_loss(self, table: ConnectionTable, clock: Clock) -> None:
@@ -161,20 +161,20 @@ class TestTheTable:
         for _ in range(3):
             lose(state)
             clock.ms += 100_000
-            assert table.resume("one") is state
+            assert table.resume("one", 0) is state
 
     def test_keeps_an_open_connection_without_end(self, table: ConnectionTable, clock: Clock) -> None:
         state = table.open("one")
         clock.ms += 10**9
-        assert table.resume("one") is state
+        assert table.resume("one", 0) is state
 
     def test_refuses_a_closed_connection_at_once(self, table: ConnectionTable) -> None:
         lose(table.open("one"), resumable=False)
         assert "one" not in table
-        assert table.resume("one") is None
+        assert table.resume("one", 0) is None
 
     def test_takes_in_a_connection_that_it_never_saw(self, table: ConnectionTable) -> None:
-        state = table.resume("elsewhere")
+        state = table.resume("elsewhere", 0)
         assert state is not None
         assert "elsewhere" in table
         assert state.publishes.find(0) is None
@@ -206,7 +206,7 @@ class TestTheTable:
             state.publishes.begin(1, 1, 9)  # will be kept too, once it is answered
             lose(state)
         assert [number for number in range(6) if f"connection {number}" in table] == [3, 4, 5]
-        forgotten = table.resume("connection 0")
+        forgotten = table.resume("connection 0", 0)
         assert forgotten is not None
         assert forgotten.publishes.find(0) is None
 
@@ -219,7 +219,7 @@ class TestTheTable:
             state.publishes.begin(0, 3, 9)
         for state in states[:3]:
             lose(state)
-        table.resume("connection 0")
+        table.resume("connection 0", 0)
         lose(states[3])
         assert "connection 1" in table
         clock.ms += 120_001
@@ -234,8 +234,8 @@ class TestTheTable:
         monkeypatch.setattr(resume, "ENDED_CONNECTIONS", 10)
         for number in range(30):
             lose(table.open(f"connection {number}"), resumable=False)
-        assert table.resume("connection 20") is None
-        assert table.resume("connection 19") is not None, "as if it had never been here"
+        assert table.resume("connection 20", 0) is None
+        assert table.resume("connection 19", 0) is not None, "as if it had never been here"
 
 
 class Told:
@@ -261,10 +261,10 @@ class TestWhoLooksAfterMembers:
         state = table.open("a")
         state.remain_present_ms = 3_000
         lose(state)
-        lose(table.resume("a"))
+        lose(table.resume("a", 0))
         clock.ms += 120_001
         table.open("b")
-        lose(table.resume("b"), resumable=False)
+        lose(table.resume("b", 0), resumable=False)
         assert told.heard == [
             ("lost", "a", 3_000),
             ("resumed", "a", 0),
@@ -277,7 +277,7 @@ class TestWhoLooksAfterMembers:
         told = Told()
         table = ConnectionTable(ttl_ms=120_000, now=clock, members=told)
         table.open("a").claim(Nobody())
-        state = table.resume("a")
+        state = table.resume("a", 0)
         assert state is not None
         state.claim(Nobody())
         assert told.heard == []
@@ -300,4 +300,4 @@ class TestHowAConversationEnds:
         end(client)
         client.session.closed()
         assert ("one" in table) is kept
-        assert (table.resume("one") is not None) is kept
+        assert (table.resume("one", 0) is not None) is kept

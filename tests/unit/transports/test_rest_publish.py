@@ -47,7 +47,7 @@ async def test_a_connection_that_has_ended(api: Api) -> None:
     api.table.open(CONNECTION).claim(_Nobody(api))
     key = connection_key(api)
     assert (await publish(api, {"connectionKey": key})).status == 201
-    api.table.resume(CONNECTION).release(api.table.resume(CONNECTION).holder, resumable=False)  # type: ignore[union-attr, arg-type]
+    api.table.resume(CONNECTION, 0).release(api.table.resume(CONNECTION, 0).holder, resumable=False)  # type: ignore[union-attr, arg-type]
     assert code(await publish(api, {"connectionKey": key})) == 40006
 
 
