@@ -6,27 +6,26 @@ Whatever it was given before it came back was in the log by then. So up to the e
 - nothing is given with QoS 0, for at most once is its promise.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
-from fanout.mqtt.ports import Log, Memory, Places
+from fanout.mqtt.ends import Ends
+from fanout.mqtt.ports import Memory, Places
 from fanout.mqtt.records import State
 from fanout.transports.mqtt_ports import Place
 
 __all__ = ["end_of_log", "given_at_most"]
 
 
-async def end_of_log(channels: Iterable[str], memory: Memory, log: Log) -> Places:
+async def end_of_log(channels: Iterable[str], memory: Memory, ends: Ends) -> Places:
     """The ends of the partitions that may feed these channels. Raises SourceError: what this node has read says nothing
     of what another has given.
     """
-    ends = {(topic, partition): offset for name in channels for topic, partition, offset in memory.places(name, None)}
-    for topic in {topic for topic, _ in ends}:
-        bounds = await log.bounds(topic, [partition for other, partition in ends if other == topic])
-        for partition, (_, behind) in bounds.items():
-            ends[topic, partition] = max(behind, ends[topic, partition])
-    return [(topic, partition, offset) for (topic, partition), offset in ends.items()]
+    read = {(topic, partition): offset for name in channels for topic, partition, offset in memory.places(name, None)}
+    behind = await asyncio.gather(*(ends.of(*where) for where in read))
+    return [(*where, max(offset, end)) for (where, offset), end in zip(read.items(), behind, strict=True)]
 
 
 def given_at_most(state: State, end: Places, channel_of: Callable[[str], str | None], memory: Memory) -> State:

@@ -30,6 +30,7 @@ from fanout.callbacks import outcome
 from fanout.control import Control, Fact
 from fanout.errors import ClientError, ErrorInfo, SourceError, error
 from fanout.mqtt.begun import Begun, Scratch
+from fanout.mqtt.ends import Ends
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
 from fanout.mqtt.ports import Lives, Log, Memory, Topics
 from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, shown_will, will_of
@@ -84,7 +85,7 @@ class Sessions:
         """The retained ones."""
         self.wills = Wills(publish, self.messages.keep)
         self._control = control
-        self._source = source
+        self._ends = Ends(source)
         self._begun = Begun(source, scratch)
         self._lives = lives
         self._node = node
@@ -226,7 +227,7 @@ class Sessions:
                 [EVERYTHING] if state.place else filter(None, map(held.channel, {one.topic for one in state.places}))
             )
             async with asyncio.timeout(CLAIM_S):
-                end = await end_of_log(channels, self.memory, self._source)
+                end = await end_of_log(channels, self.memory, self._ends)
             state = given_at_most(state, end, held.channel, self.memory)
         if held.over:
             raise ClientError(error(80016))
@@ -352,6 +353,7 @@ class Sessions:
                     log.exception("sessions could not be looked after")
         finally:
             self.wills.close()
+            self._ends.close()
             for task in others:
                 task.cancel()
 
