@@ -33,6 +33,7 @@ __all__ = [
     "SourceTimeout",
     "SourceTooLarge",
     "error",
+    "not_written",
 ]
 
 
@@ -93,6 +94,20 @@ class ClientError(FanoutError):
     def __init__(self, info: ErrorInfo) -> None:
         super().__init__(f"{info.message} ({info.code})")
         self.info = info
+
+
+def not_written(problem: SourceError, what: str) -> ErrorInfo:
+    """The number of why the log did not take what was to be written: "message", say.
+
+    What the log said stays in our own log: it may name hosts and topics.
+    """
+    if isinstance(problem, SourceBusy):
+        return error(42910, "the log takes no more right now; try again")
+    if isinstance(problem, SourceTooLarge):
+        return error(40009, "the log takes no records of this size")
+    if isinstance(problem, SourceTimeout):
+        return error(50003, "send it again under the same id")
+    return error(50000, f"the log refused the {what}")
 
 
 @cache

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, message_serial
-from fanout.errors import ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
+from fanout.errors import ErrorInfo, SourceError, not_written
 from fanout.sources.base import Appended, Appends, NewRecord
 from fanout.targets import Targets
 from fanout.types import OutMessage
@@ -99,7 +99,11 @@ class Publisher:
         `done` is called once, on the loop, perhaps before this returns: with one serial for each message when the log
         has all of them durably, or with the numbered error. The messages may be sent again under their ids.
         """
-        self.write(channel, messages, lambda result: done(result if isinstance(result, list) else _numbered(result)))
+        self.write(
+            channel,
+            messages,
+            lambda result: done(result if isinstance(result, list) else not_written(result, "message")),
+        )
 
     def write(self, channel: str, messages: Sequence[OutMessage], done: Written) -> None:
         """As `publish`, but a failure is the exception itself: SourceBusy, SourceTimeout or SourceError.
@@ -181,14 +185,3 @@ class Publisher:
         while self._recent and next(iter(self._recent.values()))[1] < horizon:
             self._recent.popitem(last=False)
         return horizon
-
-
-def _numbered(problem: SourceError) -> ErrorInfo:
-    """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
-    if isinstance(problem, SourceBusy):
-        return error(42910, "the log takes no more right now; try again")
-    if isinstance(problem, SourceTooLarge):
-        return error(40009, "the log takes no records of this size")
-    if isinstance(problem, SourceTimeout):
-        return error(50003, "send it again under the same id")
-    return error(50000, "the log refused the message")

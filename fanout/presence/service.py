@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, Protocol
 
-from fanout.errors import ClientError, ErrorInfo, SourceBusy, SourceError, SourceTimeout, SourceTooLarge, error
+from fanout.errors import ClientError, ErrorInfo, SourceError, error, not_written
 from fanout.presence.members import Group, Member, Members
 from fanout.presence.records import LEAVE, Key, event_record, leave_record
 from fanout.routing import PRESENCE_TOPIC
@@ -114,7 +114,7 @@ class Presence:
             if isinstance(result, SourceError):
                 self.counts["failed"] += len(records)
                 self._undo(changes, before)
-                done(_numbered(result))
+                done(not_written(result, "presence event"))
                 return
             now = self._clock()
             for key, member in changes.items():
@@ -131,7 +131,7 @@ class Presence:
         except SourceError as problem:
             self.counts["failed"] += len(records)
             self._apply(before)
-            done(_numbered(problem))
+            done(not_written(problem, "presence event"))
 
     def _apply(self, changes: Mapping[Key, Member | None]) -> None:
         for key, member in changes.items():
@@ -343,14 +343,3 @@ def leaves_of(present: PresenceSet, node: str, keys: Iterable[Key], writer: str)
     """The leaves that `writer` writes of those members that `node` answers for now, as they are now."""
     found = ((key, present.member(*key)) for key in keys)
     return [leave_record(key, writer, seen[2]) for key, seen in found if seen is not None and seen[1] == node]
-
-
-def _numbered(problem: SourceError) -> ErrorInfo:
-    """The number of a failure. What the log said stays in our own log: it may name hosts and topics."""
-    if isinstance(problem, SourceBusy):
-        return error(42910, "the log takes no more right now; try again")
-    if isinstance(problem, SourceTooLarge):
-        return error(40009, "the log takes no records of this size")
-    if isinstance(problem, SourceTimeout):
-        return error(50003, "say it again")
-    return error(50000, "the log refused the presence event")

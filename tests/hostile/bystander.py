@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 from tests.unit.transports.front_door import FrontDoor, Wire, client_frame, native_front_door
 
@@ -15,12 +16,8 @@ async def attacked_node() -> AsyncIterator[FrontDoor]:
     async with native_front_door() as door:
         wire = await Wire.websocket(door)
         assert (await wire.message())["action"] == 4
-        await _served(wire, b"before")
-        over = asyncio.Event()
-        during = asyncio.create_task(_keep_asking(wire, over))
-        yield door
-        over.set()
-        await during
+        async with served_throughout(partial(_served, wire)):
+            yield door
         after = await Wire.websocket(door)
         assert (await after.message())["action"] == 4
         await _served(after, b"after")
@@ -28,12 +25,23 @@ async def attacked_node() -> AsyncIterator[FrontDoor]:
             await client.close()
 
 
-async def _keep_asking(wire: Wire, over: asyncio.Event) -> None:
-    number = 0
-    while not over.is_set():
-        await _served(wire, b"%d" % number)
-        number += 1
-        await asyncio.sleep(0.02)
+@contextlib.asynccontextmanager
+async def served_throughout(served: Callable[[bytes], Awaitable[None]]) -> AsyncIterator[None]:
+    """Somebody is served before the block and all the while. `served` asks for the bytes that it is given."""
+    await served(b"before")
+    over = asyncio.Event()
+
+    async def keep_asking() -> None:
+        number = 0
+        while not over.is_set():
+            await served(b"%d" % number)
+            number += 1
+            await asyncio.sleep(0.02)
+
+    during = asyncio.create_task(keep_asking())
+    yield
+    over.set()
+    await during
 
 
 async def _served(wire: Wire, text: bytes) -> None:

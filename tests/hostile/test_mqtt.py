@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fanout import Config, Server
 from fanout.transports import mqtt, mqtt_waiting
+from tests.hostile.bystander import served_throughout
 from tests.support.mqtt_client import (
     CONNACK,
     DISCONNECT,
@@ -40,24 +42,12 @@ async def attacked_node(folder: Path) -> AsyncIterator[Server]:
         async with mqtt_client(server.mqtt_port) as bystander:
             await bystander.connect("bystander", key=KEY)
             await bystander.subscribe(("echo", 1))
-            await served(bystander, b"before")
-            over = asyncio.Event()
-            during = asyncio.create_task(keep_asking(bystander, over))
-            yield server
-            over.set()
-            await during
+            async with served_throughout(partial(served, bystander)):
+                yield server
             await served(bystander, b"after")
         async with asyncio.timeout(GONE_S):
             while server._node.doors.mqtt.open_connections:  # noqa: ASYNC110  there is no event of it
                 await asyncio.sleep(0.02)
-
-
-async def keep_asking(bystander: RawMqtt, over: asyncio.Event) -> None:
-    number = 0
-    while not over.is_set():
-        await served(bystander, b"%d" % number)
-        number += 1
-        await asyncio.sleep(0.02)
 
 
 async def served(bystander: RawMqtt, payload: bytes) -> None:

@@ -157,6 +157,16 @@ async def revoked_on(server: Server, other: Server) -> None:
         assert refused.json()["error"]["code"] == 40141
 
 
+@asynccontextmanager
+async def two_nodes(folder: Path, kafka: Kafka) -> AsyncIterator[tuple[Server, Server]]:
+    one, two = (config(folder / name, kafka=kafka.bootstrap) for name in ("one", "two"))
+    async with Server(one) as server, Server(two) as other:
+        async with asyncio.timeout(60):
+            await server.ready()
+            await other.ready()
+        yield server, other
+
+
 class TestARevocation:
     async def test_reaches_the_node_and_outlives_it(self, tmp_path: Path) -> None:
         async with Server(config(tmp_path)) as server:
@@ -170,22 +180,12 @@ class TestARevocation:
 
     @pytest.mark.kafka
     async def test_reaches_every_node_of_the_log(self, kafka: Kafka, tmp_path: Path) -> None:
-        one = config(tmp_path / "one", kafka=kafka.bootstrap)
-        two = config(tmp_path / "two", kafka=kafka.bootstrap)
-        async with Server(one) as server, Server(two) as other:
-            async with asyncio.timeout(60):
-                await server.ready()
-                await other.ready()
+        async with two_nodes(tmp_path, kafka) as (server, other):
             await revoked_on(server, other)
 
     @pytest.mark.kafka
     async def test_is_known_to_another_node_within_a_second(self, kafka: Kafka, tmp_path: Path) -> None:
-        one = config(tmp_path / "one", kafka=kafka.bootstrap)
-        two = config(tmp_path / "two", kafka=kafka.bootstrap)
-        async with Server(one) as server, Server(two) as other:
-            async with asyncio.timeout(60):
-                await server.ready()
-                await other.ready()
+        async with two_nodes(tmp_path, kafka) as (server, other):
             took = []
             for name in [f"client{number}" for number in range(11)]:
                 token = jwt(x_ably_clientId=name)
@@ -195,9 +195,7 @@ class TestARevocation:
                 while (await ask(other, "/channels/news/messages", {"data": "x"}, None, **bearer(token))).is_success:
                     assert time.monotonic() < answered + 30
                 took.append(time.monotonic() - answered)
-            assert (
-                max(took[1:]) < 1
-            )  # 10 ms as a rule; a node's first may meet a client library that rests after its start
+            assert max(took[1:]) < 1  # 10 ms as a rule; a node's first may meet a client library that rests at first
 
     async def test_that_gives_time_asks_first(self, tmp_path: Path) -> None:
         async with Server(config(tmp_path)) as server:

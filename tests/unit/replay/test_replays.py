@@ -375,6 +375,13 @@ class TestBounds:
         monkeypatch.setattr(reading, "RING_BYTES", 200_000)
         monkeypatch.setattr(reading, "WAIT_S", 0.3)
 
+    @pytest.fixture
+    def one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One replay reads at a time, and nobody joins one that is elsewhere."""
+        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(service, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
+
     @pytest.mark.usefixtures("tight")
     async def test_a_replay_holds_no_more_than_it_may(self, make: Make) -> None:
         bed = make(filled(4_000, others=0, size=500))
@@ -408,12 +415,8 @@ class TestBounds:
         await bed.until(lambda: len(again.values) == 4_000 - len(seen))
         assert numbers(again) == list(range(len(seen), 4_000))
 
-    async def test_so_many_read_at_a_time_and_the_others_wait_attached(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(service, "ACTIVE", 1)
-        monkeypatch.setattr(service, "AHEAD_MAX", 0)
-        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
+    @pytest.mark.usefixtures("one_by_one")
+    async def test_so_many_read_at_a_time_and_the_others_wait_attached(self, make: Make) -> None:
         bed = make(filled(1_000))
         clients = [bed.resumed(2 * start) for start in (0, 100, 200)]
         await bed.until(lambda: all(client.answer is not ... for client in clients))
@@ -422,12 +425,10 @@ class TestBounds:
         for client, start in zip(clients, (0, 100, 200), strict=True):
             assert numbers(client) == list(range(start, 1_000))
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_who_does_not_read_keeps_no_place_that_others_wait_for(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(service, "ACTIVE", 1)
-        monkeypatch.setattr(service, "AHEAD_MAX", 0)
-        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
         monkeypatch.setattr(reading, "WAIT_S", 0.3)
         bed = make(filled(4_000, others=0, size=500))
         slow = bed.resumed(1)
@@ -502,13 +503,11 @@ class TestBounds:
         assert [isinstance(client.answer, ErrorInfo) for client in clients] == [False, False, True, True]
         await bed.until(lambda: not len(bed.replays))
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_a_replay_that_nobody_is_on_keeps_no_place_that_others_wait_for(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reading, "IDLE_S", 600.0)
-        monkeypatch.setattr(service, "ACTIVE", 1)
-        monkeypatch.setattr(service, "AHEAD_MAX", 0)
-        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
         bed = make(filled(500))
         clients = [bed.resumed(2 * start) for start in (0, 100, 200)]
         await bed.until(lambda: bed.engine.stats()["replays_handed_over"] == 3)

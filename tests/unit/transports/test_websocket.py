@@ -327,27 +327,16 @@ async def test_a_client_with_too_much_under_way_is_not_read_from(monkeypatch: py
         await wire.close()
 
 
-async def test_what_is_under_way_is_counted_in_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("messages", [[{"data": "a"}] * 5, [{"data": "a" * 5_120}]], ids=["messages", "bytes"])
+async def test_what_is_under_way_is_counted_in_messages_and_in_bytes(
+    monkeypatch: pytest.MonkeyPatch, messages: list[dict[str, str]]
+) -> None:
     monkeypatch.setattr(driver, "_PENDING_MAX", 8)
     async with front_door() as door:
         door.publisher.hold = True
         wire = await connected(door)
         for serial in range(4):
-            await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a"}] * 5})
-            await asyncio.sleep(0.05)
-        assert len(door.publisher.published) == 2
-        await all_are_answered(door, wire, 4)
-        await wire.close()
-
-
-async def test_what_is_under_way_is_counted_in_bytes_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
-    async with front_door() as door:
-        door.publisher.hold = True
-        wire = await connected(door)
-        for serial in range(4):
-            publish = {"action": 15, "channel": "room", "msgSerial": serial, "messages": [{"data": "a" * 5_120}]}
-            await wire.tell(publish)
+            await wire.tell({"action": 15, "channel": "room", "msgSerial": serial, "messages": messages})
             await asyncio.sleep(0.05)
         assert len(door.publisher.published) == 2
         await all_are_answered(door, wire, 4)

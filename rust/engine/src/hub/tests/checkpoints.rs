@@ -227,6 +227,18 @@ fn reader() -> (Node, Log) {
     (node, log)
 }
 
+/// A node that has read as far as that one, and two checkpoints: the second says more.
+fn late_reader() -> (Node, Log) {
+    let (mut node, mut log) = reader();
+    log.partitions[3].push("c");
+    node.read_all(&log, 0);
+    node.tick(&mut log, CHECKPOINT_MS);
+    let mut late = Node::new(PARTITIONS, 0);
+    (0..PARTITIONS).for_each(|partition| late.read(&log, partition, 1));
+    late.read_checkpoints(&log, 0);
+    (late, log)
+}
+
 #[test]
 fn a_position_is_short_and_grows_with_the_partitions_that_feed_its_channel() {
     let mut log = Log { partitions: vec![vec!["d"]; 64], ..Log::default() };
@@ -275,26 +287,14 @@ fn the_next_is_written_when_the_newest_is_old_and_more_was_read() {
 
 #[test]
 fn who_is_behind_leaves_it_to_others_for_a_while() {
-    let (mut node, mut log) = reader();
-    let mut late = Node::new(PARTITIONS, 0);
-    log.partitions[3].push("c");
-    node.read_all(&log, 0);
-    node.tick(&mut log, CHECKPOINT_MS);
-    (0..PARTITIONS).for_each(|partition| late.read(&log, partition, 1));
-    late.read_checkpoints(&log, 0);
+    let (mut late, mut log) = late_reader();
     assert!(!late.tick(&mut log, CHECKPOINT_LEFT_MS - 1));
     assert!(late.tick(&mut log, CHECKPOINT_LEFT_MS));
 }
 
 #[test]
 fn who_has_not_read_as_far_refers_to_an_older_one() {
-    let (mut node, mut log) = reader();
-    let mut late = Node::new(PARTITIONS, 0);
-    log.partitions[3].push("c");
-    node.read_all(&log, 0);
-    node.tick(&mut log, CHECKPOINT_MS);
-    (0..PARTITIONS).for_each(|partition| late.read(&log, partition, 1));
-    late.read_checkpoints(&log, 0);
+    let (mut late, mut log) = late_reader();
     let referred = |node: &Node| node.hub.partitions().open().reference().map(|reference| reference.base.number);
     late.tick(&mut log, 0);
     assert_eq!(referred(&late), Some(0));
