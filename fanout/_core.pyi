@@ -246,6 +246,10 @@ class Engine:
     def partitions_of(self, channel: str, /) -> list[tuple[str, int]]:
         """Topic and number of each partition that is known to be this channel's, read or not. From any thread."""
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None: ...
+    def let_go(self, topic: str, partition: int, /) -> None:
+        """The partition is read no more. Its channels stand where they are until `partition` is said of it again; then
+        memory drops all that it has of it, and nobody may be attached to one.
+        """
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...
 

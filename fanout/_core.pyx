@@ -272,6 +272,9 @@ cdef class Engine:
             self._bind(topic)
             self._native.partition(topic, topic_id, partition, start)
 
+    def let_go(self, topic, partition, /):
+        self._native.let_go(topic, partition)
+
     def progress(self, topic, partition, next_offset, /):
         if self._has_messages(topic):
             self._native.progress(topic, partition, next_offset)

@@ -6,10 +6,14 @@
   at the start; until that is read nobody is told where the channel stands.
 - What channels in use need is looked at every `LOOK_S`: where a topic has grown, a channel's messages come in another
   partition too.
+- What nobody has needed for as long as memory knows something of it that a new reading might not is let go: for one
+  history window, so that who comes back meanwhile goes on from memory, and for one de-duplication window, so that a
+  publish which is sent again is known. One partition at a time, one a look: what comes and goes costs the log little.
+  Who needs one that is being let go has it asked for anew when the source has done with it.
 - A publish waits until its partition is read, `WAIT_S` at most, behind those of its channel that wait already; at most
   `WAITING_MAX` do.
 
-Belongs to the event loop but for `caught_up`.
+Belongs to the event loop but for `caught_up` and `let_go`.
 """
 
 import asyncio
@@ -18,6 +22,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Collection
 from typing import Final, NamedTuple, Protocol
 
+from fanout._core import DEDUP_WINDOW_MS
 from fanout.errors import SourceBusy, SourceError, SourceTimeout
 from fanout.sources.base import Source
 
@@ -55,13 +60,18 @@ class _Publish(NamedTuple):
 class Interest:
     """What this node reads of topics that are read on demand."""
 
-    def __init__(self, lies: Lies, source: Source, topics: Collection[str]) -> None:
-        """`topics` are those that are read on demand; where there are none, nothing waits for anything."""
+    def __init__(self, lies: Lies, source: Source, topics: Collection[str], history_ms: int) -> None:
+        """`topics` are those that are read on demand; where there are none, nothing waits for anything. `history_ms` is
+        the history window.
+        """
         self._lies = lies
         self._source = source
         self._topics = frozenset(topics)
-        self._asked: set[Where] = set()
+        self._linger_s = max(history_ms, DEDUP_WINDOW_MS) / 1_000
+        self._needed_at: dict[Where, float] = {}  # when somebody last did; of what is asked for
         self._read: set[Where] = set()
+        self._leaving: Where | None = None
+        self._news = 0  # how often something was read, or could be asked for anew
         self._publishes: OrderedDict[str, deque[_Publish]] = OrderedDict()  # by channel
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
@@ -70,11 +80,18 @@ class Interest:
     @property
     def counts(self) -> dict[str, int]:
         """For the metrics: partitions that are read on demand, and those of them that are not caught up yet."""
-        return {"read_on_demand": len(self._asked), "catching_up": len(self._asked - self._read)}
+        return {
+            "read_on_demand": len(self._needed_at) + (self._leaving is not None),
+            "catching_up": len(self._needed_at) - len(self._read),
+        }
 
     def caught_up(self, topic: str, partition: int) -> None:
         """A partition was read up to where its log ended when it was asked for. From any thread."""
-        self._loop.call_soon_threadsafe(self._read.add, (topic, partition))
+        self._loop.call_soon_threadsafe(self._caught_up, (topic, partition))
+
+    def let_go(self, topic: str, partition: int) -> None:
+        """Nothing more of a partition comes. From any thread."""
+        self._loop.call_soon_threadsafe(self._has_let_go, (topic, partition))
 
     def has(self, channel: str) -> bool:
         """Whether all that may feed the channel is read here; what is not will be."""
@@ -105,10 +122,11 @@ class Interest:
                 self._publishing = self._loop.create_task(self._publish())
 
     async def run(self) -> None:
-        """Looks at what channels in use need, until cancelled."""
+        """Looks at what channels in use need, and what nobody does, until cancelled."""
         while self._topics:
             await asyncio.sleep(LOOK_S)
             self._has(await asyncio.to_thread(self._lies.needed))
+            self._let_one_go()
 
     def close(self) -> None:
         """Nothing waits any more."""
@@ -117,30 +135,58 @@ class Interest:
 
     def _has(self, partitions: Collection[Where]) -> bool:
         needed = [where for where in partitions if where[0] in self._topics]
+        now = self._loop.time()
         for where in needed:
-            if where not in self._asked:
-                self._asked.add(where)
+            if where == self._leaving:
+                continue
+            if where not in self._needed_at:
                 log.info("topic %r, partition %d is read from now on", *where)
                 self._source.read_partition(*where)
+            self._needed_at[where] = now
         return self._read.issuperset(needed)
+
+    def _let_one_go(self) -> None:
+        """Ends to read the partition that was needed least lately, if that is long ago."""
+        if self._leaving is not None or not self._read:
+            return
+        where = min(self._read, key=lambda where: self._needed_at[where])
+        if self._loop.time() - self._needed_at[where] > self._linger_s:
+            log.info("topic %r, partition %d is let go: nobody here has needed it for a while", *where)
+            self._read.discard(where)
+            del self._needed_at[where]
+            self._leaving = where
+            self._source.let_go(*where)
+
+    def _caught_up(self, where: Where) -> None:
+        if where in self._needed_at:  # it may be leaving: one that began anew behind a loss is caught up twice
+            self._read.add(where)
+            self._news += 1
+
+    def _has_let_go(self, where: Where) -> None:
+        if where == self._leaving:
+            self._leaving = None
+            self._news += 1
 
     async def _publish(self) -> None:
         """Lets publishes go whose partitions are read, or whose time is up. Where channels lie is only asked anew when
-        more has been read.
+        there is news.
         """
         known = -1
         while self._publishes:
             await asyncio.sleep(RETRY_S)
-            is_news, known = len(self._read) != known, len(self._read)
+            is_news, known = self._news != known, self._news
             for count, (channel, waiting) in enumerate(list(self._publishes.items()), 1):
                 is_read = is_news and self.has(channel)
                 while waiting and (is_read or self._loop.time() > waiting[0].until):
                     publish = waiting.popleft()
                     self._waiting -= 1
-                    if is_read:
-                        publish.go()
-                    else:
-                        publish.fail(SourceTimeout("a partition was not read in time"))
+                    try:
+                        if is_read:
+                            publish.go()
+                        else:
+                            publish.fail(SourceTimeout("a partition was not read in time"))
+                    except Exception:  # of one caller's: the others wait for this task
+                        log.exception("a publish ends with an error that was not expected")
                 if not waiting:
                     del self._publishes[channel]
                 if count % PER_TURN == 0:

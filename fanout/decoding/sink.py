@@ -123,6 +123,11 @@ class DecodingSink:
         with self._lock:
             self._after(topic, partition, partial(self._sink.caught_up, topic, partition))
 
+    def let_go(self, topic: str, partition: int, /) -> None:
+        """See `Sink.let_go`."""
+        with self._lock:
+            self._after(topic, partition, partial(self._sink.let_go, topic, partition))
+
     def records(self, batch: Sequence[Any], /) -> None:
         """See `Sink.records`."""
         with self._lock:

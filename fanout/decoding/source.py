@@ -55,6 +55,10 @@ class DecodedSource:
         """See `Source.read_partition`."""
         self._source.read_partition(topic, partition)
 
+    def let_go(self, topic: str, partition: int) -> None:
+        """See `Source.let_go`."""
+        self._source.let_go(topic, partition)
+
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`. Raises SourceTimeout also when a schema cannot be had within 5 s."""
         part = await self._source.read(topic, partition, start, stop)

@@ -163,8 +163,14 @@ class _Sink:
         self.records = messages.engine.records
         self.progress = messages.engine.progress
         self.caught_up = messages.interest.caught_up
+        self._engine = messages.engine
+        self._interest = messages.interest
         self._loop = loop
         self._is_ready = messages.subscriptions.caught_up
+
+    def let_go(self, topic: str, partition: int, /) -> None:
+        self._engine.let_go(topic, partition)
+        self._interest.let_go(topic, partition)
 
     def ready(self) -> None:
         self._loop.call_soon_threadsafe(self._is_ready)

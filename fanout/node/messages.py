@@ -75,7 +75,7 @@ class Messages:
         self.engine.router(guarded(route) if route else None)
         self.source, as_written = decoded_source(source or _source(config, routing), routing)
         self.on_demand = routing.on_demand
-        self.interest = Interest(self.engine, self.source, self.on_demand)
+        self.interest = Interest(self.engine, self.source, self.on_demand, config.history_ms)
         stack.callback(self.interest.close)
         self.failures = Failures(routing.rules, self.source, as_written=as_written)
         self.engine.failures(self.failures.taken)

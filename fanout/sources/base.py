@@ -10,7 +10,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   are more, before the first of those.
 - **On demand.** Of a topic that is read on demand no partition is read before `read_partition` asks for it. Then it
   begins where the log stood `history_ms` ago; and when what the log held at that moment has been delivered, the sink
-  hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is back.
+  hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is back. `let_go` ends that;
+  when nothing more of it comes, the sink hears of that too (`Sink.let_go`), and then it may be asked for anew.
 - **Patterns.** A topic to read that begins with `^` is a regular expression, matched from the beginning of names. What
   it matches is read like what is named, within seconds also a topic that appears later, that from its beginning; but
   none is made for it, none is missed when it goes, and topics of state are never meant.
@@ -30,8 +31,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   asks for it, and nobody else.
 - **Bounds.** At most `LIMITS.append_records` records of `LIMITS.append_bytes` wait to be appended; past that `append`
   raises `SourceBusy` and takes nothing.
-- **Threads.** `start`, `append`, `read_partition`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong to the
-  loop. The sink is called from threads of the source's own, never from two at once, and must not raise.
+- **Threads.** `start`, `append`, `read_partition`, `let_go`, `read`, `bounds`, `since`, `health`, `lag`, `stop` belong
+  to the loop. The sink is called from threads of the source's own, never from two at once, and must not raise.
 - **Failure.** When the log is away the source keeps trying; `health()` says no and why, and reading goes on by itself
   once the log is back. A partition of which alone nothing can be read is named by `Health.held`. One whose position is
   lost, or whose topic was made anew, is told to the sink by `Sink.partition` again, with the new start. Below what was
@@ -161,6 +162,9 @@ class Sink(Protocol):
     def caught_up(self, topic: str, partition: int, /) -> None:
         """All that a partition which is read on demand held when it was asked for has been delivered."""
 
+    def let_go(self, topic: str, partition: int, /) -> None:
+        """Nothing more of a partition that was read on demand is delivered, before `partition` is said of it again."""
+
     def ready(self) -> None:
         """All that the log held at the start has been delivered."""
 
@@ -192,7 +196,12 @@ class Source(Protocol):
         """
 
     def read_partition(self, topic: str, partition: int) -> None:
-        """Begins to read a partition of a topic that is read on demand. To be called once for each."""
+        """Begins to read a partition of a topic that is read on demand. To be called once for each, and once more when
+        it has been let go.
+        """
+
+    def let_go(self, topic: str, partition: int) -> None:
+        """Ends to read a partition that is read on demand, and has caught up."""
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """What the log holds from offset `start` on, below `stop`; of a topic that is read.

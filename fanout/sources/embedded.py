@@ -66,7 +66,7 @@ class EmbeddedSource:
         self._state_topics: frozenset[str] = frozenset()
         self._appeared: deque[tuple[str, bytes]] = deque()  # topics that a pattern matches, for the reading thread
         self._patterns = Patterns(())
-        self._asked: deque[str] = deque()  # topics that are read on demand, for the reading thread
+        self._asked: deque[tuple[str, bool]] = deque()  # topics to begin or to let go, for the reading thread
         self._behind: dict[str, int] = {}  # those of which not all has been delivered yet up to there
         self._history_ms = 0
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
@@ -124,8 +124,14 @@ class EmbeddedSource:
         """See `Source.read_partition`. A topic has one partition."""
         if partition == 0:
             with self._changed:
-                self._asked.append(topic)
+                self._asked.append((topic, True))
                 self._changed.notify_all()
+
+    def let_go(self, topic: str, partition: int) -> None:
+        """See `Source.let_go`."""
+        with self._changed:
+            self._asked.append((topic, False))
+            self._changed.notify_all()
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
@@ -303,7 +309,7 @@ class EmbeddedSource:
                 sink.topic(name, ids[name], 1)
                 sink.partition(name, ids[name], 0, 0)
             try:
-                self._begin_asked(reader, sink, ids)
+                self._heed(reader, sink, ids)
                 for name in list(self._next):
                     self._deliver_topic(reader, sink, name, ids[name])
                 self._read_error = ""
@@ -328,14 +334,19 @@ class EmbeddedSource:
     def _has_more(self) -> bool:
         return any(self._ends[name] != next_ for name, next_ in self._next.items())
 
-    def _begin_asked(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
-        """Begins to read what was asked for. Raises sqlite3.Error, and then it is asked for still."""
+    def _heed(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
+        """Begins to read what was asked for, or ends. Raises sqlite3.Error, and then it is asked for still."""
         while self._asked:
-            name, end = self._asked[0], self._ends[self._asked[0]]
-            start = reader.since(name, time.time_ns() // 1_000_000 - self._history_ms, end)
+            name, is_wanted = self._asked[0]
+            if is_wanted:
+                end = self._ends[name]
+                start = reader.since(name, time.time_ns() // 1_000_000 - self._history_ms, end)
+                self._behind[name], self._next[name] = end, start
+                sink.partition(name, ids[name], 0, start)
+            else:
+                del self._next[name]
+                sink.let_go(name, 0)
             self._asked.popleft()
-            self._behind[name], self._next[name] = end, start
-            sink.partition(name, ids[name], 0, start)
 
     def _deliver_topic(self, reader: Reader, sink: Sink, name: str, topic_id: bytes) -> None:
         """Delivers one batch of a topic, if it has any."""

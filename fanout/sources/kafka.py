@@ -26,7 +26,7 @@ from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
-from fanout.sources.kafka_topics import Begin, Counted, End, Making, TopicWatch
+from fanout.sources.kafka_topics import Begin, Counted, End, LetGo, Making, TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.reads import Reads
 from fanout.types import Creation
@@ -143,6 +143,11 @@ class KafkaSource:
         if self._watch is not None:
             self._watch.ask(topic, partition)
 
+    def let_go(self, topic: str, partition: int) -> None:
+        """See `Source.let_go`."""
+        if self._watch is not None:
+            self._watch.let_go(topic, partition)
+
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
         if partition not in self._partitions_of(topic):
@@ -248,7 +253,7 @@ class KafkaSource:
                     ready = True
                     sink.ready()
 
-    def _change(self, consumer: Consumer, sink: Sink, change: Counted | Begin | End) -> None:
+    def _change(self, consumer: Consumer, sink: Sink, change: Counted | Begin | End | LetGo) -> None:
         """Begins, begins anew or ends to read one partition; or a topic has been counted."""
         if isinstance(change, Counted):
             sink.topic(*change)
@@ -263,6 +268,8 @@ class KafkaSource:
             self._reading[key] = Reading(change.start, change.end, change.epoch, time.monotonic())
             if change.topic in self._on_demand:
                 self._behind.add(key)
+        elif isinstance(change, LetGo):
+            sink.let_go(*change)
 
     def _is_error(self, message: "Message[bytes, bytes]", consumer: Consumer, watch: TopicWatch) -> bool:
         """Whether a message is an error in a message's place, which is then dealt with."""

@@ -8,8 +8,8 @@ Rules:
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
 - A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
   vanishes later is waited for: whoever deletes a topic may be about to make it again.
-- Of a topic that is read on demand only what was asked for is read, always from one history window ago. That is
-  looked up at once, also between two looks.
+- Of a topic that is read on demand only what was asked for is read, until it is let go, always from one history window
+  ago. That is looked up at once, also between two looks.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
@@ -33,7 +33,7 @@ from fanout.sources.kafka_lost import Place, go_on
 from fanout.sources.patterns import Patterns
 from fanout.types import Creation
 
-__all__ = ["Begin", "Counted", "End", "Making", "TopicWatch"]
+__all__ = ["Begin", "Counted", "End", "LetGo", "Making", "TopicWatch"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
@@ -78,6 +78,13 @@ class End(NamedTuple):
     partition: int
 
 
+class LetGo(NamedTuple):
+    """The partition is not needed any more: stop reading it, and say so."""
+
+    topic: str
+    partition: int
+
+
 class Making(NamedTuple):
     """How missing topics are made: those in `kept` in their own way, and the others with so many partitions."""
 
@@ -93,7 +100,7 @@ class Making(NamedTuple):
 class TopicWatch:
     """Looks at the topics until `stop`; `found` gathers what the reader has to do.
 
-    `run` belongs to a thread of its own; `look_soon`, `ask`, `lost`, `health`, `stop` to any.
+    `run` belongs to a thread of its own; `look_soon`, `ask`, `let_go`, `lost`, `health`, `stop` to any.
     """
 
     def __init__(
@@ -128,7 +135,7 @@ class TopicWatch:
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
         self._counted: dict[str, Counted] = {}
         self._on_demand = frozenset(on_demand)
-        self._asking: deque[Key] = deque()  # one a partition at most
+        self._asking: deque[tuple[Key, bool]] = deque()  # to read, or to let go; one a partition at most
         self._asked: set[Key] = set()
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
@@ -139,7 +146,7 @@ class TopicWatch:
         self._wake = threading.Event()
         self.leaderless: Mapping[Key, float] = {}  # partitions that no broker leads, since when
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
-        self.found: deque[Counted | Begin | End] = deque()  # a few entries a partition, taken by the reader
+        self.found: deque[Counted | Begin | End | LetGo] = deque()  # a few entries a partition, taken by the reader
         self.complete = False  # every topic has been found once, and all its partitions put into `found`
 
     def health(self) -> Health:
@@ -157,7 +164,12 @@ class TopicWatch:
 
     def ask(self, topic: str, partition: int) -> None:
         """A partition of a topic that is read on demand is to be read."""
-        self._asking.append((topic, partition))
+        self._asking.append(((topic, partition), True))
+        self._wake.set()
+
+    def let_go(self, topic: str, partition: int) -> None:
+        """A partition that was asked for is not to be read any more."""
+        self._asking.append(((topic, partition), False))
         self._wake.set()
 
     def lost(self, topic: str, partition: int, position: Place) -> None:
@@ -194,16 +206,27 @@ class TopicWatch:
 
     def _begin_asked(self) -> None:
         """Finds where to begin in what is read on demand; what cannot be found now is left to the next look."""
-        asked = {self._asking.popleft() for _ in range(len(self._asking))}
-        self._asked |= asked
+        self._heed()
         counts = {topic: counted.partitions for topic, counted in self._counted.items()}
-        there = {key for key in asked - self._known if key[1] < counts.get(key[0], 0)}
+        there = {key for key in self._asked - self._known if key[1] < counts.get(key[0], 0)}
         if there:
             self._known |= there
             self._wanted.update(dict.fromkeys(there, self._since))
             troubles: list[Trouble] = []
             self._find(dict.fromkeys(there, self._since), troubles)
             self._is_due = self._is_due or bool(troubles)
+
+    def _heed(self) -> None:
+        """Takes in what is asked for, and lets go of what is not any more."""
+        while self._asking:
+            key, is_wanted = self._asking.popleft()
+            if is_wanted:
+                self._asked.add(key)
+            else:
+                self._asked.discard(key)
+                self._known.discard(key)
+                self._wanted.pop(key, None)
+                self.found.append(LetGo(*key))
 
     @property
     def _since(self) -> Any:
@@ -318,7 +341,7 @@ class TopicWatch:
         ids = {topic: _id_bytes(description) for topic, description in described.items()}
         keys = {(topic, part.id) for topic, description in described.items() for part in description.partitions}
         again: set[Key] = set()
-        self._asked.update(self._asking.popleft() for _ in range(len(self._asking)))
+        self._heed()
         for topic, topic_id in ids.items():
             counted = Counted(topic, topic_id, len(described[topic].partitions))
             if self._counted.get(topic) != counted:
@@ -337,7 +360,8 @@ class TopicWatch:
         new = {key for key in keys - self._known if key[0] not in self._on_demand or key in self._asked}
         for topic, partition in new:
             self._wanted[topic, partition] = _EARLIEST if topic in whole else self._since
-        self._wanted.update(self._lost.popleft() for _ in range(len(self._lost)))
+        lost = dict(self._lost.popleft() for _ in range(len(self._lost)))
+        self._wanted.update((key, place) for key, place in lost.items() if key in self._known)
         self._wanted.update(dict.fromkeys(again, _EARLIEST))
         self._known |= new
         self._ids.update(ids)

@@ -3,16 +3,19 @@ that read what somebody on them needs and no more.
 """
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from fanout import Config, Server
+import fanout.node
+from fanout import Config, Server, interest
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.sources import eventually
@@ -39,9 +42,10 @@ class Site:
         # librdkafka's own default is another one
         self._producer = Producer({**kafka.client, "partitioner": "murmur2", "topic.metadata.refresh.interval.ms": 500})
 
-    async def node(self) -> Server:
+    async def node(self, history: str = "2m") -> Server:
         config = Config(
             port=0,
+            history=history,
             data=self._directory / uuid.uuid4().hex,
             key=(KEY,),
             secret="0123456789abcdef",
@@ -64,6 +68,17 @@ class Site:
         for text in texts:
             self._producer.produce(self.topic, key=channel, value=text)
         assert await asyncio.to_thread(self._producer.flush, 20) == 0
+
+    async def keep_writing(self, channels: Iterable[str]) -> None:
+        """Numbers in each of the channels, until cancelled."""
+        try:
+            for number in itertools.count():
+                for channel in channels:
+                    self._producer.produce(self.topic, key=channel, value=str(number))
+                self._producer.poll(0)
+                await asyncio.sleep(0.01)
+        finally:
+            self._producer.flush(20)
 
     async def grow(self, partitions: int) -> None:
         admin = AdminClient(self._kafka.client)
@@ -159,3 +174,61 @@ async def test_a_node_reads_the_partitions_that_somebody_on_it_needs(site: Site)
     async with asyncio.timeout(20):
         assert (await anext(reader)).data == "and back"
     await eventually(lambda: nodes[0]._node.messages.interest.counts["catching_up"] == 0)
+
+
+def is_read(node: Server, channel: str) -> bool:
+    """Whether the node reads what a channel lies in."""
+    messages = node._node.messages
+    return not messages.source.lag().keys().isdisjoint(messages.engine.partitions_of(channel))
+
+
+def is_let_go(node: Server, channel: str) -> bool:
+    return not is_read(node, channel)
+
+
+@pytest.mark.parametrize("site", ["needed"], indirect=True)
+@pytest.mark.timeout(180)
+async def test_what_is_let_go_and_needed_again_under_traffic_is_given_once_in_order(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interest, "LOOK_S", 0.1)
+    monkeypatch.setattr(interest, "DEDUP_WINDOW_MS", 1_000)
+    monkeypatch.setattr(fanout.node, "DEDUP_WINDOW_MS", 0)  # so that more than is read back comes while nobody reads
+    nodes = [await site.node("1s") for _ in range(2)]
+    channels = [f"c{number}" for number in range(4)]
+
+    async def follow(number: int, channel: str) -> list[int]:
+        """What a program is given that goes from node to node, and is away in between until the first has let go."""
+        found: list[int] = []
+        position = None
+        for turn in range(5):
+            node = nodes[(number + turn // 2) % 2]  # twice to the same
+            async with node.subscribe(channel, since=position) as messages:
+                for _ in range(20):
+                    message = await anext(messages)
+                    found.append(int(str(message.data)))
+                    position = message.position
+            await eventually(partial(is_let_go, node, channel), 60)
+        return found
+
+    writing = asyncio.ensure_future(site.keep_writing(channels))
+    try:
+        for found in await asyncio.gather(*itertools.starmap(follow, enumerate(channels))):
+            assert found == list(range(found[0], found[0] + 100))
+        client = await site.client(nodes[0], "c0")
+        await client.until(lambda: len(texts(client, "c0")) >= 20, 30)
+        assert is_read(nodes[0], "c0")
+        stood = nodes[0].position("c0")
+        await client.close()
+        await eventually(lambda: nodes[0]._node.messages.interest.counts["read_on_demand"] == 0, 60)
+        await asyncio.sleep(2)  # what memory holds grows old
+        back = await site.client(nodes[0], "c0", stood)
+        await back.until(lambda: len(texts(back, "c0")) >= 20, 30)
+    finally:
+        writing.cancel()
+    first = int(texts(back, "c0")[0])
+    assert texts(back, "c0")[:20] == numbers(first, first + 20)
+    assert back.attached("c0")[-1]["flags"] & RESUMED
+    assert first <= int(texts(client, "c0")[-1]) + 1, "nothing between the two is missing"
+    await nodes[1].publish("c1", "published where nobody reads it")
+    assert all(node.stats()["continuity_lost"] == 0 for node in nodes)

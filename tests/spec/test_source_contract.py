@@ -152,6 +152,27 @@ async def test_what_is_read_on_demand_is_read_when_it_is_asked_for(log: Log) -> 
     await eventually(lambda: sink.values(topic) == [b"before", b"after"])
 
 
+async def test_what_is_let_go_is_read_no_more_until_it_is_asked_for_again(log: Log) -> None:
+    topic, other = log.topic(), log.topic()
+    source, sink = await log.reading(topic, other, on_demand=[topic])
+    await append(source, record(topic, b"1"))
+    source.read_partition(topic, 0)
+    await eventually(lambda: sink.caught == [(topic, 0)])
+    source.let_go(topic, 0)
+    await eventually(lambda: sink.left == [(topic, 0)])
+    assert (topic, 0) not in source.lag()
+    await append(source, record(topic, b"2"))
+    await append(source, record(other, b"x"))
+    await eventually(lambda: sink.values(other))
+    assert sink.values(topic) == [b"1"]
+    source.read_partition(topic, 0)
+    await eventually(lambda: len(sink.caught) == 2)
+    assert sink.values(topic) == [b"1", b"1", b"2"], "from one history window ago"
+    assert [call for call in sink.calls if call in ("caught_up", "let_go")] == ["caught_up", "let_go", "caught_up"]
+    await append(source, record(topic, b"3"))
+    await eventually(lambda: sink.values(topic) == [b"1", b"1", b"2", b"3"])
+
+
 async def test_topics_that_a_pattern_matches_are_read_also_those_that_appear_later(log: Log) -> None:
     prefix = log.topic()
     before, later, other, state = f"{prefix}.a", f"{prefix}.b", log.topic(), f"{prefix}.state"

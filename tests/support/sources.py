@@ -20,6 +20,7 @@ class RecordingSink:
         self.threads: set[int] = set()
         self.topics: list[tuple[str, bytes, int]] = []
         self.caught: list[tuple[str, int]] = []
+        self.left: list[tuple[str, int]] = []
         self.partitions: list[tuple[str, bytes, int, int]] = []
         self.batches: list[list[Record]] = []
         self.progressed: dict[tuple[str, int], int] = {}
@@ -49,6 +50,10 @@ class RecordingSink:
     def caught_up(self, topic: str, partition: int, /) -> None:
         self._called("caught_up")
         self.caught.append((topic, partition))
+
+    def let_go(self, topic: str, partition: int, /) -> None:
+        self._called("let_go")
+        self.left.append((topic, partition))
 
     def records(self, batch: Sequence[Any], /) -> None:
         self._called("records")
@@ -80,6 +85,9 @@ class NeverReadBack:
     """The half of a source that looks back, or reads on demand, for one that is never asked to."""
 
     def read_partition(self, topic: str, partition: int) -> None:
+        raise SourceError("this log is read as a whole")
+
+    def let_go(self, topic: str, partition: int) -> None:
         raise SourceError("this log is read as a whole")
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:

@@ -1,4 +1,4 @@
-"""What is read on demand: asked for once, waited for, and who publishes waits in line."""
+"""What is read on demand: asked for once, waited for, let go when nobody needs it; and who publishes waits in line."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,11 +17,15 @@ class Log:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
+        self.left: list[tuple[str, int]] = []
         self.used: list[tuple[str, int]] = []
         self.lookups = 0
 
     def read_partition(self, topic: str, partition: int) -> None:
         self.asked.append((topic, partition))
+
+    def let_go(self, topic: str, partition: int) -> None:
+        self.left.append((topic, partition))
 
     def partitions_of(self, channel: str, /) -> list[tuple[str, int]]:
         self.lookups += 1
@@ -38,7 +42,7 @@ def log() -> Log:
 
 @pytest.fixture
 async def here(log: Log) -> AsyncIterator[Interest]:
-    made = Interest(log, cast("Any", log), ["needed"])
+    made = Interest(log, cast("Any", log), ["needed"], 0)
     yield made
     made.close()
 
@@ -46,15 +50,16 @@ async def here(log: Log) -> AsyncIterator[Interest]:
 class Publishes:
     """Publishes of one channel, and what became of them."""
 
-    def __init__(self, here: Interest) -> None:
+    def __init__(self, here: Interest, channel: str = "abc") -> None:
         self._here = here
+        self._channel = channel
         self.ended: list[int | str] = []
 
     def publish(self, number: int) -> None:
         def failed(problem: SourceError) -> None:
             self.ended.append(type(problem).__name__)
 
-        self._here.when_read("abc", lambda: self.ended.append(number), failed)
+        self._here.when_read(self._channel, lambda: self.ended.append(number), failed)
 
 
 async def test_what_is_needed_is_asked_for_once_and_had_when_it_is_caught_up(log: Log, here: Interest) -> None:
@@ -70,7 +75,7 @@ async def test_what_is_needed_is_asked_for_once_and_had_when_it_is_caught_up(log
 
 
 async def test_nothing_is_waited_for_where_all_is_read(log: Log) -> None:
-    everything = Interest(log, cast("Any", log), [])
+    everything = Interest(log, cast("Any", log), [], 0)
     assert everything.has("abc")
     await everything.run()
     assert log.asked == []
@@ -123,6 +128,69 @@ async def test_what_channels_in_use_need_later_is_asked_for_too(
             await asyncio.sleep(0.01)
     running.cancel()
     assert log.asked == [("needed", 7)]
+
+
+@pytest.fixture
+async def looking(log: Log, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Interest]:
+    """One that lets go soon what nobody needs."""
+    monkeypatch.setattr(interest, "LOOK_S", 0.02)
+    monkeypatch.setattr(interest, "DEDUP_WINDOW_MS", 200)
+    here = Interest(log, cast("Any", log), ["needed"], 100)
+    running = asyncio.ensure_future(here.run())
+    yield here
+    running.cancel()
+    here.close()
+
+
+async def read(here: Interest, *channels: str) -> None:
+    for channel in channels:
+        here.has(channel)
+        here.caught_up("needed", len(channel))
+    await asyncio.sleep(0)
+
+
+async def test_what_nobody_needs_is_let_go_one_at_a_time_and_what_is_in_use_stays(log: Log, looking: Interest) -> None:
+    log.used = [("needed", 1)]
+    begun = asyncio.get_running_loop().time()
+    await read(looking, "a", "bb", "ccc")
+    await eventually(lambda: log.left)
+    assert asyncio.get_running_loop().time() - begun > 0.2, "not before a repeat would be known all the same"
+    assert looking.counts == {"read_on_demand": 3, "catching_up": 0}
+    await asyncio.sleep(0.3)
+    assert log.left == [("needed", 2)], "the next when this one is gone"
+    looking.let_go("needed", 2)
+    await eventually(lambda: log.left == [("needed", 2), ("needed", 3)])
+    looking.let_go("needed", 3)
+    await eventually(lambda: looking.counts == {"read_on_demand": 1, "catching_up": 0})
+    assert looking.has("a")
+
+
+async def test_what_is_needed_while_it_is_let_go_is_asked_for_when_it_is_gone(log: Log, looking: Interest) -> None:
+    await read(looking, "bb")
+    await eventually(lambda: log.left)
+    looking.caught_up("needed", 2)  # of a reading that began anew behind a loss
+    publishes = Publishes(looking, "bb")
+    publishes.publish(1)
+    waiting = asyncio.ensure_future(looking.wait("bb"))
+    await asyncio.sleep(0.05)
+    assert (log.asked, publishes.ended, waiting.done()) == ([("needed", 2)], [], False)
+    looking.let_go("needed", 2)
+    await eventually(lambda: log.asked == [("needed", 2)] * 2)
+    assert not looking.has("bb")
+    looking.caught_up("needed", 2)
+    assert await waiting
+    await eventually(lambda: publishes.ended == [1])
+
+
+async def test_a_publish_that_ends_with_an_error_holds_up_no_other(here: Interest) -> None:
+    def fails() -> None:
+        raise RuntimeError("not expected")
+
+    here.when_read("abc", fails, lambda problem: None)
+    publishes = Publishes(here)
+    publishes.publish(1)
+    here.caught_up("needed", 3)
+    await eventually(lambda: publishes.ended == [1])
 
 
 async def test_where_channels_lie_is_not_asked_again_until_more_is_read(log: Log, here: Interest) -> None:

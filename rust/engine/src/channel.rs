@@ -393,6 +393,13 @@ impl Channel {
         dropped
     }
 
+    /// A partition begins anew: drops all that is held, and that it was fed by it. Whoever is attached is to be told.
+    pub fn forget(&self, partition: &Partition) -> Dropped {
+        let dropped = self.interrupt();
+        self.ring.lock().feeds.retain(|feed| feed.partition != partition.index);
+        dropped
+    }
+
     /// How long a shard may hold news of this channel, so that more gather, in ms.
     pub fn linger_ms(&self) -> u32 {
         self.linger_ms.load(Ordering::Relaxed)

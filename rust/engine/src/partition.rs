@@ -3,6 +3,9 @@
 //! The table only grows, and an index into it never changes its meaning: a topic that is deleted and made anew gets new
 //! entries, for it is another topic; so do a partition whose log was cut, and one that is read on behind a loss. What is
 //! said of the entry that went before says nothing of the new one. Written by the source's thread, read by all.
+//!
+//! A partition that is let go stands where it was read up to. When it is read again it begins anew, under the same index:
+//! the table is not to grow each time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -47,7 +50,9 @@ pub struct Partition {
     forgotten: AtomicI64,
     /// False once another entry took this one's place.
     current: AtomicBool,
-    /// What it had from here on is in the log no more.
+    /// It is not read at the moment.
+    let_go: AtomicBool,
+    /// What it had from here on is in the log no more, or nobody here knows.
     gone: AtomicI64,
 }
 
@@ -118,6 +123,11 @@ impl Partition {
         offset < self.gone.load(Ordering::Relaxed)
     }
 
+    /// Whether it is not read at the moment.
+    pub fn is_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
+    }
+
     /// Whether this entry still stands for its topic and number.
     pub fn is_current(&self) -> bool {
         self.current.load(Ordering::Relaxed)
@@ -175,27 +185,47 @@ impl Inner {
         if let Some(old) = self.find(topic, number) {
             old.current.store(false, Ordering::Relaxed);
         }
-        let has_position = !self.state.contains(topic);
-        let topic = self.name(topic);
         let index = self.list.len() as u16;
-        let partition = Arc::new(Partition {
+        let partition = self.entry(index, topic, (tag, number), (start, epoch), epochs);
+        Arc::make_mut(&mut self.list).push(Arc::clone(&partition));
+        self.topics.entry(Arc::clone(&partition.topic)).or_default().current.insert(number, index);
+        self.sort_out();
+        Ok(partition)
+    }
+
+    /// One that was let go is read again. What was known of its records need not be so any more: its log may have been cut
+    /// meanwhile.
+    fn begin_again(&mut self, old: &Partition, start: i64) -> Arc<Partition> {
+        old.gone.store(0, Ordering::Relaxed);
+        let place = (old.tag, old.number);
+        let partition = self.entry(old.index, &old.topic, place, (start, -1), Epochs::default());
+        Arc::make_mut(&mut self.list)[usize::from(old.index)] = Arc::clone(&partition);
+        partition
+    }
+
+    fn entry(
+        &self,
+        index: u16,
+        topic: &str,
+        (tag, number): (TopicTag, i32),
+        (start, epoch): (i64, i32),
+        epochs: Epochs,
+    ) -> Arc<Partition> {
+        Arc::new(Partition {
             index,
-            topic: Arc::clone(&topic),
+            topic: self.name(topic),
             tag,
             number,
             start,
-            has_position,
+            has_position: !self.state.contains(topic),
             next: AtomicI64::new(start),
             epoch: AtomicI32::new(epoch),
             epochs: Mutex::new(epochs),
             forgotten: AtomicI64::new(0),
             current: true.into(),
+            let_go: false.into(),
             gone: AtomicI64::new(i64::MAX),
-        });
-        Arc::make_mut(&mut self.list).push(Arc::clone(&partition));
-        self.topics.entry(topic).or_default().current.insert(number, index);
-        self.sort_out();
-        Ok(partition)
+        })
     }
 
     fn name(&self, topic: &str) -> Arc<str> {
@@ -237,7 +267,8 @@ impl Partitions {
     /// Reading of a partition begins, or begins again elsewhere.
     ///
     /// The same topic from where it was read, or from further back, changes nothing: what comes again is recognised, and
-    /// so is what comes in its place ([`Partition::is_cut_by`]). Another topic, or a start further on, is a new entry.
+    /// so is what comes in its place ([`Partition::is_cut_by`]). Another topic, or a start further on, is a new entry. One
+    /// that was let go begins anew; rings must hold nothing of it then.
     pub fn assign(
         &self,
         topic: &str,
@@ -255,11 +286,22 @@ impl Partitions {
             inner.reference = None; // it speaks of what is no more
             return inner.add(topic, tag, number, (start, -1), Epochs::default());
         }
+        if old.is_let_go() {
+            return Ok(inner.begin_again(&old, start));
+        }
         if start <= old.next() {
             return Ok(old);
         }
         // What lies between was not seen: of which epoch the record before `start` is, nobody knows here.
         inner.add(topic, tag, number, (start, -1), old.epochs())
+    }
+
+    /// A partition is read no more, for nobody here needs it. Where it was read up to is a place of its channels still, and
+    /// positions name it; whoever goes on from one, or is attached, waits until it is read again.
+    pub fn let_go(&self, topic: &str, number: i32) {
+        if let Some(partition) = self.inner.read().find(topic, number) {
+            partition.let_go.store(true, Ordering::Relaxed);
+        }
     }
 
     /// A partition's log was cut at this offset. What is delivered from there on is of a new entry.
@@ -291,7 +333,13 @@ impl Partitions {
         let known = inner.topics.entry(Arc::clone(&name)).or_default();
         let placing = match known.placing.take() {
             Some(placing) if placing.tag == tag => placing,
-            _ => Arc::new(Placing::new(tag, affixes)),
+            _ => {
+                // Nobody may ever read those again, and tell that they are another topic's now.
+                let old = known.current.values().map(|&index| &inner.list[usize::from(index)]);
+                let old = old.filter(|old| old.tag != tag && old.is_let_go());
+                old.for_each(|old| old.current.store(false, Ordering::Relaxed));
+                Arc::new(Placing::new(tag, affixes))
+            }
         };
         let placing = known.placing.insert(placing);
         if !Arc::make_mut(placing).learn(count) {

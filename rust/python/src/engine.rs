@@ -154,6 +154,10 @@ impl Engine {
         assigned.map_err(|_| PyValueError::new_err("too many partitions"))
     }
 
+    fn let_go(&self, topic: &str, partition: i32) {
+        self.core.hub.let_go(topic, partition);
+    }
+
     fn progress(&self, topic: &str, partition: i32, next_offset: i64) {
         self.core.hub.progress(topic, partition, next_offset);
     }

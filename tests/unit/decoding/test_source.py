@@ -49,6 +49,9 @@ class ListedLog:
     def read_partition(self, topic: str, partition: int) -> None:
         self.sink.caught_up(topic, partition)
 
+    def let_go(self, topic: str, partition: int) -> None:
+        self.sink.let_go(topic, partition)
+
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         return Slice([r for r in self.kept if r.topic == topic and start <= r.offset < stop], stop)
 

@@ -56,6 +56,13 @@ impl Filling {
         open
     }
 
+    /// The partition is read anew: what was noted of it is not of a block any more.
+    pub(super) fn forget(&mut self, partition: &Partition) {
+        if let Some(open) = self.open.get_mut(usize::from(partition.index)) {
+            *open = Open::default();
+        }
+    }
+
     /// A record of this partition has been delivered; the block that it filled, if it did.
     pub(super) fn count(&mut self, partition: &Partition) -> Option<Block> {
         let open = self.open(partition);
@@ -126,6 +133,12 @@ impl Blocks {
         }
     }
 
+    fn forget(&mut self, partition: &Partition) {
+        let Some(indexed) = self.indexed.get_mut(usize::from(partition.index)) else { return };
+        self.bytes -= std::mem::take(indexed).blocks.iter().map(Block::cost).sum::<usize>();
+        self.order.retain(|&index| index != partition.index);
+    }
+
     fn ranges(&self, partition: &Partition, hash: u32, (start, stop): (i64, i64)) -> Vec<(i64, i64)> {
         let mut ranges: Vec<(i64, i64)> = Vec::new();
         let mut add = |from: i64, to: i64| {
@@ -167,6 +180,11 @@ impl Hub {
     /// Takes a filled block into the index.
     pub(super) fn index(&self, partition: &Partition, block: Block) {
         self.blocks.write().push(partition, block, self.settings.history_bytes / INDEX_SHARE);
+    }
+
+    /// Drops what the index has of a partition.
+    pub(super) fn unindex(&self, partition: &Partition) {
+        self.blocks.write().forget(partition);
     }
 
     /// What the index holds in memory, in bytes.

@@ -62,7 +62,7 @@ pub(super) struct Work {
     placing: Option<Arc<Placing>>,
     dirty: Vec<(Arc<Channel>, u64)>,
     pub(super) age: VecDeque<Batch>,
-    filling: Filling,
+    pub(super) filling: Filling,
     /// Counted here while a batch lasts: counters that others read cost more than a record's other bookkeeping.
     pub(super) messages: u64,
 }
@@ -95,6 +95,9 @@ impl Hub {
     /// Reading of a partition begins.
     pub fn assign(&self, topic: &str, id: [u8; 16], number: i32, start: i64) -> Result<(), TooManyPartitions> {
         let before = self.partitions.find(topic, number);
+        if let Some(before) = before.as_ref().filter(|before| before.is_let_go()) {
+            self.forget_partition(before);
+        }
         let partition = self.partitions.assign(topic, id, number, start)?;
         if before.is_some_and(|before| before.index != partition.index) {
             let Intake { rules, work, .. } = &*self.intake.lock();
@@ -111,6 +114,11 @@ impl Hub {
             self.interrupt(&partition, shape(rules.of(topic), topic, work.is_given).as_ref());
         }
         Ok(())
+    }
+
+    /// A partition is read no more, until it is assigned again; see [`crate::partition::Partitions::let_go`].
+    pub fn let_go(&self, topic: &str, number: i32) {
+        self.partitions.let_go(topic, number);
     }
 
     /// A partition was read up to here, though no record may be left to show it.

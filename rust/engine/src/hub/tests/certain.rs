@@ -157,6 +157,149 @@ fn what_channels_in_use_need_is_known() {
     assert_eq!(numbers(&hub.needed()), [of("d", COUNT)]);
 }
 
+/// A partition that is read no more, and again later.
+mod let_go {
+    use super::*;
+    use crate::limits::{BLOCK_RECORDS, PARTITIONS_MAX};
+    use crate::record::Header;
+
+    const PUBLISHED: [Header<'_>; 2] =
+        [Header { name: "fanout.type", value: Some(b"text") }, Header { name: "fanout.id", value: Some(b"x:0:0") }];
+
+    fn publish(hub: &Hub, offset: i64) {
+        let repeated = record(of("c", COUNT), offset, "c", "v", &PUBLISHED);
+        hub.ingest([(repeated, Routing::Rules)].into_iter(), 0);
+    }
+
+    fn begin_again(hub: &Hub, start: i64) {
+        let lies = of("c", COUNT);
+        hub.let_go("t", lies);
+        hub.assign("t", [1; 16], lies, start).unwrap();
+    }
+
+    fn fill(hub: &Hub, offsets: std::ops::Range<i64>) {
+        offsets.for_each(|offset| put(hub, of("c", COUNT), offset, "c", 0));
+    }
+
+    #[test]
+    fn stands_where_it_was_read_up_to() {
+        let hub = certain(COUNT);
+        fill(&hub, 0..3);
+        let serial = hub.position("c", 0);
+        hub.let_go("t", of("c", COUNT));
+        assert_eq!(hub.position("c", 0), serial);
+        assert_eq!(listed(&hub, "c"), [(of("c", COUNT), 3)]);
+    }
+
+    #[test]
+    fn what_came_meanwhile_is_missing_in_memory_and_a_position_before_it_is_not_passed_over() {
+        let hub = certain(COUNT);
+        fill(&hub, 0..3);
+        let serial = hub.position("c", 0);
+        begin_again(&hub, 10);
+        fill(&hub, 10..12);
+        assert_eq!(offsets(&hub, "c"), [10, 11]);
+        assert_eq!(resumed(&hub, "c", &serial).0, Outcome::Gap, "of memory: the log has it");
+        let serial = hub.position("c", 0);
+        fill(&hub, 12..13);
+        assert_eq!(resumed(&hub, "c", &serial), (Outcome::Resumed, vec![12]));
+    }
+
+    #[test]
+    fn what_is_read_a_second_time_is_had_once_and_is_no_repeat_of_itself() {
+        let hub = certain(COUNT);
+        fill(&hub, 0..3);
+        publish(&hub, 3);
+        let serial = hub.position("c", 0);
+        begin_again(&hub, 2);
+        fill(&hub, 2..3);
+        publish(&hub, 3);
+        publish(&hub, 4);
+        fill(&hub, 5..6);
+        assert_eq!((offsets(&hub, "c"), counter(&hub, "duplicates")), (vec![2, 3, 5], 1));
+        assert_eq!(resumed(&hub, "c", &serial), (Outcome::Resumed, vec![5]));
+        assert_eq!(listed(&hub, "c"), [(of("c", COUNT), 6)]);
+    }
+
+    #[test]
+    fn the_id_of_a_record_that_was_cut_off_meanwhile_counts_as_new() {
+        let hub = certain(COUNT);
+        publish(&hub, 3);
+        begin_again(&hub, 2);
+        assert_eq!(hub.find("c", "x:0:0", 3), None);
+        publish(&hub, 2);
+        assert_eq!(offsets(&hub, "c"), [2]);
+    }
+
+    #[test]
+    fn where_the_log_was_cut_meanwhile_a_place_before_that_is_not_vouched_for() {
+        let hub = certain(COUNT);
+        fill(&hub, 0..5);
+        let early = hub.position("c", 0);
+        fill(&hub, 5..8);
+        let late = hub.position("c", 0);
+        begin_again(&hub, 6);
+        let newer = Record { epoch: 1, ..record(of("c", COUNT), 6, "c", "v", &[]) };
+        hub.ingest([(newer, Routing::Rules)].into_iter(), 0);
+        assert_eq!(resumed(&hub, "c", &late).0, Outcome::Gap);
+        assert_eq!(hub.places("c", Some(&late)).unwrap()[0].offset, 6, "others have its offset");
+        assert_eq!(hub.doubts("c", &early).len(), 1, "it may have been cut below: the log is asked");
+    }
+
+    #[test]
+    fn nobody_else_notices_and_who_is_attached_all_the_same_is_told() {
+        let hub = certain(COUNT);
+        let other = key(|key| of(key, COUNT) != of("c", COUNT));
+        fill(&hub, 0..1);
+        put(&hub, of(&other, COUNT), 0, &other, 0);
+        let [own, others] = ["c", &other].map(|name| hub.locate(name, None, Start::Live, 0));
+        begin_again(&hub, 1);
+        let take = |plan: &Plan| plan.channel.take(&plan.located, 100, hub.key(), &hub.partitions);
+        assert!(take(&own).is_none());
+        assert!(take(&others).is_some());
+        assert_eq!(offsets(&hub, &other), [0]);
+        assert_eq!((counter(&hub, "messages_interrupted"), counter(&hub, "messages_expired")), (0, 1));
+    }
+
+    #[test]
+    fn the_table_of_partitions_does_not_grow() {
+        let hub = certain(COUNT);
+        let before = hub.partitions.list().len();
+        for start in 0..2 * PARTITIONS_MAX as i64 {
+            begin_again(&hub, start);
+        }
+        assert_eq!(hub.partitions.list().len(), before);
+    }
+
+    #[test]
+    fn what_was_not_read_may_hold_any_channel() {
+        let block = BLOCK_RECORDS as i64;
+        let hub = certain(COUNT);
+        fill(&hub, 0..block + 9);
+        begin_again(&hub, 3 * block);
+        fill(&hub, 3 * block..4 * block);
+        let partition = hub.partitions.find("t", of("c", COUNT)).unwrap();
+        assert_eq!(hub.blocks("never", &partition, 0, 4 * block), [(0, 3 * block)]);
+        begin_again(&hub, 3 * block);
+        assert_eq!(hub.index_bytes(), 0);
+    }
+
+    #[test]
+    fn a_position_of_a_topic_that_was_made_anew_meanwhile_is_foreign() {
+        let hub = certain(COUNT);
+        fill(&hub, 0..3);
+        let serial = hub.position("c", 0);
+        hub.let_go("t", of("c", COUNT));
+        hub.topic("t", [9; 16], COUNT).unwrap();
+        for number in (0..COUNT as i32).filter(|&number| number != of("c", COUNT)) {
+            hub.assign("t", [9; 16], number, 0).unwrap();
+        }
+        assert_eq!(resumed(&hub, "c", &serial).0, Outcome::Foreign);
+        hub.assign("t", [9; 16], of("c", COUNT), 0).unwrap();
+        assert_eq!((resumed(&hub, "c", &serial).0, offsets(&hub, "c")), (Outcome::Foreign, vec![]));
+    }
+}
+
 /// A key that lies elsewhere once there are more partitions.
 mod growth {
     use super::*;
