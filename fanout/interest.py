@@ -5,7 +5,8 @@
   among those of the window before. It is read from one history window and one de-duplication window back, like all are
   at the start; until that is read nobody is told where the channel stands.
 - What channels in use need is looked at every `LOOK_S`: where a topic has grown, a channel's messages come in another
-  partition too.
+  partition too. What has been added is read from its beginning, for those who were there before, until it was looked at
+  once: this node may have slept meanwhile.
 - What nobody has needed for as long as memory knows something of it that a new reading might not is let go: for one
   history window, so that who comes back meanwhile goes on from memory, and for one de-duplication window, so that a
   publish which is sent again is known. One partition at a time, one a look: what comes and goes costs the log little.
@@ -13,13 +14,15 @@
 - A publish waits until its partition is read, `WAIT_S` at most, behind those of its channel that wait already; at most
   `WAITING_MAX` do.
 
-Belongs to the event loop but for `caught_up` and `let_go`.
+Belongs to the event loop but for `caught_up`, `let_go` and `counting`.
 """
 
 import asyncio
 import logging
+import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Final, NamedTuple, Protocol
 
 from fanout._core import DEDUP_WINDOW_MS
@@ -71,6 +74,9 @@ class Interest:
         self._needed_at: dict[Where, float] = {}  # when somebody last did; of what is asked for
         self._read: set[Where] = set()
         self._leaving: Where | None = None
+        self._counts: dict[str, tuple[bytes, int]] = {}  # by topic, which it is and how many it has
+        self._added: set[Where] = set()  # since channels in use were looked at last
+        self._counting = threading.Lock()
         self._news = 0  # how often something was read, or could be asked for anew
         self._publishes: OrderedDict[str, deque[_Publish]] = OrderedDict()  # by channel
         self._waiting = 0
@@ -92,6 +98,20 @@ class Interest:
     def let_go(self, topic: str, partition: int) -> None:
         """Nothing more of a partition comes. From any thread."""
         self._loop.call_soon_threadsafe(self._has_let_go, (topic, partition))
+
+    @contextmanager
+    def counting(self, topic: str, topic_id: bytes, partitions: int) -> Iterator[None]:
+        """A topic has so many partitions, and while this is entered whoever knows where channels lie is told. From any
+        thread.
+        """
+        with self._counting:
+            known = self._counts.get(topic)
+            if topic in self._topics:
+                self._counts[topic] = (topic_id, partitions)
+            if known is not None:
+                first = known[1] if known[0] == topic_id else 0
+                self._added.update((topic, number) for number in range(first, partitions))
+            yield
 
     def has(self, channel: str) -> bool:
         """Whether all that may feed the channel is read here; what is not will be."""
@@ -125,13 +145,25 @@ class Interest:
         """Looks at what channels in use need, and what nobody does, until cancelled."""
         while self._topics:
             await asyncio.sleep(LOOK_S)
-            self._has(await asyncio.to_thread(self._lies.needed))
+            added, needed = await asyncio.to_thread(self._look)
+            self._has(needed)
+            self._added.difference_update(added)
             self._let_one_go()
 
     def close(self) -> None:
         """Nothing waits any more."""
         if self._publishing is not None:
             self._publishing.cancel()
+
+    def _look(self) -> tuple[set[Where], list[Where]]:
+        """What had been added, of which it was known by then where channels lie; and what channels in use need."""
+        with self._counting:
+            added = set(self._added)
+        return added, self._lies.needed()
+
+    def _is_added(self, where: Where) -> bool:
+        topic, number = where
+        return where in self._added or (topic in self._counts and number >= self._counts[topic][1])
 
     def _has(self, partitions: Collection[Where]) -> bool:
         needed = [where for where in partitions if where[0] in self._topics]
@@ -141,7 +173,7 @@ class Interest:
                 continue
             if where not in self._needed_at:
                 log.info("topic %r, partition %d is read from now on", *where)
-                self._source.read_partition(*where)
+                self._source.read_partition(*where, whole=self._is_added(where))
             self._needed_at[where] = now
         return self._read.issuperset(needed)
 

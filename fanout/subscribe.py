@@ -203,6 +203,8 @@ class Subscriptions:
 
     def open(self, channel: str, since: str | None) -> Subscription:
         """A new subscription, which begins now; on a node that has not caught up, when it has."""
+        if since is not None:  # what UTF-8 cannot hold is no position either
+            since = since.encode(errors="replace").decode()
         subscription = Subscription(self, channel, since)
         self._open.add(subscription)
         if self.ready.is_set():

@@ -51,9 +51,9 @@ class DecodedSource:
         """See `Source.append`."""
         self._source.append(records, done)
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
         """See `Source.read_partition`."""
-        self._source.read_partition(topic, partition)
+        self._source.read_partition(topic, partition, whole=whole)
 
     def let_go(self, topic: str, partition: int) -> None:
         """See `Source.let_go`."""

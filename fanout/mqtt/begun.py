@@ -66,7 +66,7 @@ class Begun:
         found: set[str] = set()
         slices = 0
         for topic, partition, low, high in stretches:
-            bounds = await self._log.bounds(topic)
+            bounds = await self._log.bounds(topic, [partition])
             if bounds.get(partition, (high, high))[0] > low:  # retention has taken some
                 return None
             engine.partition(topic, bytes(16), partition, low)

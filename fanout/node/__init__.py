@@ -158,15 +158,19 @@ class _Sink:
     """What a source delivers to: the engine, and those who have to hear of what is not about records."""
 
     def __init__(self, messages: Messages, loop: asyncio.AbstractEventLoop) -> None:
-        self.topic = messages.counted.topic
         self.partition = messages.engine.partition
         self.records = messages.engine.records
         self.progress = messages.engine.progress
         self.caught_up = messages.interest.caught_up
         self._engine = messages.engine
         self._interest = messages.interest
+        self._counted = messages.counted
         self._loop = loop
         self._is_ready = messages.subscriptions.caught_up
+
+    def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        with self._interest.counting(topic, topic_id, partitions):
+            self._counted.topic(topic, topic_id, partitions)
 
     def let_go(self, topic: str, partition: int, /) -> None:
         self._engine.let_go(topic, partition)

@@ -9,9 +9,10 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Topics.** Before the first partition of a topic the sink learns how many it has (`Sink.topic`), and again when there
   are more, before the first of those.
 - **On demand.** Of a topic that is read on demand no partition is read before `read_partition` asks for it. Then it
-  begins where the log stood `history_ms` ago; and when what the log held at that moment has been delivered, the sink
-  hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is back. `let_go` ends that;
-  when nothing more of it comes, the sink hears of that too (`Sink.let_go`), and then it may be asked for anew.
+  begins where the log stood `history_ms` ago, or at its own beginning; and when what the log held at that moment has
+  been delivered, the sink hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is
+  back. `let_go` ends that; when nothing more of it comes, the sink hears of that too (`Sink.let_go`), and then it may
+  be asked for anew.
 - **Patterns.** A topic to read that begins with `^` is a regular expression, matched from the beginning of names. What
   it matches is read like what is named, within seconds also a topic that appears later, that from its beginning; but
   none is made for it, none is missed when it goes, and topics of state are never meant.
@@ -195,9 +196,9 @@ class Source(Protocol):
         nothing was taken and `done` is not called.
         """
 
-    def read_partition(self, topic: str, partition: int) -> None:
-        """Begins to read a partition of a topic that is read on demand. To be called once for each, and once more when
-        it has been let go.
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
+        """Begins to read a partition of a topic that is read on demand; `whole`: from its beginning. To be called once
+        for each, and once more when it has been let go.
         """
 
     def let_go(self, topic: str, partition: int) -> None:
@@ -212,13 +213,13 @@ class Source(Protocol):
         """
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
-        """By partition, the earliest offset there is, and the one behind the last; of these `partitions`, or all. Those
-        that are not read are left out. Raises as `read`.
+        """By partition, the earliest offset there is, and the one behind the last; of these `partitions`, or of all
+        that are read. Those that there are not are left out. Raises as `read`.
         """
 
     async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
-        """By partition, of these or all, the first offset whose record is not older than `timestamp`, in ms; the end if
-        there is none.
+        """By partition, of these or all that are read, the first offset whose record is not older than `timestamp`, in
+        ms; the end if there is none.
 
         Everything before it is older; what comes behind it need not be younger. Raises as `read`.
         """

@@ -66,7 +66,7 @@ class EmbeddedSource:
         self._state_topics: frozenset[str] = frozenset()
         self._appeared: deque[tuple[str, bytes]] = deque()  # topics that a pattern matches, for the reading thread
         self._patterns = Patterns(())
-        self._asked: deque[tuple[str, bool]] = deque()  # topics to begin or to let go, for the reading thread
+        self._asked: deque[tuple[str, int | None]] = deque()  # topics to begin so many ms ago; None: to let go
         self._behind: dict[str, int] = {}  # those of which not all has been delivered yet up to there
         self._history_ms = 0
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
@@ -120,17 +120,17 @@ class EmbeddedSource:
             self._waiting.append(ticket)
             self._changed.notify_all()
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
         """See `Source.read_partition`. A topic has one partition."""
         if partition == 0:
             with self._changed:
-                self._asked.append((topic, True))
+                self._asked.append((topic, time.time_ns() // 1_000_000 if whole else self._history_ms))
                 self._changed.notify_all()
 
     def let_go(self, topic: str, partition: int) -> None:
         """See `Source.let_go`."""
         with self._changed:
-            self._asked.append((topic, False))
+            self._asked.append((topic, None))
             self._changed.notify_all()
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
@@ -337,15 +337,15 @@ class EmbeddedSource:
     def _heed(self, reader: Reader, sink: Sink, ids: dict[str, bytes]) -> None:
         """Begins to read what was asked for, or ends. Raises sqlite3.Error, and then it is asked for still."""
         while self._asked:
-            name, is_wanted = self._asked[0]
-            if is_wanted:
-                end = self._ends[name]
-                start = reader.since(name, time.time_ns() // 1_000_000 - self._history_ms, end)
-                self._behind[name], self._next[name] = end, start
-                sink.partition(name, ids[name], 0, start)
-            else:
+            name, ago_ms = self._asked[0]
+            if ago_ms is None:
                 del self._next[name]
                 sink.let_go(name, 0)
+            else:
+                end = self._ends[name]
+                start = reader.since(name, time.time_ns() // 1_000_000 - ago_ms, end)
+                self._behind[name], self._next[name] = end, start
+                sink.partition(name, ids[name], 0, start)
             self._asked.popleft()
 
     def _deliver_topic(self, reader: Reader, sink: Sink, name: str, topic_id: bytes) -> None:

@@ -138,10 +138,10 @@ class KafkaSource:
             raise SourceError("the source is not running")
         self._appender.append(records, done)
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
         """See `Source.read_partition`."""
         if self._watch is not None:
-            self._watch.ask(topic, partition)
+            self._watch.ask(topic, partition, whole=whole)
 
     def let_go(self, topic: str, partition: int) -> None:
         """See `Source.let_go`."""
@@ -150,7 +150,7 @@ class KafkaSource:
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
-        if partition not in self._partitions_of(topic):
+        if partition not in self._partitions_of(topic, [partition]):
             raise SourceError(f"topic {topic!r} has no partition {partition}")
         return await self._reads.run(
             lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand), [(topic, partition)]
@@ -172,9 +172,12 @@ class KafkaSource:
         )
 
     def _partitions_of(self, topic: str, wanted: Collection[int] | None = None) -> list[int]:
-        if partitions := [partition for name, partition in list(self._reading) if name == topic]:
-            return [partition for partition in partitions if wanted is None or partition in wanted]
-        raise SourceError(f"topic {topic!r} is not read, or not found yet")
+        there: Collection[int] = [partition for name, partition in list(self._reading) if name == topic]
+        if wanted is not None and topic in self._on_demand and self._watch is not None:
+            there = range(self._watch.count(topic))
+        if not there:
+            raise SourceError(f"topic {topic!r} is not read, or not found yet")
+        return [partition for partition in there if wanted is None or partition in wanted]
 
     def _reader(self) -> Consumer:
         return Consumer({**READER, **self._settings, **FIXED, "error_cb": lambda _: None})

@@ -8,8 +8,8 @@ Rules:
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
 - A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
   vanishes later is waited for: whoever deletes a topic may be about to make it again.
-- Of a topic that is read on demand only what was asked for is read, until it is let go, always from one history window
-  ago. That is looked up at once, also between two looks.
+- Of a topic that is read on demand only what was asked for is read, until it is let go, from one history window ago or
+  whole, as asked. That is looked up at once, also between two looks.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
@@ -135,8 +135,8 @@ class TopicWatch:
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
         self._counted: dict[str, Counted] = {}
         self._on_demand = frozenset(on_demand)
-        self._asking: deque[tuple[Key, bool]] = deque()  # to read, or to let go; one a partition at most
-        self._asked: set[Key] = set()
+        self._asking: deque[tuple[Key, bool | None]] = deque()  # whether whole; None: to let go. A few a partition
+        self._asked: dict[Key, bool] = {}
         self._known: set[Key] = set()
         self._wanted: dict[Key, Any] = {}  # where to begin in partitions that are not found yet
         self._lost: deque[tuple[Key, Place]] = deque()  # one a partition at most: it stands still until found again
@@ -162,14 +162,19 @@ class TopicWatch:
         self._is_due = True
         self._wake.set()
 
-    def ask(self, topic: str, partition: int) -> None:
-        """A partition of a topic that is read on demand is to be read."""
-        self._asking.append(((topic, partition), True))
+    def count(self, topic: str) -> int:
+        """How many partitions a topic has, as far as it has been found."""
+        counted = self._counted.get(topic)
+        return counted.partitions if counted is not None else 0
+
+    def ask(self, topic: str, partition: int, *, whole: bool) -> None:
+        """A partition of a topic that is read on demand is to be read; `whole`: from its beginning."""
+        self._asking.append(((topic, partition), whole))
         self._wake.set()
 
     def let_go(self, topic: str, partition: int) -> None:
         """A partition that was asked for is not to be read any more."""
-        self._asking.append(((topic, partition), False))
+        self._asking.append(((topic, partition), None))
         self._wake.set()
 
     def lost(self, topic: str, partition: int, position: Place) -> None:
@@ -207,26 +212,26 @@ class TopicWatch:
     def _begin_asked(self) -> None:
         """Finds where to begin in what is read on demand; what cannot be found now is left to the next look."""
         self._heed()
-        counts = {topic: counted.partitions for topic, counted in self._counted.items()}
-        there = {key for key in self._asked - self._known if key[1] < counts.get(key[0], 0)}
+        there = {key for key in self._asked.keys() - self._known if key[1] < self.count(key[0])}
         if there:
             self._known |= there
-            self._wanted.update(dict.fromkeys(there, self._since))
+            wanted = {key: _EARLIEST if self._asked[key] else self._since for key in there}
+            self._wanted.update(wanted)
             troubles: list[Trouble] = []
-            self._find(dict.fromkeys(there, self._since), troubles)
+            self._find(wanted, troubles)
             self._is_due = self._is_due or bool(troubles)
 
     def _heed(self) -> None:
         """Takes in what is asked for, and lets go of what is not any more."""
         while self._asking:
-            key, is_wanted = self._asking.popleft()
-            if is_wanted:
-                self._asked.add(key)
-            else:
-                self._asked.discard(key)
+            key, whole = self._asking.popleft()
+            if whole is None:
+                self._asked.pop(key, None)
                 self._known.discard(key)
                 self._wanted.pop(key, None)
                 self.found.append(LetGo(*key))
+            else:
+                self._asked[key] = whole
 
     @property
     def _since(self) -> Any:
@@ -358,8 +363,8 @@ class TopicWatch:
                 again |= old & keys
         whole = (self._state_topics | self._ids.keys()) - self._on_demand
         new = {key for key in keys - self._known if key[0] not in self._on_demand or key in self._asked}
-        for topic, partition in new:
-            self._wanted[topic, partition] = _EARLIEST if topic in whole else self._since
+        for key in new:
+            self._wanted[key] = _EARLIEST if key[0] in whole or self._asked.get(key) else self._since
         lost = dict(self._lost.popleft() for _ in range(len(self._lost)))
         self._wanted.update((key, place) for key, place in lost.items() if key in self._known)
         self._wanted.update(dict.fromkeys(again, _EARLIEST))

@@ -4,6 +4,7 @@ that read what somebody on them needs and no more.
 
 import asyncio
 import itertools
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack
@@ -64,9 +65,9 @@ class Site:
         await client.attach(channel, **({} if position is None else {"channelSerial": position}))
         return client
 
-    async def write(self, channel: str, texts: Iterable[str]) -> None:
+    async def write(self, channel: str, texts: Iterable[str], timestamp: int = 0) -> None:
         for text in texts:
-            self._producer.produce(self.topic, key=channel, value=text)
+            self._producer.produce(self.topic, key=channel, value=text, timestamp=timestamp)
         assert await asyncio.to_thread(self._producer.flush, 20) == 0
 
     async def keep_writing(self, channels: Iterable[str]) -> None:
@@ -102,6 +103,15 @@ async def given(client: RawClient, channel: str, count: int) -> list[str]:
     """What came, once it is so many."""
     await client.until(lambda: len(texts(client, channel)) >= count, 30)
     return texts(client, channel)
+
+
+def has_come(client: RawClient, channel: str, text: str) -> bool:
+    return texts(client, channel)[-1:] == [text]
+
+
+def lie(node: Server, channels: Iterable[str]) -> set[int]:
+    """The partitions that the channels have, as far as the node knows."""
+    return {number for channel in channels for _, number in node._node.messages.engine.partitions_of(channel)}
 
 
 def numbers(start: int, stop: int) -> list[str]:
@@ -147,6 +157,54 @@ async def test_a_topic_that_grows_loses_and_repeats_nothing(site: Site) -> None:
         back = await site.client(node, channel, positions[channel])
         assert await given(back, channel, 5) == numbers(5, 10), channel
     assert node.stats()["failed_misplaced"] == 0
+
+
+@pytest.mark.timeout(120)
+async def test_what_came_into_an_added_partition_long_before_a_node_noticed_is_given(site: Site) -> None:
+    node = await site.node()
+    channels = [f"c{number}" for number in range(12)]
+    clients = {channel: await site.client(node, channel) for channel in channels}
+    await site.grow(2 * PARTITIONS)
+    await asyncio.sleep(2)  # the producer hears of it
+    an_hour_ago = time.time_ns() // 1_000_000 - 3_600_000
+    for channel in channels:
+        await site.write(channel, numbers(0, 5), an_hour_ago)
+    for channel, client in clients.items():
+        assert await given(client, channel, 5) == numbers(0, 5), channel
+    assert any(number >= PARTITIONS for number in lie(node, channels))
+
+
+@pytest.mark.timeout(180)
+async def test_where_a_topic_grows_so_that_keys_move_all_is_given_or_a_loss_is_told_and_the_log_has_it(
+    site: Site,
+) -> None:
+    node = await site.node()
+    channels = [f"c{number}" for number in range(24)]
+    clients = {channel: await site.client(node, channel) for channel in channels}
+    for channel in channels:
+        await site.write(channel, numbers(0, 5))
+        assert await given(clients[channel], channel, 5) == numbers(0, 5)
+    before = {channel: node.position(channel) for channel in channels}
+    await site.grow(
+        PARTITIONS + PARTITIONS // 2
+    )  # the keys of most channels move, of many to a partition that there was
+    await asyncio.sleep(2)  # the producer hears of it
+    for channel in channels:
+        await site.write(channel, numbers(5, 30))
+    await eventually(lambda: any(number >= PARTITIONS for number in lie(node, channels)))
+    for channel in channels:
+        await site.write(channel, ["30"])
+    for channel, client in clients.items():
+        await client.until(partial(has_come, client, channel, "30"), 30)
+        found = texts(client, channel)
+        assert found == sorted(set(found), key=int), channel
+        if found != numbers(0, 31):  # who is told of a loss comes back with the position from before, below
+            assert len(client.attached(channel)) > 1, channel
+            assert not client.attached(channel)[-1]["flags"] & RESUMED
+    for channel in channels:
+        back = await site.client(node, channel, before[channel])
+        assert sorted(await given(back, channel, 26), key=int) == numbers(5, 31), channel
+        assert back.attached(channel)[-1]["flags"] & RESUMED
 
 
 @pytest.mark.parametrize("site", ["needed"], indirect=True)

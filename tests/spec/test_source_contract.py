@@ -152,6 +152,17 @@ async def test_what_is_read_on_demand_is_read_when_it_is_asked_for(log: Log) -> 
     await eventually(lambda: sink.values(topic) == [b"before", b"after"])
 
 
+async def test_what_is_read_on_demand_is_read_whole_if_it_is_asked_for_so(log: Log) -> None:
+    topic, recent = log.topic(), log.topic()
+    source, sink = await log.reading(topic, recent, history_ms=500, on_demand=[topic, recent])
+    await append(source, record(topic, b"old"), record(recent, b"old"))
+    await asyncio.sleep(1)
+    source.read_partition(topic, 0, whole=True)
+    source.read_partition(recent, 0)
+    await eventually(lambda: len(sink.caught) == 2)
+    assert (sink.values(topic), sink.values(recent)) == ([b"old"], [])
+
+
 async def test_what_is_let_go_is_read_no_more_until_it_is_asked_for_again(log: Log) -> None:
     topic, other = log.topic(), log.topic()
     source, sink = await log.reading(topic, other, on_demand=[topic])
@@ -161,6 +172,8 @@ async def test_what_is_let_go_is_read_no_more_until_it_is_asked_for_again(log: L
     source.let_go(topic, 0)
     await eventually(lambda: sink.left == [(topic, 0)])
     assert (topic, 0) not in source.lag()
+    assert await source.bounds(topic, [0]) == {0: (0, 1)}
+    assert [r.value for r in await read_all(source, topic, 0, 1)] == [b"1"], "it is looked back at all the same"
     await append(source, record(topic, b"2"))
     await append(source, record(other, b"x"))
     await eventually(lambda: sink.values(other))

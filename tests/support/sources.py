@@ -84,7 +84,7 @@ def _plain(record: Any) -> Record:
 class NeverReadBack:
     """The half of a source that looks back, or reads on demand, for one that is never asked to."""
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
         raise SourceError("this log is read as a whole")
 
     def let_go(self, topic: str, partition: int) -> None:

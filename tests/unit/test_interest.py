@@ -18,11 +18,13 @@ class Log:
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
         self.left: list[tuple[str, int]] = []
+        self.whole: list[int] = []
         self.used: list[tuple[str, int]] = []
         self.lookups = 0
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool) -> None:
         self.asked.append((topic, partition))
+        self.whole += [partition] if whole else []
 
     def let_go(self, topic: str, partition: int) -> None:
         self.left.append((topic, partition))
@@ -180,6 +182,33 @@ async def test_what_is_needed_while_it_is_let_go_is_asked_for_when_it_is_gone(lo
     looking.caught_up("needed", 2)
     assert await waiting
     await eventually(lambda: publishes.ended == [1])
+
+
+async def test_what_has_been_added_is_read_whole_until_it_was_looked_at(log: Log, looking: Interest) -> None:
+    with looking.counting("needed", b"1", 3):
+        pass
+    looking.has("bb")
+    with looking.counting("needed", b"1", 6):
+        pass
+    looking.has("dddd")
+    log.used = [("needed", 3)]
+    looking.has("7777777")  # other nodes know of it already
+    await eventually(lambda: ("needed", 3) in log.asked)
+    assert log.whole == [4, 7, 3]
+    await eventually(lambda: not looking._added)
+    looking.has("55555")
+    with looking.counting("needed", b"2", 2):
+        looking.has("a")
+    assert log.whole == [4, 7, 3, 1]
+
+
+async def test_what_is_being_counted_was_not_looked_at_yet(log: Log, looking: Interest) -> None:
+    with looking.counting("needed", b"1", 3):
+        pass
+    with looking.counting("needed", b"1", 6):
+        await asyncio.sleep(10 * interest.LOOK_S)
+        looking.has("55555")
+    assert log.whole == [5]
 
 
 async def test_a_publish_that_ends_with_an_error_holds_up_no_other(here: Interest) -> None:

@@ -108,6 +108,11 @@ async def test_begins_where_it_was_made_and_not_where_iterating_begins(bed: Bed)
     assert [(await anext(subscription)).data, (await anext(subscription)).data] == ["a", "b"]
 
 
+async def test_what_utf_8_cannot_hold_is_asked_for_like_any_position_that_is_none(bed: Bed) -> None:
+    bed.subscriptions.open("chat", "AX\ud800")
+    assert bed.engine.asked == [("chat", "AX?")]
+
+
 async def test_waits_for_what_is_published_later(bed: Bed) -> None:
     subscription = bed.subscriptions.open("chat", None)
     waiting = asyncio.ensure_future(anext(subscription))

@@ -46,7 +46,7 @@ class ListedLog:
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         raise SourceError("this log is not written")
 
-    def read_partition(self, topic: str, partition: int) -> None:
+    def read_partition(self, topic: str, partition: int, *, whole: bool = False) -> None:
         self.sink.caught_up(topic, partition)
 
     def let_go(self, topic: str, partition: int) -> None:
