@@ -78,6 +78,7 @@ class Interest:
         self._added: set[Where] = set()  # since channels in use were looked at last
         self._counting = threading.Lock()
         self._news = 0  # how often something was read, or could be asked for anew
+        self._changed = asyncio.Event()  # set when it is next
         self._publishes: OrderedDict[str, deque[_Publish]] = OrderedDict()  # by channel
         self._waiting = 0
         self._loop = asyncio.get_running_loop()
@@ -119,11 +120,12 @@ class Interest:
 
     async def wait(self, channel: str) -> bool:
         """The same, after a while in which it may come to be."""
-        deadline = self._loop.time() + WAIT_S
-        while not self.has(channel):
-            if self._loop.time() > deadline:
-                return False
-            await asyncio.sleep(RETRY_S)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not self.has(channel):
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
         return True
 
     def when_read(self, channel: str, go: Callable[[], None], fail: Callable[[SourceError], None]) -> None:
@@ -192,12 +194,17 @@ class Interest:
     def _caught_up(self, where: Where) -> None:
         if where in self._needed_at:  # it may be leaving: one that began anew behind a loss is caught up twice
             self._read.add(where)
-            self._news += 1
+            self._tell()
 
     def _has_let_go(self, where: Where) -> None:
         if where == self._leaving:
             self._leaving = None
-            self._news += 1
+            self._tell()
+
+    def _tell(self) -> None:
+        self._news += 1
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _publish(self) -> None:
         """Lets publishes go whose partitions are read, or whose time is up. Where channels lie is only asked anew when

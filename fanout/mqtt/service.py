@@ -19,7 +19,7 @@ Belongs to the event loop.
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -58,6 +58,11 @@ RELEASES_SLICE: Final = 1_000
 log = logging.getLogger(__name__)
 
 
+async def _is_read(_channel: str) -> bool:
+    """Of a node that reads all there is."""
+    return True
+
+
 class Sessions:
     """See the module's text, and `fanout.transports.mqtt_ports.Sessions`."""
 
@@ -73,9 +78,10 @@ class Sessions:
         scratch: Callable[[], Scratch],
         node: str,
         clock: Callable[[], int],
+        wait: Callable[[str], Awaitable[bool]] = _is_read,
     ) -> None:
         """`control` has the facts of `fanout.mqtt`, `scratch` makes empty engines with the node's rules, `node` is this
-        node's name among `lives`, `clock` reads the time in ms.
+        node's name among `lives`, `clock` reads the time in ms; `wait` has a channel read here, and says whether it is.
         """
         self.memory = memory
         self.topics = topics
@@ -90,6 +96,7 @@ class Sessions:
         self._lives = lives
         self._node = node
         self._clock = clock
+        self._wait = wait
         self._table = SessionTable()
         self._held: dict[Name, Held] = {}
         self._kept: OrderedDict[Held, None] = OrderedDict()  # those held that are; the one saved longest ago is first
@@ -223,11 +230,11 @@ class Sessions:
                 return
         end = None
         if state.ended_ms is None or not state.is_exact:
-            channels = (
-                [EVERYTHING] if state.place else filter(None, map(held.channel, {one.topic for one in state.places}))
-            )
+            followed = list(filter(None, map(held.channel, {one.topic for one in state.places})))
             async with asyncio.timeout(CLAIM_S):
-                end = await end_of_log(channels, self.memory, self._ends)
+                if not all([await self._wait(channel) for channel in followed]):
+                    raise SourceError("a partition was not read in time")
+                end = await end_of_log([EVERYTHING] if state.place else followed, self.memory, self._ends)
             state = given_at_most(state, end, held.channel, self.memory)
         if held.over:
             raise ClientError(error(80016))

@@ -56,6 +56,7 @@ class People:
             scratch=messages.replayer,
             node=node,
             clock=clock,
+            wait=messages.interest.wait,
         )
         self.table = ConnectionTable(
             ttl_ms=settings.connection_state_ttl_ms, now=clock, limits=settings.limits, members=self.presence

@@ -129,6 +129,7 @@ class Node:
         self.published: list[tuple[str, OutMessage]] = []
         self.refusal: ErrorInfo | None = None
         self.is_deaf = False
+        self.unread: set[str] = set()
         self._log = log
         self._read = 0
         self._name = name
@@ -144,9 +145,13 @@ class Node:
             scratch=Memory,
             node=name,
             clock=lambda: self.now_ms,
+            wait=self.reads,
         )
         log.nodes.append(self)
         self.catch_up()
+
+    async def reads(self, channel: str) -> bool:
+        return channel not in self.unread
 
     def is_gone(self, node: str) -> bool:
         return node in self.gone

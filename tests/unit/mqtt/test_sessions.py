@@ -184,6 +184,20 @@ async def test_who_may_have_been_given_all_waits_until_the_log_says_how_much_tha
     assert (await second.take(Client())).places == [Place("a", "a", "a@2", "a@3")]
 
 
+async def test_who_may_have_been_given_all_waits_until_its_channels_are_read(new_node: NewNode) -> None:
+    first, second = new_node(), new_node()
+    held = await first.take(Client())
+    await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@2")])
+    first.is_deaf = True
+    second.gone.add("a")
+    second.unread.add("a")  # its position would name no partition, and all that there ever was be news
+    with pytest.raises(ClientError) as refused:
+        await second.take(Client())
+    assert refused.value.info.code == 50003
+    second.unread.clear()
+    assert (await second.take(Client())).places == [Place("a", "a", "a@3")]
+
+
 async def test_what_was_given_with_qos_0_is_not_given_again_when_nobody_said_how_much(
     new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
