@@ -9,23 +9,16 @@ CPU time of a record is that of the node's whole process, all of its threads on 
 Parts are measured apart, so that the node carries no clocks; what they share, such as caches, counts where it falls.
 """
 
-import gc
 import sys
-import time
-from collections.abc import Iterator
 from statistics import median
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from benchmarks.conftest import FULL, Record
 from benchmarks.harness import SERVER_CORE, Program, Tools, node
-from fanout._core import Engine
-from fanout.cli.foreground import tune_interpreter
-from fanout.rules.route import Rule
 from fanout.sources.base import LIMITS
-from fanout.sources.kafka import CLIENT, CONSUMER, FIXED
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 
@@ -39,8 +32,8 @@ PARTITIONS = 4
 STAGES = ("route", "message", "dedup", "append")
 
 
-def fill(kafka: Kafka, topic: str, payload: int) -> None:
-    """Writes RECORDS records, and fails unless the broker has confirmed each."""
+def fill(kafka: Kafka, topic: str, payload: int, records: int = RECORDS) -> None:
+    """Writes so many records, and fails unless the broker has confirmed each."""
     confirmed = 0
 
     def on_delivery(error: object, _: object) -> None:
@@ -49,7 +42,7 @@ def fill(kafka: Kafka, topic: str, payload: int) -> None:
         confirmed += 1
 
     producer = Producer({**kafka.client, "linger.ms": 20, "queue.buffering.max.messages": 20_000})
-    for number in range(RECORDS):
+    for number in range(records):
         value = b"%d " % number
         while True:
             try:
@@ -61,7 +54,7 @@ def fill(kafka: Kafka, topic: str, payload: int) -> None:
                 producer.poll(0.1)
         producer.poll(0)
     producer.flush(60)
-    assert confirmed == RECORDS
+    assert confirmed == records
 
 
 def discarded(kafka: Kafka, topic: str) -> dict[str, float]:
@@ -134,53 +127,3 @@ def bench_ingest__from_kafka(
         loop_stall_p99_ms=median(stall["p99_ms"] for stall in stalls),
         loop_stall_max_ms=max(stall["max_ms"] for stall in stalls),
     )
-
-
-@pytest.fixture
-def tuned() -> Iterator[None]:
-    """An interpreter like a node's."""
-    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
-    tune_interpreter()
-    yield
-    gc.unfreeze()
-    gc.set_threshold(*thresholds)
-    sys.setswitchinterval(interval)
-
-
-@pytest.mark.usefixtures("tuned")
-@pytest.mark.parametrize("payload", PAYLOADS)
-def bench_ingest__interpreter_lock(
-    benchmark: Any, record: Record, kafka: Kafka, kafka_topic: NewKafkaTopic, payload: int
-) -> None:
-    """CPU time of the reading thread for one full batch: to get it from the client library, and to hand it over.
-
-    The interpreter's lock is free in parts of both calls, so it is held for less at a time than either takes.
-    """
-    topic = kafka_topic(1)
-    fill(kafka, topic, payload)
-    engine = Engine(secret=bytes(16))
-    engine.rules([Rule(topic, "#{key}")])
-    engine.partition(topic, bytes(16), 0, 0)
-    consumer = Consumer({**CLIENT, **CONSUMER, **FIXED, **kafka.client})
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    took: list[tuple[float, float]] = []  # ms
-
-    def read_all() -> None:
-        read = 0
-        while read < RECORDS:
-            begun = time.thread_time()
-            batch = consumer.consume(LIMITS.read_batch, 0.1)
-            handed = time.thread_time()
-            engine.records(batch)
-            if len(batch) == LIMITS.read_batch:
-                took.append(((handed - begun) * 1000, (time.thread_time() - handed) * 1000))
-            read += len(batch)
-
-    benchmark.pedantic(read_all, rounds=1)
-    assert engine.stats()["messages"] == RECORDS
-    consumer.close()
-    engine.close()
-    record(payload_bytes=payload, records=LIMITS.read_batch, batches=len(took))
-    for call, times in zip(("consume", "bridge"), map(sorted, zip(*took, strict=True)), strict=True):
-        p99 = times[len(times) * 99 // 100]
-        record(**{f"{call}_ms": median(times), f"{call}_p99_ms": p99, f"{call}_max_ms": times[-1]})

@@ -3,7 +3,8 @@
 
 What happens per batch or per frame goes through the table of C functions, everything else through `fanout._engine`.
 A batch of records is walked once: its bytes are borrowed where they lie, in objects that the batch keeps alive, and
-the interpreter's lock is free while the engine reads them.
+the interpreter's lock is free while the engine reads them. While it is walked others have the lock whenever they ask,
+every `_HELD_MAX` records and headers.
 """
 
 import hashlib
@@ -41,6 +42,7 @@ if _table.version != 3:
     raise ImportError("fanout's two native modules are of different builds: install it again")
 
 cdef int _SECRET_BYTES_MIN = 16
+cdef int _HELD_MAX = 250
 
 
 def headers_of(message):
@@ -79,6 +81,7 @@ cdef class _Batch:
     cdef Slice *channels
     cdef size_t record_room, header_room, channel_room
     cdef size_t count, header_count, channel_count, headers_unreadable
+    cdef int held  # records and headers, since others could have the lock
     cdef list alive
     cdef object dead_letter_topics, last_topic
     cdef bint is_for_engine
@@ -132,7 +135,13 @@ cdef class _Batch:
         dead letter.
         """
         cdef object topic, key, value, headers
-        cdef CRecord *record = self.record()
+        cdef CRecord *record
+        self.held += 1
+        if self.held > _HELD_MAX:
+            self.held = 0
+            with nogil:
+                pass
+        record = self.record()
         if type(item) is Record:
             topic, record.partition, record.offset, record.epoch, record.timestamp, key, value, headers = item
         else:
@@ -174,6 +183,7 @@ cdef class _Batch:
                     self.alive.append(content)
                 self.header(name, content)
                 record.header_count += 1
+            self.held += record.header_count
         return True
 
     cdef int route(self, tuple names) except -1:

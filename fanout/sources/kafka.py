@@ -21,8 +21,9 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from fanout.errors import ConfigError, SourceError
-from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
+from fanout.sources.base import Done, Health, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
+from fanout.sources.kafka_batch import whole_batch
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
@@ -243,7 +244,7 @@ class KafkaSource:
             while watch.found:
                 self._change(consumer, sink, watch.found.popleft())
             if (first := consumer.poll(PROGRESS_S)) is not None:  # a message without a value is false
-                batch = [first, *consumer.consume(LIMITS.read_batch - 1, 0)]
+                batch = whole_batch(first, consumer)
                 if any(message.error() for message in batch):
                     batch = [message for message in batch if not self._is_error(message, consumer, watch)]
                 if batch:
