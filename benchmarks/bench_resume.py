@@ -9,6 +9,7 @@ already.
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,7 +39,13 @@ READ_BACK = "2m"
 
 @pytest.mark.parametrize("history", ["2m", "1s"], ids=["from-memory", "from-the-log"])
 def bench_resume__all_at_once(
-    benchmark: Any, record: Record, tools: Tools, kafka: Kafka, kafka_topic: NewKafkaTopic, history: str
+    benchmark: Any,
+    record: Record,
+    tools: Tools,
+    kafka: Kafka,
+    kafka_topic: NewKafkaTopic,
+    tmp_path: Path,
+    history: str,
 ) -> None:
     """All subscribers of a channel come back to a node that has just started, while it serves another channel."""
     topic = kafka_topic(PARTITIONS)
@@ -65,7 +72,9 @@ def bench_resume__all_at_once(
             for _ in range(QUIET):
                 steady.step()
             before, quiet = steady.report(), server.cost() - begun
-            options = (f"--key={told['key']}", f"--pace={AT_ONCE}", "--since", position, str(BEFORE))
+            places = tmp_path / "places"
+            places.write_text(f"{position} {BEFORE}\n")
+            options = (f"--key={told['key']}", f"--pace={AT_ONCE}", "--since", str(places))
 
             def come_back() -> tuple[float, dict[str, Any], float]:
                 begun = server.cost()

@@ -12,7 +12,8 @@ Prints `{"port":…,"mqtt_port":…,"key":…}`, then answers each line with one
   channel is `n SENT_US xxx`.
 - `trickle COUNT INTERVAL_MS`: COUNT messages to one channel more, `load-N` after N channels, one every INTERVAL_MS;
   answered at once, while `send` goes on beside it.
-- `stats`: the node's counters.
+- `stats`: the node's counters; with `--kafka` also how many `reads` and other `questions` it has put to the log beside
+  what it reads anyway.
 - `position CHANNEL`: where the channel stands.
 - `stall`: with `--watch-loop`, how late the event loop was since the last time.
 - `read COUNT`: with `--kafka`, waits until COUNT records were read; how long that took from the first look that found
@@ -29,20 +30,22 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import uvloop
 
 from fanout import Config, Server
 from fanout.cli.foreground import tune_interpreter
 from fanout.errors import SourceError
-from fanout.sources.base import Done, Health, NewRecord, Sink
+from fanout.sources import kafka
+from fanout.sources.base import Done, Health, NewRecord, Sink, Slice
+from fanout.sources.kafka import KafkaSource
 from fanout.types import Record
 from tests.support.sources import NeverReadBack
 
@@ -131,6 +134,24 @@ class MemorySource(NeverReadBack):
 
     async def stop(self) -> None:
         pass
+
+
+class CountedSource(KafkaSource):
+    """The node's own source, which counts what the log is asked beside what is read anyway."""
+
+    asked: ClassVar = {"reads": 0, "questions": 0}
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        self.asked["reads"] += 1
+        return await super().read(topic, partition, start, stop)
+
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        self.asked["questions"] += 1
+        return await super().bounds(topic, partitions)
+
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
+        self.asked["questions"] += 1
+        return await super().since(topic, timestamp, partitions)
 
 
 class LoopWatch:
@@ -227,7 +248,7 @@ class Commands:
                 case ["stall"]:
                     answer = self._watch.report()
                 case ["stats"]:
-                    answer = self._looks.stats()
+                    answer = self._looks.stats() | CountedSource.asked
                 case ["position", channel]:
                     answer = {"position": self._looks.position(channel)}
                 case ["read", count]:
@@ -254,6 +275,7 @@ async def main(options: argparse.Namespace, data: Path) -> None:
         linger=(f"{topic}={options.linger}ms",) if options.linger else (),
     )
     loop, ended, watch = asyncio.get_running_loop(), asyncio.Event(), LoopWatch()
+    kafka.KafkaSource = CountedSource  # type: ignore[misc]
     server = Server(config, source=source if options.kafka is None else None)
     looks = Looks(server, watch, loop)
     watching = asyncio.create_task(watch.run()) if options.watch_loop else None

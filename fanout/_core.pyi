@@ -372,6 +372,15 @@ class Engine:
         """Topic, partition and next offset of a position; without one, of how far this node has read. ValueError for
         what is no position of this channel in this log.
         """
+    def unheld(self, channel: str, position: str) -> list[tuple[str, int]]:
+        """Topic and number of the partitions in which memory does not hold all of the channel from its place in the
+        position on. ValueError for what is no position of this channel in this log.
+        """
+    def entry(self, topic: str, partition: int) -> tuple[int, int]:
+        """The number of the entry that stands for a partition, and how far that was read: another entry as soon as the
+        topic is known to be made anew, the log to have been cut, or something to have been lost. ValueError for a
+        partition that is not read.
+        """
     def doubts(self, channel: str, position: str) -> list[tuple[str, int, int, int]]:
         """The places of a position of which the records that this node has read do not tell whether the log was cut
         there since, each with the newest leader epoch that was below it; none for what is no position. `saw` settles
@@ -404,6 +413,8 @@ class Engine:
         """What each of these records, read back from the log, is to the channel: a message, or nothing. A repeat is
         nothing if its first is among them.
         """
+    def channels_of(self, records: Sequence[Any]) -> dict[str, list[int]]:
+        """By channel, the numbers of those of these records, read back from the log, that may be messages of it."""
     def replay(self, channel: str, places: Sequence[tuple[str, int, int]]) -> Replay:
         """A replay of the channel from these places on. ValueError for partitions that are not read."""
     def feed(self, replay: Replay, records: Sequence[Any], *, ids_only: bool = ..., clock_ms: int) -> None:

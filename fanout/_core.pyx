@@ -393,6 +393,12 @@ cdef class Engine:
     def places(self, channel, position):
         return self._native.places(channel, position)
 
+    def unheld(self, channel, position):
+        return self._native.unheld(channel, position)
+
+    def entry(self, topic, partition):
+        return self._native.entry(topic, partition)
+
     def doubts(self, channel, position):
         return self._native.doubts(channel, position)
 
@@ -411,6 +417,10 @@ cdef class Engine:
     def decode(self, channel, records):
         cdef _Batch view = _read_back(records, self._router)
         return self._native.decode(channel, <size_t> view.records, view.count)
+
+    def channels_of(self, records):
+        cdef _Batch view = _read_back(records, self._router)
+        return self._native.channels_of(<size_t> view.records, view.count)
 
     def replay(self, channel, places):
         return self._native.replay(channel, places)

@@ -6,12 +6,15 @@ which is looked for. What is found is remembered, and so tells of others' places
 or none within `BACK` offsets, the doubt stays.
 """
 
+import asyncio
 from typing import Any, Final, Protocol
 
 from fanout.delivered import leader_epoch_of, offset_of
+from fanout.replay.bounds import Bounds
+from fanout.replay.order import Where
 from fanout.sources.base import Source
 
-__all__ = ["Epochs", "settle"]
+__all__ = ["Doubts", "Epochs"]
 
 BACK: Final = 1_000  # transaction markers and what compaction took are rarely more in a row; at most one slice
 
@@ -26,17 +29,50 @@ class Epochs(Protocol):
         """A record of that epoch lies at `first`, none of a newer one below `until`."""
 
 
-async def settle(epochs: Epochs, source: Source, channel: str, position: str) -> None:
-    """Settles the doubts about a position, as far as the log can. Raises SourceError. May be cancelled."""
-    for topic, partition, offset, epoch in epochs.doubts(channel, position):
-        earliest, _ = (await source.bounds(topic, [partition])).get(partition, (offset, offset))
-        last = await _last(source, topic, partition, max(earliest, offset - BACK), offset)
+class Doubts:
+    """The doubts of one node. Belongs to the event loop. Its tables have the partitions that are read."""
+
+    def __init__(self, epochs: Epochs, source: Source, bounds: Bounds) -> None:
+        self._epochs = epochs
+        self._source = source
+        self._bounds = bounds
+        self._turns: dict[Where, asyncio.Lock] = {}
+        self._waiting: dict[Where, list[tuple[int, int]]] = {}  # offset and epoch
+
+    async def settle(self, channel: str, position: str) -> None:
+        """Settles the doubts about a position, as far as the log can. Raises SourceError. May be cancelled.
+
+        Of each partition one is settled at a time, the highest place first: that mostly tells of those below.
+        """
+
+        def is_doubted(where: Where) -> bool:
+            return any((topic, partition) == where for topic, partition, *_ in self._epochs.doubts(channel, position))
+
+        for topic, partition, offset, epoch in self._epochs.doubts(channel, position):
+            where, waiting = (topic, partition), self._waiting.setdefault((topic, partition), [])
+            waiting.append((offset, epoch))
+            try:
+                async with self._turns.setdefault(where, asyncio.Lock()):
+                    highest = max(waiting)
+                    if is_doubted(where):
+                        await self._settle(*where, *highest)
+                    if highest != (offset, epoch) and is_doubted(where):
+                        await self._settle(*where, offset, epoch)
+            finally:
+                waiting.remove((offset, epoch))
+
+    async def _settle(self, topic: str, partition: int, offset: int, epoch: int) -> None:
+        source = self._source
+        earliest = (await self._bounds.earliest(topic, [partition])).get(partition, offset)
+        last = await _last(source, topic, partition, max(earliest, offset - 1), offset)
         if last is None:
-            continue
+            last = await _last(source, topic, partition, max(earliest, offset - BACK), offset - 1)
+        if last is None:
+            return
         if leader_epoch_of(last) > epoch:
             last = await _first_newer(source, topic, partition, epoch, (earliest, last))
             offset = offset_of(last) + 1
-        epochs.saw(topic, partition, leader_epoch_of(last), offset_of(last), offset)
+        self._epochs.saw(topic, partition, leader_epoch_of(last), offset_of(last), offset)
 
 
 async def _last(source: Source, topic: str, partition: int, start: int, stop: int) -> Any | None:

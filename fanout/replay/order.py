@@ -42,10 +42,6 @@ class Order:
         """The time up to which all of them have been read; long ago, if one has yet to begin."""
         return min(self._at(goal.where) for goal in goals)
 
-    def is_begun(self, where: Where) -> bool:
-        """Whether a partition has been read from."""
-        return where in self._reached
-
     def reached(self, where: Where, timestamp: int | None) -> None:
         """It was read up to a record of that time; None if there was none."""
         self._reached[where] = max(self._at(where), LONG_AGO_MS if timestamp is None else timestamp)

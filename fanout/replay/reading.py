@@ -7,13 +7,14 @@
 - It holds `RING_BYTES` at most. Then it waits until all have been given that, and drops the older half of it; who has
   not read as much within `WAIT_S` is left behind, and comes back to a replay that begins where it is.
 - What cannot hold the channel, as far as the node knows, is passed over unread.
-- Which of the first records are repeats is only known from those of one de-duplication window before them.
+- Which of a channel's first records in a partition are repeats is only known from those of one de-duplication window
+  before them: then these are read, too.
 - Where retention has taken what comes next, it ends: its clients come back, and are told so.
 - A log that cannot be read now is tried again, as long as somebody waits.
-- Of the loop it takes `PIECE` records or one look at the index at a time, with pauses. Of `ACTIVE` places it has one
-  while it reads, and until all are live. One that others wait for is not kept: who is not live `WAIT_S` after all was
-  read is left behind, and what cannot be read now is tried again when the others had their turn; until then nothing is
-  held.
+- Of the loop it takes `PIECE` records or one look at the index at a time, with pauses. It has a place while it reads,
+  and until all are live if there is no room for what it holds without one (`room`). Where others wait for a place, who
+  is not live `WAIT_S` after all was read is left behind, and what cannot be read now is tried again when the others had
+  their turn; until then nothing is held.
 """
 
 import asyncio
@@ -22,10 +23,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, RESUMED, Plan, Replay
-from fanout.delivered import offset_of, timestamp_of
+from fanout.delivered import headers_of, timestamp_of
 from fanout.errors import SourceError
+from fanout.replay.bounds import Bounds
 from fanout.replay.order import Goal, Order, Where
-from fanout.sources.base import Slice, Source
+from fanout.replay.room import Room
+from fanout.replay.shared import PAUSE_S, PIECE, Part, Shared
 
 __all__ = ["AHEAD_MAX", "Feeder", "Reading"]
 
@@ -36,8 +39,6 @@ WAIT_S: Final = 10.0
 IDLE_S: Final = 2.0  # a replay that nobody is on is kept so long for those who come a little later
 LOOK_S: Final = 0.25  # attachments that are no more are not told of
 RETRY_S: Final = 1.0
-PIECE: Final = 200  # records: a fifth of a millisecond of the loop
-PAUSE_S: Final = 0.001
 MARGIN: Final = 10_000  # offsets read beyond what memory holds from: some seconds of a busy partition
 LOOK: Final = 1_000_000  # offsets that are looked up at once
 AHEAD_MAX: Final = 50_000  # offsets: who is further ahead of a replay than that does not wait for it
@@ -61,25 +62,26 @@ class Reading:
         channel: str,
         replay: Replay,
         feeder: Feeder,
-        source: Source,
+        bounds: Bounds,
+        shared: Shared,
         concerns: Callable[[str], bool],
-        places: asyncio.Semaphore,
-        is_awaited: Callable[[], bool],
+        room: Room,
     ) -> None:
-        """`concerns` says of a topic whether its records may be the channel's; `places` is shared by all readings, and
-        `is_awaited` says whether others wait for one.
-        """
+        """`concerns` says of a topic whether its records may be the channel's; the rest is shared by all readings."""
         self.replay = replay
         self._channel = channel
         self._feeder = feeder
-        self._source = source
+        self._bounds = bounds
+        self._shared = shared
         self._concerns = concerns
-        self._places = places
-        self._is_awaited = is_awaited
+        self._room = room
         self._order = Order()
+        self._starts: dict[Where, int] = {}
+        self._with_ids: set[Where] = set()  # of which it knows what came before
         self._told = asyncio.Event()
         self._is_failing = False
-        self._used_at = 0.0
+        self._used_at = 0.0  # somebody was on it, or told to be soon
+        self._expected_at = 0.0  # somebody was told
 
     def look(self) -> None:
         """Attachments have answered."""
@@ -96,16 +98,15 @@ class Reading:
         ahead = sum(max(0, places.get(goal.where, 0) - goal.place) for goal in goals)
         if ahead > AHEAD_MAX:
             return None
-        self._used_at = asyncio.get_running_loop().time()  # the shards have yet to hear of it
+        self._expect()
         return plan
 
     async def run(self) -> None:
         """Reads until nobody needs it any more. Does not raise; may be cancelled."""
-        loop = asyncio.get_running_loop()
-        self._used_at = loop.time()
+        self._expect()
         try:
             while await self._take_turn():
-                self.replay.drop_to(0)
+                pass
         except Exception:
             log.exception("a replay ends for an error that was not expected")
         finally:
@@ -114,32 +115,38 @@ class Reading:
     # -- steps --
 
     async def _take_turn(self) -> bool:
-        """Reads while it has a place; whether it gives that to others, and is to have another later."""
-        async with self._places:
-            while await self._go_on():
-                if self._is_failing and self._is_awaited():
+        """Reads all that there is to read, while it has a place, and hands over; whether it is to have another turn."""
+        async with self._room.place():
+            while goals := self._goals():
+                if not self._is_used() or not await self._step(goals):
+                    return False
+                if self._is_failing and self._room.is_awaited:
+                    self.replay.drop_to(0)
                     return True
-        return False
-
-    async def _go_on(self) -> bool:
-        """One step; whether there is another."""
-        goals = self._goals()
-        if goals is None or not self._is_used():
-            return False
-        if not goals:
+            if goals is None:
+                return False
+            held = self.replay.bytes
+            if not self._room.keep(held):
+                return await self._hand_over()
+        try:
             return await self._hand_over()
+        finally:
+            self._room.free(held)
+
+    async def _step(self, goals: Sequence[Goal]) -> bool:
+        """Reads a little, if it may; whether it can go on."""
         if self.replay.bytes >= RING_BYTES:
             await self._make_room()
-        else:
-            try:
-                goes_on = await self._read(goals)
-                self._is_failing = False
-                return goes_on
-            except SourceError as problem:
-                log.warning("the log cannot be read back: %s", problem)
-                self._is_failing = True
-                await asyncio.sleep(RETRY_S)
-        return True
+            return True
+        try:
+            goes_on = await self._read(goals)
+            self._is_failing = False
+            return goes_on
+        except SourceError as problem:
+            log.warning("the log cannot be read back: %s", problem)
+            self._is_failing = True
+            await asyncio.sleep(RETRY_S)
+            return True
 
     def _goals(self) -> list[Goal] | None:
         """What is to be read; None if the replay cannot go on. Topics that cannot matter are passed over."""
@@ -154,12 +161,17 @@ class Reading:
                 self.replay.advance(goal.topic, goal.partition, goal.goal)
         return goals
 
+    def _expect(self) -> None:
+        """Somebody was told to go on from here: the shards have yet to hear of it."""
+        self._used_at = self._expected_at = asyncio.get_running_loop().time()
+
     def _is_used(self) -> bool:
-        """Whether somebody is on it, or was a moment ago and nobody else waits for its place."""
+        """Whether somebody is on it, or soon will be, or was a moment ago and nobody else waits for its place."""
         now = asyncio.get_running_loop().time()
         if self.replay.attachments:
             self._used_at = now
-        return now - self._used_at < (LOOK_S if self._is_awaited() else IDLE_S)
+            return True
+        return now - self._expected_at < LOOK_S if self._room.is_awaited else now - self._used_at < IDLE_S
 
     async def _hand_over(self) -> bool:
         """Lets everyone go on live who comes to the end, until somebody cannot; whether the replay goes on then."""
@@ -169,13 +181,13 @@ class Reading:
             self._told.clear()
             self.replay.ask(hands_over=True)
             while self._is_used() and not self.replay.answers[1]:
-                if self._is_awaited() and loop.time() >= deadline:
+                if self._room.is_awaited and loop.time() >= deadline:
                     return False
                 await self._wait(LOOK_S)
             if self._goals() != [] or loop.time() >= deadline:
                 return self._goals() != []
             await asyncio.sleep(LOOK_S)
-        return True
+        return False
 
     async def _make_room(self) -> None:
         self._told.clear()
@@ -210,33 +222,37 @@ class Reading:
             self.replay.advance(goal.topic, goal.partition, first)
             await asyncio.sleep(PAUSE_S)
             return True
-        part = await self._source.read(*goal.where, goal.place, stop)
+        part = await self._shared.read(self._channel, goal.where, goal.place, stop)
         if await self._is_cut(goal, part):
             return False
         clock_ms = self._order.clock_ms(goals)
-        if part.records and not self._order.is_begun(goal.where):
-            await self._read_ids(goal, timestamp_of(part.records[0]) - DEDUP_WINDOW_MS, clock_ms)
+        start = self._starts.setdefault(goal.where, goal.place)
+        if goal.where not in self._with_ids and any(map(_has_id, part.records)):
+            since_ms = min(map(timestamp_of, part.records)) - DEDUP_WINDOW_MS
+            await self._read_ids(goal.where, since_ms, start, clock_ms)
+            self._with_ids.add(goal.where)
         await self._feed(part.records, clock_ms, ids_only=False)
         self.replay.advance(goal.topic, goal.partition, part.next)
-        self._order.reached(goal.where, timestamp_of(part.records[-1]) if part.records else None)
+        self._order.reached(goal.where, part.last_ms)
         return True
 
-    async def _is_cut(self, goal: Goal, part: Slice) -> bool:
+    async def _is_cut(self, goal: Goal, part: Part) -> bool:
         """Whether the log no longer has what comes next: it has been taken by retention, or cut off."""
-        if part.records and offset_of(part.records[0]) == goal.place:
+        if part.first is not None and part.first <= goal.place:
             return False
-        earliest, end = (await self._source.bounds(goal.topic, [goal.partition])).get(goal.partition, (0, 0))
+        earliest, end = await self._bounds.now(*goal.where)
         return earliest > goal.place or end < goal.place or (part.next <= goal.place and end < goal.goal)
 
-    async def _read_ids(self, goal: Goal, since_ms: int, clock_ms: int) -> None:
-        """Reads what a partition has since then, below the place."""
-        found = await self._source.since(goal.topic, since_ms, [goal.partition])
-        at = found.get(goal.partition, goal.place)
-        while at < goal.place:
-            stop = min(goal.place, at + LOOK)
-            at, stop = next(iter(self._feeder.blocks(self._channel, *goal.where, at, stop)), (stop, stop))
+    async def _read_ids(self, where: Where, since_ms: int, start: int, clock_ms: int) -> None:
+        """Reads what a partition has since then, below where its reading began."""
+        topic, partition = where
+        since = await self._bounds.since(topic, partition, since_ms)
+        at = start if since is None else since
+        while at < start:
+            stop = min(start, at + LOOK)
+            at, stop = next(iter(self._feeder.blocks(self._channel, *where, at, stop)), (stop, stop))
             if at < stop:
-                part = await self._source.read(*goal.where, at, stop)
+                part = await self._shared.read(self._channel, where, at, stop)
                 await self._feed(part.records, clock_ms, ids_only=True)
                 at = max(part.next, at + 1)
             else:
@@ -246,3 +262,9 @@ class Reading:
         for start in range(0, len(records), PIECE):
             self._feeder.feed(self.replay, records[start : start + PIECE], ids_only=ids_only, clock_ms=clock_ms)
             await asyncio.sleep(PAUSE_S)
+        if not records:  # and perhaps none was read for it
+            await asyncio.sleep(PAUSE_S)
+
+
+def _has_id(record: Any) -> bool:
+    return any(name == "fanout.id" for name, _ in headers_of(record))

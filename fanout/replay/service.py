@@ -4,7 +4,7 @@
   within `GATHER_S` of each other share one that begins at the earliest of their places, unless they are far apart: a
   thousand clients of a channel are one reading of the log.
 - The answer comes as soon as it is known whether the log still has what lies behind the position; the reading may begin
-  later. Of all that have begun `ACTIVE` read at a time, the others in the order in which they came.
+  later, when there is room (`room`).
 - `REPLAYS_MAX` replays and `WAITING_MAX` clients without an answer are the bounds; who comes beyond, or when the log
   does not answer, is refused, and is to come back.
 - The log is asked what it has of the partitions that have to be read, and of no others; once for all channels that want
@@ -19,9 +19,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from fanout._core import FOREIGN, Plan, Replay
 from fanout.errors import ErrorInfo, SourceError, error
-from fanout.replay.doubts import Epochs, settle
+from fanout.replay.bounds import Bounds
+from fanout.replay.doubts import Doubts, Epochs
 from fanout.replay.order import Where
 from fanout.replay.reading import AHEAD_MAX, Feeder, Reading
+from fanout.replay.room import Room
+from fanout.replay.shared import Shared, Sorter
 from fanout.sources.base import Source
 
 __all__ = ["Answer", "Replays"]
@@ -30,8 +33,6 @@ log = logging.getLogger(__name__)
 
 GATHER_S: Final = 0.02
 BOUNDS_S: Final = 5.0  # half of what clients allow an ATTACH to take
-ACTIVE: Final = 8  # with what a replay holds, 64 MiB at most
-ASKING: Final = 8  # questions at a time: others look back too, and a source takes 64
 REPLAYS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
 ANSWERS_PER_TURN: Final = 20
@@ -43,10 +44,12 @@ Place = tuple[str, int, int]
 _Places = dict[Where, int]
 
 
-class _Memory(Epochs, Feeder, Protocol):
+class _Memory(Epochs, Feeder, Sorter, Protocol):
     """What the node holds of its channels; `fanout._core.Engine` answers this."""
 
     def places(self, channel: str, position: str | None) -> list[Place]: ...
+
+    def unheld(self, channel: str, position: str) -> list[Where]: ...
 
     def replay(self, channel: str, places: Sequence[Place]) -> Replay: ...
 
@@ -69,14 +72,15 @@ class Replays:
         self._source = source
         self._may_make = may_make
         self._whole = whole
-        self._places = asyncio.Semaphore(ACTIVE)
+        self._room = Room()
         self._by_id: dict[int, Reading] = {}
         self._by_channel: dict[str, list[Reading]] = {}
         self._gathered: dict[str, list[_Waiting]] = {}
         self._waiting = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._asking = asyncio.Semaphore(ASKING)
-        self._asked: dict[tuple[str, frozenset[int]], asyncio.Task[dict[int, tuple[int, int]]]] = {}
+        self._bounds = Bounds(source)
+        self._shared = Shared(memory, source)
+        self._doubts = Doubts(memory, source, self._bounds)
 
     def __len__(self) -> int:
         """Replays at the moment."""
@@ -119,8 +123,10 @@ class Replays:
 
     def close(self) -> None:
         """Ends all replays."""
-        for task in [*self._tasks, *self._asked.values()]:
+        for task in self._tasks:
             task.cancel()
+        self._bounds.close()
+        self._shared.close()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -136,8 +142,7 @@ class Replays:
                 for one in self._gathered[channel]:  # with those who come meanwhile
                     if one.serial not in settled:
                         settled.add(one.serial)
-                        async with self._asking:
-                            await settle(self._memory, self._source, channel, one.serial)
+                        await self._doubts.settle(channel, one.serial)
                         await self._ask(channel, one.serial, earliest)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
@@ -168,10 +173,10 @@ class Replays:
                 channel,
                 replay,
                 self._memory,
-                self._source,
+                self._bounds,
+                self._shared,
                 lambda topic: self._may_make(topic, channel),
-                self._places,
-                lambda: len(self._by_id) > ACTIVE,
+                self._room,
             )
             self._by_id[replay.id] = reading
             self._by_channel.setdefault(channel, []).append(reading)
@@ -214,38 +219,17 @@ class Replays:
 
     async def _ask(self, channel: str, serial: str, earliest: _Places) -> None:
         """Adds the earliest offset of each partition that has to be read for this position. Raises SourceError."""
+        try:
+            unheld = self._memory.unheld(channel, serial)
+        except ValueError:  # its topic was made anew meanwhile
+            return
         wanted: dict[str, set[int]] = {}
-        for topic, number in self._wanted(channel, serial):
-            if (topic, number) not in earliest:
+        for topic, number in unheld:
+            if (topic, number) not in earliest and self._may_make(topic, channel):
                 wanted.setdefault(topic, set()).add(number)
         for topic, numbers in wanted.items():
-            bounds = await self._bounds(topic, frozenset(numbers))
-            earliest |= {(topic, number): bounds[number][0] if number in bounds else 0 for number in numbers}
-
-    def _wanted(self, channel: str, serial: str) -> list[Where]:
-        """The partitions of which memory does not have all that lies behind this position."""
-        try:
-            replay = self._memory.replay(channel, _listed(self._located(channel, serial)))
-        except ValueError:  # its topic was made anew meanwhile
-            return []
-        wanted = replay.wanted(0) or []
-        replay.end()
-        return [(topic, number) for topic, number, _, _ in wanted if self._may_make(topic, channel)]
-
-    async def _bounds(self, topic: str, numbers: frozenset[int]) -> dict[int, tuple[int, int]]:
-        """Those of these partitions, asked for once for all who want to know the same meanwhile. Retention may have
-        gone on since: a replay that begins too early finds that. Raises SourceError.
-        """
-        question = (topic, numbers)
-        if question not in self._asked:
-            self._asked[question] = asked = asyncio.get_running_loop().create_task(self._bounds_of(topic, numbers))
-            asked.add_done_callback(lambda _: self._asked.pop(question))
-            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # heard, also if nobody waits
-        return await asyncio.shield(self._asked[question])
-
-    async def _bounds_of(self, topic: str, numbers: frozenset[int]) -> dict[int, tuple[int, int]]:
-        async with self._asking:
-            return await self._source.bounds(topic, numbers)
+            found = await self._bounds.earliest(topic, numbers)
+            earliest |= {(topic, number): found.get(number, 0) for number in numbers}
 
 
 def _lowest(all_places: Sequence[_Places]) -> _Places:

@@ -112,6 +112,11 @@ impl Partition {
         self.forgotten.load(Ordering::Relaxed)
     }
 
+    /// From where on memory holds all of a channel of which it knows nothing.
+    pub fn floor_of_none(&self) -> i64 {
+        self.start.max(self.forgotten())
+    }
+
     /// A channel that dropped everything below `offset` is about to be forgotten.
     pub fn forget(&self, offset: i64) {
         self.forgotten.fetch_max(offset, Ordering::Relaxed);

@@ -100,9 +100,7 @@ impl Connection {
             },
             rest: Vec::new(),
             first_channel,
-            cursors: (0..plan.follow)
-                .map(|_| Cursor::at(plan.since.as_ref().map_or(0, |since| since.number)))
-                .collect(),
+            cursors: plan.since(first_channel).map(|since| Cursor::at(since.map_or(0, |since| since.number))).collect(),
         })
     }
 
@@ -263,12 +261,11 @@ impl Connection {
         match envelope.action {
             frames::CONNECTED => {
                 *waiting = plan.follow;
-                for channel in plan.names(self.first_channel) {
-                    let position = plan.since.as_ref().map(|since| &*since.position);
-                    self.write(&coding.attach(&channel, position))?;
+                for (channel, since) in plan.names(self.first_channel).zip(plan.since(self.first_channel)) {
+                    self.write(&coding.attach(&channel, since.map(|since| &*since.position)))?;
                 }
             }
-            frames::ATTACHED if plan.since.is_some() && envelope.flags & frames::RESUMED == 0 => {
+            frames::ATTACHED if plan.resumes() && envelope.flags & frames::RESUMED == 0 => {
                 return Err(format!("not resumed: {}", String::from_utf8_lossy(payload)));
             }
             frames::ATTACHED => {

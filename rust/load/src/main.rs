@@ -5,6 +5,7 @@
 //! each with one line of JSON; they end when standard input does.
 
 use std::net::SocketAddrV4;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -51,9 +52,9 @@ struct Receive {
     /// How many of them each connection follows, dealt in turn
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=limits::FOLLOWED_MAX))]
     follow: u32,
-    /// Position to resume the channel from, and the number of the first message behind it
-    #[arg(long, num_args = 2, value_names = ["POSITION", "NUMBER"], conflicts_with_all = ["channels", "raw", "peer"])]
-    since: Vec<String>,
+    /// File of a line for each channel, with the position to resume it from and the number of the first message behind
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "peer"])]
+    since: Option<PathBuf>,
     /// Key to authenticate with
     #[arg(long, default_value = "")]
     key: String,

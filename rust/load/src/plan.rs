@@ -1,6 +1,7 @@
 //! What every connection is told: whom to speak to, on which wire, and of which channels.
 
 use std::net::SocketAddrV4;
+use std::path::Path;
 
 use crate::peer::Peer;
 use crate::{Receive, Wire, mqtt};
@@ -13,8 +14,8 @@ pub struct Plan {
     pub channels: u32,
     pub first_channel: u32,
     pub follow: u32,
-    /// Where every channel is resumed.
-    pub since: Option<Since>,
+    /// Where the channels are resumed, all or none.
+    since: Vec<Since>,
     /// The server is another than ours.
     pub peer: Option<Peer>,
     /// Of such a server.
@@ -23,13 +24,16 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Fails for a number that is none.
+    /// Fails for a number that is none, and a file that cannot be read.
     pub fn new(options: &Receive) -> Result<Self, String> {
-        let since = Since::new(&options.since)?;
+        let since = Since::all(options.since.as_deref())?;
         let peer = options.peer.as_ref().map(|_| Peer::new(options));
         let Receive { address, format: wire, raw, channels, first_channel, follow, .. } = *options;
-        if since.is_some() && wire.coding().is_none() {
+        if !since.is_empty() && wire.coding().is_none() {
             return Err("only over WebSocket is a channel resumed here".into());
+        }
+        if !since.is_empty() && since.len() != channels as usize {
+            return Err(format!("{} positions for {channels} channels", since.len()));
         }
         let (follow, key) = (follow.min(channels), options.key.clone());
         let path = options.peer.clone();
@@ -64,6 +68,16 @@ impl Plan {
         (0..self.follow).map(move |distance| format!("load-{}", first + (first_channel + distance) % channels))
     }
 
+    /// Where the channels of a connection are resumed.
+    pub fn since(&self, first_channel: u32) -> impl Iterator<Item = Option<&Since>> {
+        (0..self.follow).map(move |distance| self.since.get(((first_channel + distance) % self.channels) as usize))
+    }
+
+    /// Whether they are.
+    pub fn resumes(&self) -> bool {
+        !self.since.is_empty()
+    }
+
     /// What is asked for over MQTT.
     pub fn qos(&self) -> u8 {
         u8::from(self.wire == Wire::MqttQos1)
@@ -78,9 +92,14 @@ pub struct Since {
 }
 
 impl Since {
-    fn new(given: &[String]) -> Result<Option<Self>, String> {
-        let [position, number] = given else { return Ok(None) };
-        let number = number.parse().map_err(|error| format!("--since {position} {number}: {error}"))?;
-        Ok(Some(Self { position: position.clone(), number }))
+    /// Of a file's lines, each `POSITION NUMBER`.
+    fn all(file: Option<&Path>) -> Result<Vec<Self>, String> {
+        let Some(file) = file else { return Ok(Vec::new()) };
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let parsed = |line: &str| {
+            let (position, number) = line.split_once(' ')?;
+            Some(Self { position: position.to_owned(), number: number.parse().ok()? })
+        };
+        text.lines().map(|line| parsed(line).ok_or_else(|| format!("what is `{line}`?"))).collect()
     }
 }

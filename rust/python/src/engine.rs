@@ -9,7 +9,6 @@ use fanout_engine::hub::{Found, HeldQuery, MembersQuery, PageQuery, Place, Setti
 use fanout_engine::kind::{Kind, Kinds};
 use fanout_engine::limits::{CHANNEL_NAME_MAX, SHARDS_MAX};
 use fanout_engine::message::serial;
-use fanout_engine::partition::Partition;
 use fanout_engine::presence::parts;
 use fanout_engine::route::Rules;
 use fanout_engine::shard::{Event, NewAttachment};
@@ -313,22 +312,6 @@ impl Engine {
             .iter()
             .map(|Place { partition, offset }| (partition.topic.to_string(), partition.number, *offset))
             .collect())
-    }
-
-    /// The places of a position of which it is not known whether the log was cut below: topic, partition, offset, epoch.
-    fn doubts(&self, channel: &str, position: &str) -> Vec<(String, i32, i64, i32)> {
-        let doubts = guarded(|| self.core.hub.doubts(channel, position));
-        let told = |(partition, offset, epoch): &(Arc<Partition>, i64, i32)| {
-            (partition.topic.to_string(), partition.number, *offset, *epoch)
-        };
-        doubts.iter().map(told).collect()
-    }
-
-    /// Records of an epoch were read back.
-    fn saw(&self, topic: &str, partition: i32, epoch: i32, first: i64, until: i64) {
-        if let Some(found) = self.core.hub.partitions().find(topic, partition) {
-            found.see(epoch, first, until);
-        }
     }
 
     /// The position of places.

@@ -3,6 +3,7 @@
 //! [`engine`] is a class for what is rare: construction, questions, statistics. [`table`] is a table of C functions in
 //! a capsule for what happens per batch or per frame, a tenth of the cost. [`core`] is what both stand on.
 
+mod asked;
 mod births;
 mod checkpoints;
 mod core;

@@ -32,8 +32,8 @@ class Client:
         """With what comes next."""
         self._attach(self._bed.engine.locate("c", None, 0, 0, 0))
 
-    def resume(self, serial: str) -> None:
-        self._bed.replays.resume("c", serial, self._attach)
+    def resume(self, serial: str, channel: str = "c") -> None:
+        self._bed.replays.resume(channel, serial, self._attach)
 
     def go_on(self, place: str) -> None:
         """As a session does for an attachment that memory has passed."""

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fanout._core import GAP, RESUMED
-from fanout.replay.doubts import settle
+from fanout.replay.bounds import Bounds
+from fanout.replay.doubts import Doubts
 from tests.unit.history.memory_log import TOPIC, LogNode, MemoryLog
 from tests.unit.replay.bed import Bed
 
@@ -99,7 +100,11 @@ def test_the_first_record_of_a_newer_epoch_is_found_wherever_it_lies(data: st.Da
     _, _, offset, epoch = known.doubts("", "")[0]
     below = [record for record in records if record.offset < offset]
     source: Any = log
-    asyncio.run(settle(known, source, "c", ""))
+
+    async def settle() -> None:
+        await Doubts(known, source, Bounds(source)).settle("c", "")
+
+    asyncio.run(settle())
     newer = [record for record in below if record.leader_epoch > epoch]
     if not below:
         assert known.seen == []

@@ -10,7 +10,6 @@ def test_one_that_has_yet_to_begin_comes_first() -> None:
     assert order.next([A, B]) is A
     order.reached(A.where, 100)
     assert order.next([A, B]) is B
-    assert (order.is_begun(A.where), order.is_begun(B.where)) == (True, False)
 
 
 def test_the_one_that_has_come_to_the_oldest_time_is_next() -> None:
@@ -36,5 +35,5 @@ def test_time_does_not_go_back_and_an_empty_slice_has_none() -> None:
     order.reached(A.where, 50)
     order.reached(A.where, None)
     order.reached(B.where, None)
-    assert order.is_begun(B.where)
+    assert order.next([A, B]) is B
     assert (order.clock_ms([A]), order.clock_ms([B])) == (100, LONG_AGO_MS)

@@ -8,7 +8,7 @@ import pytest
 
 from fanout._core import DEDUP_WINDOW_MS, GAP, RESUMED
 from fanout.errors import ErrorInfo, SourceError
-from fanout.replay import reading, service
+from fanout.replay import reading, room, service
 from fanout.sources.base import Slice
 from tests.unit.history.memory_log import TOPIC, MemoryLog
 from tests.unit.replay.bed import Bed, Client
@@ -81,28 +81,6 @@ async def test_a_thousand_clients_are_one_reading(make: Make) -> None:
         assert numbers(client) == list(range(number % 7, 3_000))
 
 
-async def test_many_channels_at_once_ask_the_log_once_what_it_has(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    log = MemoryLog()
-    for number in range(200):
-        log.put(f"c{number}", "x")
-    bed = make(log)
-    bounds, asked, answers = log.bounds, 0, list[Any]()
-
-    async def slow(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
-        nonlocal asked
-        asked += 1
-        await asyncio.sleep(0.05)
-        return await bounds(topic, partitions)
-
-    monkeypatch.setattr(log, "bounds", slow)
-    for number in range(200):
-        position = bed.engine.position_at(f"c{number}", [(TOPIC, 0, 0)])
-        bed.replays.resume(f"c{number}", position, answers.append)
-    await bed.until(lambda: len(answers) == 200)
-    assert {plan.outcome for plan in answers} == {RESUMED}
-    assert asked == 1
-
-
 async def test_who_comes_later_joins_those_who_are_there(make: Make) -> None:
     bed = make(filled(2_000))
     first = bed.resumed(0)
@@ -167,14 +145,18 @@ class TestRepeats:
         await bed.until(lambda: client.values)
         assert numbers(client) == [4], "the last is no repeat any more"
 
-    async def test_are_looked_for_no_further_back_than_they_can_be(self, make: Make) -> None:
+    @pytest.mark.parametrize(("has_ids", "before"), [(True, 10), (False, 0)])
+    async def test_are_looked_for_no_further_back_than_they_can_be(
+        self, make: Make, has_ids: bool, before: int
+    ) -> None:
         log = MemoryLog()
         for number in range(500):
-            log.put("c", f"{number}", timestamp=number * DEDUP_WINDOW_MS // 10)
+            message_id = f"id{number}" if has_ids else None
+            log.put("c", f"{number}", message_id=message_id, timestamp=number * DEDUP_WINDOW_MS // 10)
         bed = make(log)
         client = bed.resumed(400)
         await bed.until(lambda: len(client.values) == 100)
-        assert bed.log.offsets_read == 110
+        assert bed.log.offsets_read == before + 100
 
 
 class TestGaps:
@@ -378,7 +360,7 @@ class TestBounds:
     @pytest.fixture
     def one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """One replay reads at a time, and nobody joins one that is elsewhere."""
-        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(room, "ACTIVE", 1)
         monkeypatch.setattr(service, "AHEAD_MAX", 0)
         monkeypatch.setattr(reading, "AHEAD_MAX", 0)
 
@@ -429,6 +411,7 @@ class TestBounds:
     async def test_who_does_not_read_keeps_no_place_that_others_wait_for(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(room, "KEPT_BYTES", 1_000_000)
         monkeypatch.setattr(reading, "WAIT_S", 0.3)
         bed = make(filled(4_000, others=0, size=500))
         slow = bed.resumed(1)
@@ -446,10 +429,28 @@ class TestBounds:
         again = bed.resumed(1 + len(seen))
         await bed.until(lambda: len(again.values) == 3_999 - len(seen))
 
+    async def test_who_does_not_read_needs_no_place_for_the_little_that_is_left(
+        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(room, "ACTIVE", 1)
+        monkeypatch.setattr(service, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
+        monkeypatch.setattr(reading, "WAIT_S", 600.0)
+        bed = make(filled(1_000))
+        slow = [bed.resumed(2 * start) for start in (0, 100, 200)]
+        for client in slow:
+            client.reads = False
+        other = bed.resumed(600)
+        await bed.until(lambda: len(other.values) == 700)
+        for client in slow:
+            client.reads = True
+        await bed.until(lambda: bed.engine.stats()["replays_handed_over"] == 4)
+        assert [len(client.values) for client in slow] == [1_000, 900, 800]
+
     async def test_what_cannot_be_read_keeps_no_place_that_others_wait_for(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(service, "ACTIVE", 1)
+        monkeypatch.setattr(room, "ACTIVE", 1)
         monkeypatch.setattr(reading, "RETRY_S", 0.01)
         log = filled(6_000, partitions=2)
         bed = make(log, partitions=2)

@@ -67,6 +67,23 @@ impl Hub {
         (feeding.recognises(&position) != Recognised::Foreign).then(|| feeding.iter().map(place).collect())
     }
 
+    /// The partitions in which memory does not hold all of the channel from its place in a position on. None for what is
+    /// no position of this channel in this log.
+    pub fn unheld(&self, name: &str, text: &str) -> Option<Vec<Arc<Partition>>> {
+        let places = self.places(name, Some(text))?;
+        let channel = self.channels.read().get(name).cloned();
+        let list = self.partitions.list();
+        let floors = channel.map(|channel| channel.floors(&list));
+        let is_unheld = |place: &Place| {
+            let partition = &place.partition;
+            let floor = floors
+                .as_ref()
+                .map_or_else(|| partition.floor_of_none(), |floors| floors[usize::from(partition.index)]);
+            place.offset < floor
+        };
+        Some(places.into_iter().filter(is_unheld).map(|place| place.partition).collect())
+    }
+
     /// Of the places of a position those of which it is not known whether what lay below still does: partition, offset, and
     /// the newest epoch there was below. See [`Judged::Doubtful`].
     pub fn doubts(&self, name: &str, text: &str) -> Vec<(Arc<Partition>, i64, i32)> {
@@ -103,7 +120,7 @@ impl Hub {
         if let Some(channel) = channel {
             return channel.held_behind(places, query, &self.partitions.list());
         }
-        let floors = places.iter().map(|Place { partition, .. }| partition.start.max(partition.forgotten()));
+        let floors = places.iter().map(|Place { partition, .. }| partition.floor_of_none());
         Held::nothing(places, floors.collect(), query.forwards)
     }
 
@@ -139,6 +156,36 @@ impl Hub {
             }
         }
         messages
+    }
+
+    /// By channel, the numbers of those of these records, read back from the log, that may be messages of it: all that
+    /// [`Hub::decode`] finds, and perhaps some that lie elsewhere than their keys.
+    pub fn channels_of<'a>(
+        &self,
+        records: impl Iterator<Item = (Record<'a>, Routing<'a>)>,
+    ) -> HashMap<String, Vec<usize>> {
+        let rules = Arc::clone(&self.intake.lock().rules);
+        let mut scratch = Scratch::default();
+        let mut found: HashMap<String, Vec<usize>> = HashMap::new();
+        let mut note = |name: &str, number| match found.get_mut(name) {
+            Some(numbers) if numbers.last() == Some(&number) => {}
+            Some(numbers) => numbers.push(number),
+            None => drop(found.insert(name.to_owned(), vec![number])),
+        };
+        for (number, (record, routing)) in records.enumerate() {
+            match routing {
+                Routing::Rules => {
+                    let Some(rule) = rules.of(record.topic) else { continue };
+                    let Ok(routed) = rule.apply(&record, &mut scratch) else { continue };
+                    routed.channels().for_each(|name| note(name, number));
+                }
+                Routing::Given(names) if names.len() <= CHANNELS_PER_RECORD_MAX => {
+                    names.iter().for_each(|name| note(name, number));
+                }
+                Routing::Given(_) => {}
+            }
+        }
+        found
     }
 
     /// The message in a record, if it is the channel's of that name.

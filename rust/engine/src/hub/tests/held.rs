@@ -112,6 +112,44 @@ fn places_print_as_a_position_and_come_back() {
 }
 
 #[test]
+fn tells_which_partitions_it_does_not_hold_behind_a_position() {
+    let hub = node(2, 1 << 20);
+    (0..10).for_each(|offset| put(&hub, 0, offset, "c", offset * 100));
+    put(&hub, 1, 7, "c", 900);
+    hub.sweep(HISTORY_MS + 301);
+    let unheld = |name: &str, offsets: &[i64]| {
+        let text = hub.print_places(name, &mut at(&hub, offsets));
+        hub.unheld(name, &text).map(|found| found.iter().map(|partition| partition.number).collect::<Vec<_>>())
+    };
+    assert_eq!(unheld("c", &[3, 0]), Some(vec![0]));
+    assert_eq!(unheld("c", &[4, 0]), Some(vec![]));
+    assert_eq!(unheld("never", &[0, 0]), Some(vec![]), "nothing was forgotten");
+    assert_eq!(hub.unheld("c", "x").map(|found| found.len()), None);
+}
+
+#[test]
+fn records_are_sorted_by_the_channels_that_they_may_be_of() {
+    let hub = node(1, 1 << 20);
+    let record = |offset, key: &'static [u8]| Record {
+        topic: "t",
+        partition: 0,
+        offset,
+        epoch: -1,
+        timestamp: 0,
+        key: Some(key),
+        value: None,
+        headers: &[],
+    };
+    let by_rule = [b"a".as_slice(), b"b", b"a", b"\xff"].map(|key| (record(0, key), Routing::Rules));
+    let found = hub.channels_of(by_rule.into_iter());
+    assert_eq!((found.len(), &found["a"][..], &found["b"][..]), (2, &[0, 2][..], &[1][..]));
+    let many = vec!["x"; CHANNELS_PER_RECORD_MAX + 1];
+    let given = [&["x", "y", "x"][..], &["y"], &many].map(|names| (record(0, b"a"), Routing::Given(names)));
+    let found = hub.channels_of(given.into_iter());
+    assert_eq!((found.len(), &found["x"][..], &found["y"][..]), (2, &[0][..], &[0, 1][..]));
+}
+
+#[test]
 fn records_read_back_are_what_they_were_and_no_repeats() {
     let hub = node(1, 1 << 20);
     let id = [Header { name: "fanout.id", value: Some(b"a") }, Header { name: "fanout.type", value: Some(b"text") }];

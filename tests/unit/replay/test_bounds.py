@@ -1,0 +1,98 @@
+"""What the log has is asked once for all who want to know, remembered for a moment, and not when it is known better."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+
+from fanout.errors import SourceError
+from fanout.replay import bounds
+from fanout.replay.bounds import GRAIN_MS, Bounds
+from tests.support.sources import eventually
+from tests.unit.history.memory_log import TOPIC, MemoryLog
+
+
+class Log(MemoryLog):
+    """Counts what it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+        for number in range(100):
+            self.put("c", "x", timestamp=number * GRAIN_MS // 2)
+
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        self.asked += 1
+        await asyncio.sleep(0)
+        return await super().bounds(topic, partitions)
+
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
+        self.asked += 1
+        return await super().since(topic, timestamp, partitions)
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+@pytest.fixture
+def known(log: Log) -> Bounds:
+    source: Any = log
+    return Bounds(source)
+
+
+async def test_all_who_ask_at_a_time_and_a_little_later_are_one_question(log: Log, known: Bounds) -> None:
+    answers = await asyncio.gather(*(known.earliest(TOPIC, [0, 1]) for _ in range(50)))
+    assert answers == [{0: 0}] * 50, "of those that are read"
+    assert await known.earliest(TOPIC, [1, 0]) == {0: 0}
+    assert log.asked == 1
+
+
+async def test_who_finds_that_retention_went_on_tells_all(log: Log, known: Bounds) -> None:
+    await known.earliest(TOPIC, [0])
+    log.expire(0, 40)
+    assert await known.earliest(TOPIC, [0]) == {0: 0}
+    assert await known.now(TOPIC, 0) == (40, 100)
+    assert await known.earliest(TOPIC, [0]) == {0: 40}
+
+
+async def test_an_answer_is_not_held_for_long(log: Log, known: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HELD_S", 0.01)
+    await known.earliest(TOPIC, [0])
+    await eventually(lambda: not len(known))
+    await known.earliest(TOPIC, [0])
+    assert log.asked == 2
+
+
+async def test_so_many_answers_are_held(known: Bounds, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "HELD_MAX", 3)
+    for number in range(10):
+        await known.earliest(TOPIC, [number])
+    assert len(known) == 3
+
+
+async def test_times_close_together_are_one_question_and_nothing_is_passed_over(log: Log, known: Bounds) -> None:
+    for timestamp in range(4 * GRAIN_MS, 5 * GRAIN_MS, 1_000):
+        at = await known.since(TOPIC, 0, timestamp)
+        assert at is not None
+        assert all(record.timestamp < timestamp for record in log.partitions[0][:at])
+    assert log.asked == 1
+    assert await known.since(TOPIC, 7, 0) is None, "it is not read"
+
+
+async def test_a_failure_is_not_held(log: Log, known: Bounds) -> None:
+    log.failure = SourceError("away")
+    with pytest.raises(SourceError):
+        await known.earliest(TOPIC, [0])
+    log.failure = None
+    assert await known.earliest(TOPIC, [0]) == {0: 0}
+
+
+async def test_who_is_cancelled_takes_nobody_along(log: Log, known: Bounds) -> None:
+    first, second = (asyncio.ensure_future(known.earliest(TOPIC, [0])) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await second == {0: 0}
+    assert log.asked == 1
