@@ -376,10 +376,10 @@ class Engine:
         """Topic and number of the partitions in which memory does not hold all of the channel from its place in the
         position on. ValueError for what is no position of this channel in this log.
         """
-    def entry(self, topic: str, partition: int) -> tuple[int, int]:
-        """The number of the entry that stands for a partition, and how far that was read: another entry as soon as the
-        topic is known to be made anew, the log to have been cut, or something to have been lost. ValueError for a
-        partition that is not read.
+    def entry(self, topic: str, partition: int) -> tuple[int, int, int]:
+        """The entry that stands for a partition: its number, where its reading began, how far it was read. One of the
+        first two is another as soon as the topic is known to be made anew, the log to have been cut, something to have
+        been lost, or the partition is read again after it was let go. ValueError for a partition that is not read.
         """
     def doubts(self, channel: str, position: str) -> list[tuple[str, int, int, int]]:
         """The places of a position of which the records that this node has read do not tell whether the log was cut

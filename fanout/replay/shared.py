@@ -37,8 +37,8 @@ class Sorter(Protocol):
     def channels_of(self, records: Sequence[Any]) -> Mapping[str, Sequence[int]]:
         """By channel, the numbers of those that may be messages of it."""
 
-    def entry(self, topic: str, partition: int) -> tuple[int, int]:
-        """The number of the entry that stands for a partition, and how far that was read. Raises ValueError if none."""
+    def entry(self, topic: str, partition: int) -> tuple[int, int, int]:
+        """Which entry stands for a partition, by two numbers, and how far it was read. Raises ValueError if none."""
 
 
 class Part(NamedTuple):
@@ -94,7 +94,7 @@ class _Slice:
         self.records, self.next = found.records, found.next
 
 
-_Key = tuple[Where, int]
+_Key = tuple[Where, tuple[int, int]]
 
 
 class Shared:
@@ -115,12 +115,12 @@ class Shared:
         there is any. `stop` is not above what this node has read. Raises as `Source.read`. May be cancelled.
         """
         while True:
-            entry, reached = self._sorter.entry(*where)
-            key = where, entry
+            number, began, reached = self._sorter.entry(*where)
+            key = where, (number, began)
             found = self._find(key, start) or self._begin(key, start, stop, reached)
             if not found.reading.done():
                 await asyncio.shield(found.reading)
-                if self._sorter.entry(*where)[0] != entry:
+                if self._sorter.entry(*where)[:2] != key[1]:
                     continue
             if found.start == start or found.covers(start):
                 if found in self._held:

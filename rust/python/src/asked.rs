@@ -20,11 +20,11 @@ impl Engine {
         Ok(unheld.iter().map(|partition| (partition.topic.to_string(), partition.number)).collect())
     }
 
-    /// The number of the entry that stands for a partition, and how far it was read.
-    fn entry(&self, topic: &str, partition: i32) -> PyResult<(u16, i64)> {
+    /// The entry that stands for a partition: its number, where its reading began, how far it was read.
+    fn entry(&self, topic: &str, partition: i32) -> PyResult<(u16, i64, i64)> {
         let found = self.core.hub.partitions().find(topic, partition);
         let found = found.ok_or_else(|| PyValueError::new_err("the partition is not read"))?;
-        Ok((found.index, found.next()))
+        Ok((found.index, found.start, found.next()))
     }
 
     /// The places of a position of which it is not known whether the log was cut below: topic, partition, offset, epoch.

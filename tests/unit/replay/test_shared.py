@@ -32,8 +32,8 @@ class Sorter:
             found.setdefault(record.key.decode(), []).append(number)
         return found
 
-    def entry(self, topic: str, partition: int) -> tuple[int, int]:
-        return self.number, self._log.ends[partition]
+    def entry(self, topic: str, partition: int) -> tuple[int, int, int]:
+        return self.number, 0, self._log.ends[partition]
 
 
 class Bed:
