@@ -10,7 +10,7 @@ replay like any client; while the log cannot be read, it waits. What the log has
 import asyncio
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
@@ -50,13 +50,18 @@ class Log(Protocol):
         """Somebody on that replay may have come to its end."""
 
 
+async def _all_is_read(_channel: str) -> bool:
+    """Of a node that reads all there is."""
+    return True
+
+
 class Subscription:
     """The messages of one channel, in order, each once: `async for message in subscription`.
 
-    It begins where it was made, also if iterating begins later. Cancelling loses nothing: the next step goes on with
-    the same message. ContinuityLost is raised once where messages were missed; iterating again goes on. It ends
-    (StopAsyncIteration) when it is closed or the server is left, also while a step waits. Forgetting it closes it;
-    `async with` says when. One task at a time iterates.
+    It begins where it was made, also if iterating begins later; on a channel that is not read here yet, when it is, a
+    moment later. Cancelling loses nothing: the next step goes on with the same message. ContinuityLost is raised once
+    where messages were missed; iterating again goes on. It ends (StopAsyncIteration) when it is closed or the server is
+    left, also while a step waits. Forgetting it closes it; `async with` says when. One task at a time iterates.
     """
 
     def __init__(self, subscriptions: "Subscriptions", channel: str, since: str | None) -> None:
@@ -127,6 +132,12 @@ class Subscription:
             self._take_place(cursor)
         return cursor.outcome
 
+    def begin_late(self, *, is_read: bool) -> bool:
+        """Begins if the channel is read by now, and it has not; whether there is nothing more to wait for."""
+        if is_read and self._cursor is None and not self._closed:
+            self.begin()
+        return is_read or self._closed
+
     # -- steps --
 
     def _take_place(self, cursor: _core.Cursor) -> None:
@@ -188,10 +199,20 @@ class Subscription:
 class Subscriptions:
     """The subscriptions of one node. It does not keep them alive."""
 
-    def __init__(self, engine: _core.Engine, log: Log, is_read: Callable[[str], bool] = lambda channel: True) -> None:
-        """`is_read` says of a channel whether all that may feed it is read here."""
+    def __init__(
+        self,
+        engine: _core.Engine,
+        log: Log,
+        is_read: Callable[[str], bool] = lambda channel: True,
+        wait: Callable[[str], Awaitable[bool]] = _all_is_read,
+    ) -> None:
+        """`is_read` says of a channel whether all that may feed it is read here; `wait` says so after a while in which
+        it may come to be.
+        """
         self.log = log
         self.is_read = is_read
+        self._wait = wait
+        self._beginning: set[asyncio.Task[None]] = set()
         self.ready = asyncio.Event()
         """The node has caught up: from now on what arrives is new."""
         self._engine = engine
@@ -208,14 +229,14 @@ class Subscriptions:
         subscription = Subscription(self, channel, since)
         self._open.add(subscription)
         if self.ready.is_set():
-            subscription.begin()
+            self._begin(subscription)
         return subscription
 
     def caught_up(self) -> None:
         """Begins what waited for the node to be ready."""
         self.ready.set()
         for subscription in list(self._open):
-            subscription.begin()
+            self._begin(subscription)
 
     def wake(self, number: int) -> None:
         """The engine has messages for the cursor of this number. Unknown ones are ignored."""
@@ -242,6 +263,22 @@ class Subscriptions:
         self._open.discard(subscription)
         self._close(subscription.number)
 
+    def _begin(self, subscription: Subscription) -> None:
+        if self.is_read(subscription.channel):
+            subscription.begin()
+            return
+        task = self._loop.create_task(self._begin_late(weakref.ref(subscription), subscription.channel))
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    async def _begin_late(self, wanted: "weakref.ref[Subscription]", channel: str) -> None:
+        while True:
+            is_read = await self._wait(channel)
+            subscription = wanted()
+            if subscription is None or subscription.begin_late(is_read=is_read):
+                return
+            del subscription  # forgetting it closes it
+
     def _keep(self, subscription: Subscription, number: int, cursor: _core.Cursor) -> _core.Cursor:
         forgotten = weakref.finalize(subscription, self._forgotten, number)
         forgotten.atexit = False
@@ -253,6 +290,8 @@ class Subscriptions:
     def close(self) -> None:
         """Ends all subscriptions, and takes back all that they held of the engine."""
         self.ready.set()
+        for task in self._beginning:
+            task.cancel()
         for subscription in list(self._open):
             subscription.end()
         for number in list(self._cursors):

@@ -108,7 +108,7 @@ class Messages:
         )
         self.replays = Replays(self.engine, self.source, may_make, self.checkpoints.whole)
         stack.callback(self.replays.close)
-        self.subscriptions = Subscriptions(self.engine, self.replays, self.interest.has)
+        self.subscriptions = Subscriptions(self.engine, self.replays, self.interest.has, self.interest.wait)
         stack.callback(self.subscriptions.close)
         self.mutator = Mutator(
             self.lookup,

@@ -21,7 +21,7 @@ from typing import Any, Final
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from fanout.errors import ConfigError, SourceError
-from fanout.sources.base import Done, Health, NewRecord, Sink, Slice
+from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_batch import whole_batch
 from fanout.sources.kafka_lost import Place
@@ -190,12 +190,13 @@ class KafkaSource:
         if self._failure:
             return Health(False, self._failure)
         watch, now = self._watch, time.monotonic()
-        held = {
+        stands = {key: Held(now - since, "no broker leads it") for key, since in watch.unbegun.items()}
+        stands |= {
             key: held
             for key, reading in list(self._reading.items())
             if (held := reading.held(watch.leaderless.get(key), watch.unstable.get(key), now))
         }
-        return watch.health()._replace(held=held)
+        return watch.health()._replace(held=stands)
 
     def lag(self) -> dict[tuple[str, int], int]:
         """See `Source.lag`. Up to 0.1 s old."""

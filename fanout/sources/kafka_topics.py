@@ -145,6 +145,7 @@ class TopicWatch:
         self._is_due = False  # the next look, however long ago the last one was
         self._wake = threading.Event()
         self.leaderless: Mapping[Key, float] = {}  # partitions that no broker leads, since when
+        self.unbegun: Mapping[Key, float] = {}  # those of them that are read on demand, and asked for
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
         self.found: deque[Counted | Begin | End | LetGo] = deque()  # a few entries a partition, taken by the reader
         self.complete = False  # every topic has been found once, and all its partitions put into `found`
@@ -213,6 +214,7 @@ class TopicWatch:
         """Finds where to begin in what is read on demand; what cannot be found now is left to the next look."""
         self._heed()
         there = {key for key in self._asked.keys() - self._known if key[1] < self.count(key[0])}
+        there -= self.leaderless.keys()
         if there:
             self._known |= there
             wanted = {key: _EARLIEST if self._asked[key] else self._since for key in there}
@@ -345,6 +347,7 @@ class TopicWatch:
         """Finds where to begin in each partition that is not being read, or has to be read anew."""
         ids = {topic: _id_bytes(description) for topic, description in described.items()}
         keys = {(topic, part.id) for topic, description in described.items() for part in description.partitions}
+        led = {(topic, part.id) for topic, found in described.items() for part in found.partitions if part.leader}
         again: set[Key] = set()
         self._heed()
         for topic, topic_id in ids.items():
@@ -373,7 +376,9 @@ class TopicWatch:
         deadline = time.monotonic() + APPEAR_S
         while True:
             met: list[Trouble] = []
-            self._find({key: spec for key, spec in self._wanted.items() if key in keys}, met)
+            wanted = {key: spec for key, spec in self._wanted.items() if key in keys}
+            # What is read on demand is only its channels' trouble if nobody leads it: they are told when they ask.
+            self._find({key: spec for key, spec in wanted.items() if key in led or key[0] not in self._on_demand}, met)
             passing = bool(met) and all(trouble.passing for trouble in met)
             if not passing or time.monotonic() > deadline or self._stopping.wait(0.1):
                 break
@@ -385,6 +390,7 @@ class TopicWatch:
         self.leaderless = {
             (name, part.id): self.leaderless.get((name, part.id), now) for name, part in parts if part.leader is None
         }
+        self.unbegun = {key: since for key, since in self.leaderless.items() if key in self._asked}
         waiting = {key: offset for key, offset in self._waiting().items() if key not in self.leaderless}
         stable = self._admin.offsets(dict.fromkeys(waiting, _LATEST), [])
         self.unstable = {key: key in stable and stable[key].offset <= offset for key, offset in waiting.items()}

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from confluent_kafka import Producer
@@ -18,7 +19,7 @@ from fanout.sources.kafka import KafkaSource
 from tests.support.broker import Kafka, running
 from tests.support.node import KEY
 from tests.support.sources import RecordingSink, append, begin_append, eventually, record
-from tests.support.wsclient import RawClient
+from tests.support.wsclient import RawClient, Refused
 
 pytestmark = pytest.mark.kafka
 
@@ -112,6 +113,48 @@ async def test_a_partition_that_nobody_leads_is_named_and_holds_up_no_other(clus
     await eventually(lambda: sink.values(topic, 1)[-1] == b"back")
     assert len(sink.partitions) == 2
     await source.stop()
+
+
+@pytest.mark.timeout(180)
+async def test_who_needs_a_partition_that_nobody_leads_is_told_and_all_others_are_served(
+    cluster: Kafka, tmp_path: Path
+) -> None:
+    topic, served, held = "needed", "21", "a-little-bit-longer-string"  # murmur2 puts them into partitions 0 and 1
+    make(cluster, topic, [1], [2])
+    rules = tmp_path / "rules.toml"
+    rules.write_text(f'[[route]]\ntopic = "{topic}"\nchannel = "#{{key}}"\npartitioner = "murmur2"\nread = "needed"\n')
+    settings = {"rules": rules, "publish_topic": topic, "key": (KEY,), "drain": "0s"}
+    config = Config(port=0, data=tmp_path, kafka=cluster.bootstrap, **settings)  # type: ignore[arg-type]
+    async with Server(config) as server:
+        async with asyncio.timeout(60):
+            await server.ready()
+        await asyncio.to_thread(cluster.kill, 2)
+        await eventually(lambda: (topic, 1) in server._node.messages.source._watch.leaderless, 30)  # type: ignore[attr-defined]
+        client = await RawClient(server.port, KEY).connect()
+        needs = asyncio.ensure_future(client.attach(held))
+        reads = server.subscribe(held)
+        await client.attach(served)
+        writes = [asyncio.ensure_future(server.publish(held, text)) for text in ("one", "two")]
+        for number in range(100):
+            await client.publish(served, {"data": str(number)})
+        await client.until(lambda: len(client.received.get(served, [])) >= 100)
+        assert [message.text for message in client.received[served]] == [str(number) for number in range(100)]
+        with pytest.raises(Refused) as refused:
+            await needs
+        assert refused.value.code == 50003
+        for write in writes:
+            with pytest.raises(SourceTimeout):
+                await write
+        await eventually(lambda: server._node.health() == (True, "", {(topic, 1): ANY}))
+        await asyncio.to_thread(cluster.restart, 2)
+        await eventually(lambda: server._node.messages.interest.has(held), 60)
+        await client.attach(held)
+        await client.publish(held, {"data": "three"})
+        await client.until(lambda: held in client.received)
+        assert [message.text for message in client.received[held]] == ["three"]
+        async with asyncio.timeout(20):
+            assert (await anext(reads)).data == "three", "what was refused was not written"
+        await client.close()
 
 
 async def grow(cluster: Kafka, topic: str) -> list[str]:

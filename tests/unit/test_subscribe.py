@@ -108,6 +108,28 @@ async def test_begins_where_it_was_made_and_not_where_iterating_begins(bed: Bed)
     assert [(await anext(subscription)).data, (await anext(subscription)).data] == ["a", "b"]
 
 
+async def test_on_a_channel_that_is_not_read_it_begins_when_that_is_and_not_when_it_is_iterated() -> None:
+    engine, reads = Engine(), asyncio.Queue[bool]()
+    is_read = False
+
+    async def wait(_channel: str) -> bool:
+        return await reads.get()
+
+    subscriptions = Subscriptions(cast("Any", engine), Log(), lambda channel: is_read, wait)
+    subscriptions.caught_up()
+    subscription = subscriptions.open("chat", None)
+    reads.put_nowait(False)
+    await asyncio.sleep(0.01)
+    assert engine.asked == []
+    is_read = True
+    reads.put_nowait(True)
+    await asyncio.sleep(0.01)
+    assert engine.asked == [("chat", None)]
+    max(engine.cursors.items())[1].waiting.append(message("a"))
+    assert (await anext(subscription)).data == "a"
+    subscriptions.close()
+
+
 async def test_what_utf_8_cannot_hold_is_asked_for_like_any_position_that_is_none(bed: Bed) -> None:
     bed.subscriptions.open("chat", "AX\ud800")
     assert bed.engine.asked == [("chat", "AX?")]
