@@ -11,7 +11,8 @@ Belongs to the event loop.
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Protocol
 
 from fanout.auth.realms import realm_of
 from fanout.errors import ClientError, SourceError, error
@@ -33,6 +34,8 @@ EXPIRY_MAX_S: Final = 7 * 86_400
 
 CHANNEL_BYTES: Final = 1_024
 
+_NONE: Final[Mapping[Any, Any]] = MappingProxyType({})  # for all who have none
+
 
 class Keeper(Protocol):
     """Who writes sessions down, and what they share; `fanout.mqtt.service.Sessions` answers this."""
@@ -43,7 +46,7 @@ class Keeper(Protocol):
     followed: Wildcards
 
     def write(self, held: "Held", /) -> "asyncio.Future[SourceError | None]":
-        """Writes the session as it is now."""
+        """Writes the session as it is now. Raises ClientError 90010 if it is too large."""
         ...
 
     def left(self, held: "Held", /, *, expiry_s: int, lost: bool) -> None:
@@ -53,6 +56,12 @@ class Keeper(Protocol):
 
 class Held:
     """See the module's text, and `fanout.transports.mqtt_ports.Held`."""
+
+    __slots__ = (
+        "_acknowledged", "_end", "_finding", "_in_use", "_keeper", "_place", "_places", "_released", "_subscriptions",
+        "clean", "client", "expiry_s", "generation", "is_begun", "is_claimed", "life", "name", "over", "present",
+        "saved_at", "uid", "will",
+    )  # fmt: skip
 
     def __init__(
         self, keeper: Keeper, name: Name, client: Client, *, expiry_s: int, clean: bool, will: Will | None
@@ -76,14 +85,14 @@ class Held:
         """When its places were looked at last, by the loop's clock."""
         self.uid = self.life
         self._keeper = keeper
-        self._subscriptions: dict[str, Subscription] = {}
-        self._places: dict[tuple[str, str], Place] = {}
+        self._subscriptions: Mapping[str, Subscription] = _NONE  # of one that is not kept, those with wildcards
+        self._places: Mapping[tuple[str, str], Place] = _NONE
         self._place: Found | None = None  # from where on channels under wildcards are yet to be found
         self._end: Places | None = None  # up to where what they have may have been given
         self._finding = 0
         self._acknowledged = 0  # messages, when it was written last
-        self._in_use: dict[int, str] = {}  # packet identifiers, and the ids made for them
-        self._released: dict[int, int] = {}  # how often each was, where the session is nowhere but here
+        self._in_use: dict[int, str] | None = None  # packet identifiers, and the ids made for them, once there are any
+        self._released: dict[int, int] | None = None  # how often each was, where the session is nowhere but here
 
     @property
     def is_kept(self) -> bool:
@@ -112,12 +121,11 @@ class Held:
         self._end = end
 
     def state(self, ended_ms: int | None = None, expiry_s: int | None = None) -> State:
-        """What is to be written of it. A channel under a wildcard that has been given all up to where the search for
-        channels has come is left out: it would be found there.
+        """What is to be written of it. A channel under a wildcard that stands where the search for channels has come is
+        left out: it would be found there.
         """
-        for one in self.client.places():
-            if one.filter in self._subscriptions:
-                self._places[one.filter, one.topic] = one
+        stands = {(one.filter, one.topic): one for one in self.client.places() if one.filter in self._subscriptions}
+        self._places = {**self._places, **stands}
         place = self._found_up_to()
         least = self._least(place)
         return State(
@@ -145,25 +153,36 @@ class Held:
         """See the port. Raises ClientError 50003 if the log does not take it."""
         self.present = False
         self._place = None
-        self._subscriptions.clear()
-        self._places.clear()
+        self._subscriptions = self._places = _NONE
         await self._write()
 
     async def subscribe(self, subscriptions: Sequence[Subscription], places: Sequence[Place] = ()) -> None:
-        """See the port. Raises ClientError 90010 for too many subscriptions, 50003 if the log does not take them."""
+        """See the port. Raises ClientError 90010 for too many subscriptions, or too large a session; 50003 if the log
+        does not take them.
+        """
         filters = self._subscriptions.keys() | {one.filter for one in subscriptions}
         if len(filters) > SUBSCRIPTIONS_MAX:
             raise ClientError(error(90010, f"{SUBSCRIPTIONS_MAX} is the limit"))
-        self._places = {(place.filter, place.topic): place for place in places} | self._places
-        self._subscriptions |= {one.filter: one for one in subscriptions}
-        await self._write()
+        if not self.is_kept:
+            wild = {one.filter: one for one in subscriptions if has_wildcard(one.filter)}
+            self._subscriptions = {**self._subscriptions, **wild}
+            return
+        known, stood = self._subscriptions, self._places
+        self._places = {**{(place.filter, place.topic): place for place in places}, **stood}
+        self._subscriptions = {**known, **{one.filter: one for one in subscriptions}}
+        try:
+            await self._write()
+        except ClientError:
+            self._subscriptions, self._places = known, stood
+            raise
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """See the port. Raises ClientError 50003 if the log does not take it."""
-        for topic_filter in filters:
-            if self._subscriptions.pop(topic_filter, None) is not None:
-                self._keeper.followed.leave(self.client, topic_filter)
-                self._places = {key: one for key, one in self._places.items() if one.filter != topic_filter}
+        ended = self._subscriptions.keys() & set(filters)
+        for topic_filter in ended:
+            self._keeper.followed.leave(self.client, topic_filter)
+        self._subscriptions = {key: one for key, one in self._subscriptions.items() if key not in ended}
+        self._places = {key: one for key, one in self._places.items() if one.filter not in ended}
         await self._write()
 
     def follow(self, subscription: Subscription) -> None:
@@ -179,20 +198,24 @@ class Held:
 
     def received(self, packet_id: int) -> str:
         """See the port."""
+        if self._in_use is None:
+            self._in_use = {}
         known = self._in_use.get(packet_id)
         if known is None:
             if self.is_kept:
                 known = self._keeper.releases.message_id(self.name, self.uid, packet_id)
             else:
-                known = f"{self.uid}:{packet_id}:{self._released.get(packet_id, 0)}"
+                known = f"{self.uid}:{packet_id}:{(self._released or {}).get(packet_id, 0)}"
             self._in_use[packet_id] = known
         return known
 
     def release(self, packet_id: int, done: Callable[[bool], None]) -> None:
         """See the port. A session that was had elsewhere before may know of identifiers that this node does not."""
-        was_in_use = packet_id in self._in_use or self.present
+        was_in_use = self.uses(packet_id) or self.present
         if not self.is_kept:
-            if self._in_use.pop(packet_id, None) is not None:
+            if self._forget(packet_id):
+                if self._released is None:
+                    self._released = {}
                 self._released[packet_id] = self._released.get(packet_id, 0) + 1
             done(was_in_use)
             return
@@ -203,14 +226,18 @@ class Held:
             if problem is not None:  # the client says it again when it is back
                 self.client.end(error(50003, "connect again"))
                 return
-            self._in_use.pop(packet_id, None)
+            self._forget(packet_id)
             done(was_in_use)
 
         self._keeper.releases.release(self.name, packet_id, released)
 
     def uses(self, packet_id: int) -> bool:
         """Whether a message of that identifier is not released."""
-        return packet_id in self._in_use
+        return self._in_use is not None and packet_id in self._in_use
+
+    def _forget(self, packet_id: int) -> bool:
+        """Whether it was in use."""
+        return self._in_use is not None and self._in_use.pop(packet_id, None) is not None
 
     def leave(self, *, expiry_s: int | None, lost: bool) -> None:
         """See the port."""
@@ -233,7 +260,9 @@ class Held:
         return {(topic, partition): offset for topic, partition, offset in places}
 
     def _is_found(self, place: Place, least: Mapping[tuple[str, int], int]) -> bool:
-        """Whether a channel under a wildcard has been given all that lies before where it would be found again."""
+        """Whether a channel under a wildcard stands where it would be found again. One that stands behind that may have
+        been given what lies between.
+        """
         if not least or place.sent or not has_wildcard(place.filter):
             return False
         channel = self.channel(place.topic)
@@ -242,7 +271,7 @@ class Held:
             stands = self._keeper.memory.places(channel, place.position)
         except ValueError:
             return False
-        return all(offset >= least.get((topic, partition), offset + 1) for topic, partition, offset in stands)
+        return all(offset == least.get((topic, partition)) for topic, partition, offset in stands)
 
     def channel(self, topic: str) -> str | None:
         """The channel of a topic, as the log knows it; None for a topic that is none."""

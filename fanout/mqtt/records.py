@@ -12,6 +12,7 @@ does not count: its node wrote it before it knew.
 """
 
 import base64
+import sys
 from typing import Any, Final
 
 import msgspec
@@ -62,6 +63,10 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     place: str = ""
     """Under its wildcards, channels that are not among `places` have been given all before this."""
 
+    def size(self) -> int:
+        """Bytes that it takes as JSON; 0.2 µs for each place."""
+        return len(msgspec.json.encode(self))
+
     def expires_ms(self) -> float:
         """When it is over, unless it is taken before; infinite while it has a connection."""
         return float("inf") if self.ended_ms is None else self.ended_ms + self.expiry_s * 1_000
@@ -77,7 +82,8 @@ def name_of(text: str) -> Name:
     parts = orjson.loads(text)
     if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
         raise ValueError(f"{text!r} names no client")
-    return Name(*parts)
+    owner, client_id = parts
+    return Name(sys.intern(owner), client_id)
 
 
 def shown_message(message: OutMessage) -> dict[str, Any]:

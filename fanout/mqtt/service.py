@@ -28,7 +28,7 @@ import msgspec
 from fanout.auth.realms import realm_of
 from fanout.callbacks import outcome
 from fanout.control import Control, Fact
-from fanout.errors import ClientError, ErrorInfo, SourceError, error
+from fanout.errors import ClientError, ErrorInfo, SourceError, SourceTooLarge, error
 from fanout.mqtt.begun import Begun, Scratch
 from fanout.mqtt.ends import Ends
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
@@ -50,10 +50,16 @@ CLAIM_S: Final = 5.0
 LAST_WORD_S: Final = 1.0
 TICK_S: Final = 0.25
 SAVED_EVERY_S: Final = 1.0
+RECORD_BYTES: Final = 512 << 10
+"""What one session takes as JSON, since it is written whole: half of what Kafka takes in a record. Past it a client may
+not subscribe to more, is sent away, and its session is over."""
+
 SAVED_PLACES: Final = 500  # looked at in one tick, at 10 µs each: 2 % of the loop
 LOOK_AFTER_TICKS: Final = 8
 SLICE: Final = 200  # of what others left behind, looked after at a time
 RELEASES_SLICE: Final = 1_000
+
+_TOO_LARGE: Final = error(90010, f"{RECORD_BYTES} bytes is the limit of a session that is kept")
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +67,12 @@ log = logging.getLogger(__name__)
 async def _is_read(_channel: str) -> bool:
     """Of a node that reads all there is."""
     return True
+
+
+def _last_of(state: State) -> Fact:
+    """What is written of a session when its connection is over: nothing, if it is too large."""
+    fact: Fact = None if state.size() > RECORD_BYTES else msgspec.to_builtins(state)
+    return fact
 
 
 class Sessions:
@@ -171,16 +183,18 @@ class Sessions:
     # -- for `Held` --
 
     def write(self, held: Held) -> "asyncio.Future[SourceError | None]":
-        """See `fanout.mqtt.held.Keeper`."""
-        self._untold.pop((STATE, held.name), None)
+        """See `fanout.mqtt.held.Keeper`. Raises ClientError 90010 for a session that is too large."""
         state = held.moved() or held.state()
+        if state.size() > RECORD_BYTES:
+            raise ClientError(_TOO_LARGE)
+        self._untold.pop((STATE, held.name), None)
         return outcome(partial(self._control.tell, STATE, name_text(held.name), msgspec.to_builtins(state)))
 
     def left(self, held: Held, /, *, expiry_s: int, lost: bool) -> None:
         """See `fanout.mqtt.held.Keeper`."""
         name = held.name
         if expiry_s > 0:
-            self._tell(STATE, name, msgspec.to_builtins(held.state(self._clock(), expiry_s)))
+            self._tell(STATE, name, _last_of(held.state(self._clock(), expiry_s)))
         elif self._table.has_state(name):
             self._tell(STATE, name, None)
         self._let_go(held)
@@ -261,7 +275,7 @@ class Sessions:
     def _supersede(self, held: Held, *, over: bool) -> None:
         """Another connection has the name now. `over`: the session does not go on."""
         if held.is_kept and held.is_begun and not over:
-            self._tell(STATE, held.name, msgspec.to_builtins(held.state(self._clock())))
+            self._tell(STATE, held.name, _last_of(held.state(self._clock())))
         self._let_go(held)
         if held.will is not None and (over or held.will.delay_s == 0 or not held.is_kept):
             self.wills.lost(held.name, held.will, 0.0, lambda: None)
@@ -292,9 +306,12 @@ class Sessions:
 
     def _heard_claim(self, text: str, fact: Fact) -> None:
         name = name_of(text)
+        held = self._held.get(name)
+        if held is not None:
+            name = held.name  # one object of all that are equal
         before = self._table.claim(name)
         counts = self._table.heard_claim(name, fact)
-        claim, held = self._table.claim(name), self._held.get(name)
+        claim = self._table.claim(name)
         if claim is None:
             if held is not None and before is not None and before.life == held.life:
                 self._tell(CLAIM, name, self._claim_of(held))  # somebody's late word about an earlier connection
@@ -335,7 +352,10 @@ class Sessions:
         def told(problem: SourceError | None) -> None:
             if self._telling.get(key) is mark:
                 del self._telling[key]
-                if problem is not None:
+                if isinstance(problem, SourceTooLarge) and fact is not None:
+                    log.warning("what is to be kept of an MQTT client is too large for the log: it is not kept")
+                    self._tell(kind, name, None)
+                elif problem is not None:
                     self._untold[key] = fact
 
         self._control.tell(kind, name_text(name), fact, told)
@@ -377,7 +397,9 @@ class Sessions:
             self._kept.move_to_end(held)
             state = held.moved()
             left -= 1 + len(held.places)
-            if state is not None:
+            if state is not None and state.size() > RECORD_BYTES:
+                held.client.end(_TOO_LARGE)
+            elif state is not None:
                 self._control.tell(STATE, name_text(held.name), msgspec.to_builtins(state))
 
     def look_after(self) -> None:

@@ -8,6 +8,7 @@ What counts is decided from the order of the log alone, so that all nodes that h
 States are kept as the bytes that they were read as. Belongs to the event loop.
 """
 
+import sys
 from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
@@ -111,7 +112,8 @@ class SessionTable:
         if counts is not None and claim.generation <= counts.generation and not _of_one(claim, counts):
             return False
         self._disclaim(name)
-        self._claims[name] = claim
+        # Its node's name is one object of all claims.
+        self._claims[name] = msgspec.structs.replace(claim, node=sys.intern(claim.node))
         self._of_nodes.setdefault(claim.node, {})[name] = None
         return True
 

@@ -30,13 +30,14 @@ CHANNELS_MAX: Final = 10_000
 """Channels of one subscription with wildcards, each an attachment of 0.5 KiB: past it the client is sent away."""
 
 KEPT_MAX: Final = 1_000
-"""The same where the session is kept: where each stands is looked at about once a second, at 10 µs each."""
+"""Of all subscriptions with wildcards of a session that is kept: where each channel stands is looked at about once a
+second, at 10 µs each, and written."""
 
 ASK_S: Final = 1.0
 """So often the place is noted anew: a channel that begins is looked for in what was read since."""
 
 PAGE: Final = 10_000  # names asked for at once, on a thread: 10 ms where a node has 100,000 channels
-SLICE: Final = 100  # attached in one turn of the loop: some 2 ms
+SLICE: Final = 50  # attached in one turn of the loop: some 2 ms
 
 
 class Found(NamedTuple):
@@ -58,12 +59,12 @@ log = logging.getLogger(__name__)
 class _Followed:
     """A subscription with wildcards, and the channels that are attached under it, by their topics."""
 
-    __slots__ = ("attached", "client", "end", "most", "over", "realm", "subscription")
+    __slots__ = ("attached", "client", "end", "kept", "over", "realm", "subscription")
 
-    def __init__(self, client: Client, subscription: Subscription, end: Places | None, most: int) -> None:
+    def __init__(self, client: Client, subscription: Subscription, end: Places | None, *, kept: bool) -> None:
         self.client = client
         self.end = end  # up to where what it is given may have been given before
-        self.most = most
+        self.kept = kept
         self.subscription = subscription
         self.realm = realm_of(client.identity.key_name)
         self.attached: set[str] = set()
@@ -78,6 +79,7 @@ class Wildcards:
         self._topics = topics
         self._tree: FilterTree[_Followed] = FilterTree()
         self._followed: dict[tuple[Client, str], _Followed] = {}
+        self._kept: dict[Client, int] = {}  # channels under the wildcards of each whose session is kept
         self._place = ""
         self._wanted = asyncio.Event()  # births, or a first subscription
         self._listing: set[asyncio.Task[None]] = set()  # one for each subscription that has just begun
@@ -125,38 +127,38 @@ class Wildcards:
             self._memory.born()  # all that there is is listed below
             self._place = self._now()
             self._wanted.set()
-        followed = _Followed(client, subscription, end, KEPT_MAX if kept else CHANNELS_MAX)
-        followed.attached.update(known)
         before = self._followed.pop((client, subscription.filter), None)
+        followed = _Followed(client, subscription, end, kept=kept)
+        standing = () if before is None else tuple(before.attached)
+        followed.attached.update(known, standing)
         self._followed[client, subscription.filter] = followed
         self._tree.add(subscription.filter, followed)
-        if before is not None:  # the same filter, perhaps with other options: goes on where it stands
+        if before is not None:
             self._drop(before)
-            followed.attached.clear()
-            for one in client.places():
-                if one.filter == subscription.filter:
-                    self._attach(followed, one.topic, one.position, one.sent)
-        task = asyncio.get_running_loop().create_task(self._begin(followed, place))
+        if kept:
+            self._kept[client] = self._kept.get(client, 0) - len(standing) + len(followed.attached)
+        task = asyncio.get_running_loop().create_task(self._begin(followed, place, standing))
         self._listing.add(task)
         task.add_done_callback(self._listing.discard)
         task.add_done_callback(lambda _: done())
 
     def leave(self, client: Client, topic_filter: str) -> None:
-        """The subscription has ended: its channels are delivered no more. Unknown is ignored."""
+        """The subscription has ended: no more channels are found for it. Unknown is ignored."""
         followed = self._followed.pop((client, topic_filter), None)
         if followed is None:
             return
         self._drop(followed)
-        for topic in followed.attached:
-            client.detach(topic_filter, topic)
+        if followed.kept:
+            self._kept[client] -= len(followed.attached)
         if not self._followed:
             self._memory.watch_births(False)
 
     def leave_all(self, client: Client, filters: Iterable[str]) -> None:
-        """The client is gone, and with it all that it was attached to."""
+        """The client is gone."""
         for topic_filter in filters:
             if (followed := self._followed.pop((client, topic_filter), None)) is not None:
                 self._drop(followed)
+        self._kept.pop(client, None)
         if not self._followed:
             self._memory.watch_births(False)
 
@@ -196,8 +198,20 @@ class Wildcards:
                     self._find(followed, channel, began)
         self._place = place
 
-    async def _begin(self, followed: _Followed, place: Found | None) -> None:
-        """Attaches what there is for a subscription that begins, from `place` on or from now on."""
+    async def _begin(self, followed: _Followed, place: Found | None, standing: Sequence[str]) -> None:
+        """Attaches what there is for a subscription that begins, from `place` on or from now on; what is delivered with
+        that filter already, perhaps with other options, goes on where it stands.
+        """
+        wanted = followed.subscription
+        for index, topic in enumerate(standing):
+            if index % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+            if followed.over:
+                return
+            if (stands := followed.client.place(wanted.filter, topic)) is not None:
+                followed.client.attach(wanted, topic, stands.position, stands.sent)
+            else:
+                self._unattach(followed, topic)  # nobody knows: from now on
         if place is None:
             await self._list(followed, self._places(None), known=False)
             return
@@ -244,11 +258,22 @@ class Wildcards:
     def _attach(self, followed: _Followed, topic: str, position: str, sent: str) -> None:
         if followed.over:
             return
-        if len(followed.attached) >= followed.most:
-            followed.client.end(error(90010, f"{followed.most} is the limit of one subscription"))
+        client = followed.client
+        if followed.kept:
+            if self._kept[client] >= KEPT_MAX:
+                client.end(error(90010, f"{KEPT_MAX} is the limit of a session that is kept"))
+                return
+            self._kept[client] += 1
+        elif len(followed.attached) >= CHANNELS_MAX:
+            client.end(error(90010, f"{CHANNELS_MAX} is the limit of one subscription"))
             return
         followed.attached.add(topic)
         followed.client.attach(followed.subscription, topic, position, sent)
+
+    def _unattach(self, followed: _Followed, topic: str) -> None:
+        followed.attached.discard(topic)
+        if followed.kept:
+            self._kept[followed.client] -= 1
 
     def _drop(self, followed: _Followed) -> None:
         followed.over = True

@@ -27,7 +27,9 @@ from fanout.transports.comet import Comet
 from fanout.transports.connections import Connections
 from fanout.transports.front import Front
 from fanout.transports.listener import Listener, connection_limit
+from fanout.transports.mqtt import MqttClient
 from fanout.transports.mqtt_driver import Shared
+from fanout.transports.mqtt_keep_alive import KeepAlive
 from fanout.transports.mqtt_port import SUBPROTOCOL, MqttPort, mqtt_websockets
 from fanout.transports.mqtt_waiting import Waiting
 from fanout.transports.pages import pages
@@ -83,6 +85,7 @@ class Doors:
             people.topics,
             settings.limits,
             Waiting(),
+            KeepAlive(self._mqtt_client),
             config.mqtt_server_reference,
         )
         upgrade = by_subprotocol({SUBPROTOCOL: mqtt_websockets(self.mqtt_shared)}, websockets(self.connections))
@@ -142,6 +145,10 @@ class Doors:
     def refused(self) -> int:
         """Connections above the limit, ever."""
         return self.listener.refused + self.mqtt_listener.refused
+
+    def _mqtt_client(self, handle: int) -> MqttClient | None:
+        client = self.connections.find(handle)
+        return client if isinstance(client, MqttClient) else None
 
     def _open_connections(self) -> int:
         at_the_doors = sum(door.waiting for door in (self.door, self.mqtt_door) if door is not None)

@@ -71,6 +71,10 @@ class Connections:
         """Connections that are open or held."""
         return len(self._by_handle) + len(self._held) + len(self._unknown)
 
+    def find(self, handle: int) -> Driver | None:
+        """The open connection of that handle."""
+        return self._by_handle.get(handle)
+
     def event(self, kind: str, handle: int, argument: int) -> None:
         """Takes one event of the engine's. Those of connections that are gone, and other kinds, are ignored."""
         driver = self._by_handle.get(handle)

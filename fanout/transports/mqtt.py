@@ -11,7 +11,7 @@ What is delivered never passes through here. Belongs to the event loop.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from fanout import packets
@@ -21,7 +21,7 @@ from fanout.errors import ClientError, ErrorInfo
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import DELIVERIES_MAX
 from fanout.transports.mqtt_driver import NORMAL, MqttDriver, Shared, Stage
-from fanout.transports.mqtt_opening import credentials, new_client_id, session_name, will_of
+from fanout.transports.mqtt_opening import credentials, new_client_id, remembered, session_name, will_of
 from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
 from fanout.transports.mqtt_subscribing import TOKEN_EVENTS, Subscribing
@@ -46,7 +46,7 @@ class MqttClient(MqttDriver):
     """The driver of one connection, and its sessions' `fanout.transports.mqtt_ports.Client`."""
 
     __slots__ = (
-        "_expiry_s", "_last", "_reader", "_subscribing", "_task", "acknowledged",
+        "_expiry_s", "_idle_s", "_last", "_reader", "_subscribing", "_task", "acknowledged",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, *, framed: bool) -> None:
@@ -56,7 +56,7 @@ class MqttClient(MqttDriver):
         self._subscribing: Subscribing | None = None
         self._task: asyncio.Task[None] | None = None
         self._expiry_s: int | None = None
-        self._last = 0.0
+        self._last = self._idle_s = 0.0
         self.acknowledged = 0
         """See `fanout.transports.mqtt_ports.Client`."""
 
@@ -117,12 +117,11 @@ class MqttClient(MqttDriver):
         if subscription.filter in self._deliveries.subscriptions:
             self._deliveries.ask(subscription, topic, position, sent)
 
-    def detach(self, filter: str, topic: str) -> None:  # noqa: A002  the specification's word
+    def place(self, filter: str, topic: str) -> Place | None:  # noqa: A002  the specification's word
         """See `fanout.transports.mqtt_ports.Client`."""
-        if filter in self._deliveries.subscriptions:
-            self._deliveries.leave(self._deliveries.subscriptions.spelling(filter, topic))
+        return self._deliveries.place(filter, topic) if filter in self._deliveries.subscriptions else None
 
-    def places(self) -> list[Place]:
+    def places(self) -> Sequence[Place]:
         """See `fanout.transports.mqtt_ports.Client`."""
         return self._deliveries.places()
 
@@ -200,7 +199,7 @@ class MqttClient(MqttDriver):
         version = self._reader.version
         if version < 5 and reason not in _TOLD:
             return None
-        return packets.Connect(version or 4, "", True, 0, None, None, None, None, 0, 0, False, False)
+        return remembered(version or 4, wants_reasons=False, kept=False)
 
     # -- the beginning --
 
@@ -282,23 +281,26 @@ class MqttClient(MqttDriver):
                 no_shared=True,
             )
         )
+        self._connect = remembered(
+            connect.version, wants_reasons=connect.wants_reasons, kept=bool(connect.session_expiry)
+        )
         subscribing.go_on()
         if connect.keep_alive:
-            self._watch(connect.keep_alive * 1.5)
+            self._idle_s = connect.keep_alive * 1.5
+            self._shared.keep_alive.watch(self._handle, self._last + self._idle_s)
         self._hear()
         if not self._paused:
             self.link.resume()
 
-    def _watch(self, idle_s: float) -> None:
-        """Looks whether the client still keeps its promise. One that is not heard just now cannot."""
-        loop = asyncio.get_running_loop()
-        left_s = self._last + idle_s - loop.time()
-        if left_s > 0:
-            self._timer = loop.call_later(left_s, self._watch, idle_s)
-        elif self._paused:
-            self._timer = loop.call_later(idle_s, self._watch, idle_s)
-        else:
-            self.finish(reasons.KEEP_ALIVE, "nothing was heard for too long")
+    def silent_from(self, now: float) -> float:
+        """See `fanout.transports.mqtt_keep_alive.Promising`. One that is not heard just now cannot keep its promise."""
+        if self._stage is not Stage.OPEN:
+            return now + self._idle_s
+        return (now if self._paused else self._last) + self._idle_s
+
+    def silent(self) -> None:
+        """See `fanout.transports.mqtt_keep_alive.Promising`."""
+        self.finish(reasons.KEEP_ALIVE, "nothing was heard for too long")
 
     # -- subscribing --
 

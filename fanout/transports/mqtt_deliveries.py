@@ -7,19 +7,19 @@ Belongs to the event loop.
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 from fanout._core import KIND_MESSAGES, KIND_WHOLE_APPENDS, Mqtt
 from fanout.errors import ErrorInfo
 from fanout.session.effects import Attach
 from fanout.session.ports import Outcome
 from fanout.transports.mqtt_ports import Place, Subscription
-from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions
+from fanout.transports.mqtt_subscriptions import Subscriptions
 from fanout.transports.mqtt_topics import Topics
 from fanout.wire import Action, ClientFrame, Flag
 
-__all__ = ["DELIVERIES_MAX", "Deliveries", "continues", "goes_on"]
+__all__ = ["DELIVERIES_MAX", "Deliveries", "Saying", "continues", "goes_on"]
 
 DELIVERIES_MAX: Final = 20_000
 """Channels of one client, those under its wildcards among them, at some 0.6 KiB each: past it the client is sent away.
@@ -40,18 +40,23 @@ def goes_on(effect: Attach) -> bool:
     return wrong is None or wrong["code"] not in _BROKEN
 
 
+class Saying(Protocol):
+    """Who hands the session frames; the driver."""
+
+    def say(self, frame: ClientFrame) -> None:
+        """Hands the session a frame."""
+
+
 class Deliveries:
     """The deliveries of one connection; `subscriptions` is what they are under."""
 
-    __slots__ = ("_again", "_attaching", "_ended", "_engine", "_say", "handle", "kept", "subscriptions")
+    __slots__ = ("_ended", "_engine", "_session", "handle", "kept", "subscriptions")
 
-    def __init__(self, engine: Any, topics: Topics, say: Callable[[ClientFrame], None]) -> None:
-        """`say` hands the session a frame."""
+    def __init__(self, engine: Any, topics: Topics, session: Saying) -> None:
+        """`session` is handed frames."""
         self._engine = engine
-        self._say = say
-        self._attaching: dict[str, asyncio.Future[Attach | ErrorInfo]] = {}
-        self._again: dict[str, str] = {}  # up to where what comes may have been given before
-        self._ended: list[Place] = []
+        self._session = session
+        self._ended: Sequence[Place] = ()
         self.subscriptions = Subscriptions(topics)
         self.handle = 0
         """The engine's number of the connection."""
@@ -60,8 +65,7 @@ class Deliveries:
 
     async def find(self, subscription: Subscription, topic: str, place: Place | None = None) -> Attach | ErrorInfo:
         """Where a channel begins under a subscription, or why it cannot be had; `begin` has it delivered."""
-        spelling = self.subscriptions.spelling(subscription.filter, topic)
-        found = self._attaching[spelling] = _future()
+        found = self.subscriptions.wanted(subscription, topic).waiting = _future()
         if place is None:
             self.ask(subscription, topic, None)
         else:
@@ -72,13 +76,12 @@ class Deliveries:
         """Has the session attach a channel under a subscription: from that position on, and what lies before `sent` may
         have been given already.
         """
-        spelling = self.subscriptions.spelling(subscription.filter, topic)
-        self._again[spelling] = sent
-        self.subscriptions.wanted(spelling, Delivery(subscription, topic))
-        self._say(
+        delivery = self.subscriptions.wanted(subscription, topic)
+        delivery.sent = sent
+        self._session.say(
             ClientFrame(
                 Action.ATTACH,
-                channel=spelling,
+                channel=delivery.spelling,
                 channel_serial=position,
                 flags=Flag.SUBSCRIBE,
                 params={"echo": "false"} if subscription.no_local else None,
@@ -87,33 +90,36 @@ class Deliveries:
 
     def placed(self, effect: Attach) -> bool:
         """The session has a place: tells who waits for it, else begins. False if what was owed cannot be given."""
-        waiting = self._attaching.pop(effect.spelling, None)
+        delivery = self.subscriptions.find(effect.spelling)
+        if delivery is None:
+            return True
+        waiting, delivery.waiting = delivery.waiting, None
         if waiting is not None:
             if not waiting.done():
                 waiting.set_result(effect)
             return True
-        delivery = self.subscriptions.find(effect.spelling)
-        if delivery is not None:
-            if delivery.subscription.qos and not goes_on(effect):
-                return False
-            self.begin(effect)
+        if delivery.subscription.qos and not goes_on(effect):
+            return False
+        self.begin(effect)
         return True
 
     def refused(self, spelling: str, wrong: ErrorInfo) -> bool:
         """The session refuses an attachment: tells who waits for it; whether anybody does."""
-        self._forget(spelling)
-        waiting = self._attaching.pop(spelling, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(wrong)
-        return waiting is not None
+        delivery = self.subscriptions.gone(spelling)
+        if delivery is None or delivery.waiting is None:
+            return False
+        if not delivery.waiting.done():
+            delivery.waiting.set_result(wrong)
+        return True
 
     def begin(self, effect: Attach, reply: bytes = b"") -> None:
         """Delivers from the place on, behind `reply`."""
         delivery = self.subscriptions.find(effect.spelling)
         if delivery is None or not self.handle:
             return
+        sent, delivery.sent = delivery.sent, ""
         subscription = delivery.subscription
-        self.subscriptions.attached(effect.attachment, effect.spelling)
+        self.subscriptions.attached(delivery, effect.attachment)
         self._engine.attach(
             self.handle,
             effect.attachment,
@@ -128,14 +134,17 @@ class Deliveries:
                 subscription_id=subscription.identifier,
                 retain_as_published=subscription.retain_as_published,
                 kept=self.kept,
-                dup_until=self._again.pop(effect.spelling, "") or None,
+                dup_until=sent or None,
             ),
         )
 
     def go_on(self, number: int) -> bool:
-        """The ring has passed an attachment: has it go on from where it was stopped. False if that is not known."""
-        spelling = self.subscriptions.spelled(number)
-        delivery = None if spelling is None else self.subscriptions.find(spelling)
+        """The ring has passed an attachment: has it go on from where it was stopped, unless it is about to be left.
+        False if that is not known.
+        """
+        delivery = self.subscriptions.find(number)
+        if delivery is not None and delivery.subscription.filter not in self.subscriptions:
+            return True
         place = self._place(number)
         if delivery is None or place is None:
             return False
@@ -148,22 +157,18 @@ class Deliveries:
 
     def leave(self, spelling: str) -> None:
         """Has the session detach."""
-        self._forget(spelling)
-        self._say(ClientFrame(Action.DETACH, channel=spelling))
-
-    def _forget(self, spelling: str) -> None:
-        self._again.pop(spelling, None)
         self.subscriptions.gone(spelling)
+        self._session.say(ClientFrame(Action.DETACH, channel=spelling))
 
     def place(self, topic_filter: str, topic: str) -> Place | None:
         """Where the delivery of a topic under a filter that was added stands."""
-        number = self.subscriptions.number(self.subscriptions.spelling(topic_filter, topic))
-        return None if number is None else self._place(number)
+        delivery = self.subscriptions.find(self.subscriptions.spelling(topic_filter, topic))
+        return None if delivery is None or delivery.number is None else self._place(delivery.number)
 
     def _place(self, number: int) -> Place | None:
         return next(iter(self.subscriptions.places(self._engine.standing(self.handle, number))), None)
 
-    def places(self) -> list[Place]:
+    def places(self) -> Sequence[Place]:
         """Where all deliveries stand; after `end`, where they stood."""
         if not self.handle:
             return self._ended
@@ -171,7 +176,7 @@ class Deliveries:
 
     def end(self) -> None:
         """The connection is about to be the engine's no more."""
-        self._ended = self.places() if self.kept else []
+        self._ended = self.places() if self.kept else ()
         self.handle = 0
 
 

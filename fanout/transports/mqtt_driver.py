@@ -22,6 +22,7 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.connections import Connections
 from fanout.transports.driver import Driver
 from fanout.transports.mqtt_deliveries import Deliveries
+from fanout.transports.mqtt_keep_alive import KeepAlive
 from fanout.transports.mqtt_ports import Held, Sessions
 from fanout.transports.mqtt_publishing import Answer, Publishing
 from fanout.transports.mqtt_topics import Topics
@@ -59,6 +60,7 @@ class Shared:
     topics: Topics
     limits: Limits
     waiting: Waiting
+    keep_alive: KeepAlive
     reference: str | None
 
 
@@ -75,7 +77,7 @@ class MqttDriver(Driver):
         self._shared = shared
         self._stage = Stage.NEW
         self._connect: packets.Connect | None = None
-        self._deliveries = Deliveries(shared.connections.engine, shared.topics, self.say)
+        self._deliveries = Deliveries(shared.connections.engine, shared.topics, self)
         self._held: Held | None = None
         self._publishing: Publishing | None = None
         self._lost = True

@@ -3,14 +3,12 @@
 - What comes in is handed to the driver as it comes, which holds what it does not hear yet; while it is paused nothing
   is read.
 - The engine writes; over TLS, where only the transport may write, all that the engine has goes through that.
-- Peers that vanish without a word are noticed by TCP, for clients that promise no pings.
 
 Belongs to the event loop. A delivery to a client makes no call here, except over TLS.
 """
 
 import asyncio
 import logging
-import socket
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
@@ -23,12 +21,6 @@ log = logging.getLogger(__name__)
 _UNREAD_BYTES: Final = 64 << 10  # encrypted, of a client that is not heard just now
 _DROPPED_MAX: Final = 1 << 20  # bytes that a client may send into a closing connection
 _GOODBYE_SECONDS: Final = 5.0  # for the client to close its side
-_KEEPALIVE: Final = (
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
-)
 
 
 class Speaking(Driven, Protocol):
@@ -87,8 +79,6 @@ class MqttLink(EngineLink[Speaking]):
         if self._fd < 0:
             self._tcp.set_write_buffer_limits(WRITE_BYTES)  # type: ignore[union-attr]
             self._tcp.set_read_buffer_limits(high=_UNREAD_BYTES)  # type: ignore[union-attr]
-        for option in _KEEPALIVE:
-            transport.get_extra_info("socket").setsockopt(*option)
         self._driver.connected()
 
     def data_received(self, data: bytes) -> None:

@@ -11,6 +11,8 @@ The MQTT client identifier names the session and no more: who publishes is told 
 
 import re
 import secrets
+import sys
+from functools import lru_cache
 from typing import Final
 
 from fanout.auth.capabilities import allows
@@ -27,7 +29,7 @@ from fanout.transports.mqtt_ports import Name, Will
 from fanout.transports.mqtt_topics import Topics
 from fanout.wire import MSGPACK
 
-__all__ = ["CLIENT_ID_BYTES", "credentials", "new_client_id", "session_name", "will_of"]
+__all__ = ["CLIENT_ID_BYTES", "credentials", "new_client_id", "remembered", "session_name", "will_of"]
 
 CLIENT_ID_BYTES: Final = 512
 """The longest client identifier: it names what nodes keep of a session."""
@@ -50,6 +52,12 @@ def credentials(connect: Connect) -> dict[str, str]:
     raise ClientError(error(40101, "there are none; give a key's name and its secret, or a token"))
 
 
+@lru_cache(8)
+def remembered(version: int, *, wants_reasons: bool, kept: bool) -> Connect:
+    """What is remembered of a CONNECT, shared by all who said the same. `kept`: a session expiry interval was given."""
+    return Connect(version, "", True, 0, None, None, None, 1 if kept else None, 0, 0, False, wants_reasons)
+
+
 def new_client_id() -> str:
     """An identifier for a client that gave none."""
     return f"fanout-{secrets.token_urlsafe(12)}"
@@ -63,7 +71,7 @@ def session_name(session: Session, client_id: str) -> Name:
     owner = app_of(identity.key_name)
     if identity.client_id not in (None, "*"):
         owner = f"{owner}:{identity.client_id}"
-    return Name(owner, client_id)
+    return Name(sys.intern(owner), client_id)
 
 
 def will_of(connect: Connect, session: Session, topics: Topics, limits: Limits) -> Will | None:

@@ -4,8 +4,10 @@ Over the port they speak TLS where the common port does. Belongs to the event lo
 """
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+import socket
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from fanout.transports._websocket import Reader, WebSocket
 from fanout.transports.adopting import Adopting
@@ -21,6 +23,13 @@ __all__ = ["SUBPROTOCOL", "MqttPort", "mqtt_websockets"]
 SUBPROTOCOL: Final = "mqtt"
 """As it is registered for WebSocket (MQTT 5.0 §6)."""
 
+_KEEPALIVE: Final = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 4),
+)
+
 
 class MqttPort(Adopting):
     """Makes MQTT connections of accepted sockets."""
@@ -28,6 +37,12 @@ class MqttPort(Adopting):
     def __init__(self, shared: Shared) -> None:
         super().__init__()
         self._shared = shared
+
+    def adopt(self, accepted: socket.socket, context: ssl.SSLContext | None = None) -> Coroutine[Any, Any, None]:
+        """See `Adopting`. Peers that vanish without a word are noticed by TCP, for clients that promise no pings."""
+        for option in _KEEPALIVE:
+            accepted.setsockopt(*option)
+        return super().adopt(accepted, context)
 
     def _connection(self, fd: int) -> MqttLink:
         driver = MqttClient(self._shared, framed=False)

@@ -82,10 +82,10 @@ class Client(Protocol):
     def attach(self, subscription: Subscription, topic: str, position: str, sent: str = "") -> None:
         """Delivers another channel under a subscription with wildcards, from that position on; `sent` as in `Place`."""
 
-    def detach(self, filter: str, topic: str) -> None:  # noqa: A002  the specification's word
-        """Delivers it no more. Nothing happens if it is not delivered."""
+    def place(self, filter: str, topic: str) -> Place | None:  # noqa: A002  the specification's word
+        """Where that stands now; None if it is not delivered, or nobody looks where it stands."""
 
-    def places(self) -> list[Place]:
+    def places(self) -> Sequence[Place]:
         """Where all that is delivered stands now; in `leave`, where it stood at the end. Some µs each."""
 
     def end(self, reason: ErrorInfo) -> None:

@@ -7,7 +7,7 @@ Belongs to the event loop.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -20,7 +20,7 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
 from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
-from fanout.transports.mqtt_subscriptions import FILTERS_MAX
+from fanout.transports.mqtt_subscriptions import FILTER_BYTES, FILTERS_MAX
 from fanout.transports.mqtt_topics import has_wildcard
 
 __all__ = ["RETAINED_BYTES", "TOKEN_EVENTS", "Subscribing"]
@@ -34,15 +34,16 @@ TOKEN_EVENTS: Final = "[mqtt]tokenevents"
 _SHARED: Final = "$share/"
 _QOS_MAX: Final = 1
 _AT_ONCE: Final = 100  # places looked for in memory in one turn of the loop, some 3 ms, or asked of the log together
+_LEFT_AT_ONCE: Final = 50  # in one turn of the loop: 3 ms
 _RETAINED_IF_NEW, _NO_RETAINED = 1, 2  # MQTT 5.0 §3.8.3.1
 
 
 class _Granted(NamedTuple):
-    """One subscription that is granted: where its channel begins, and whether it is new. None with wildcards."""
+    """One subscription that is granted: where its channel begins, None with wildcards; and in whose place it is."""
 
     subscription: Subscription
     effect: Attach | None
-    is_new: bool
+    before: Subscription | None
 
 
 class Subscribing:
@@ -60,7 +61,7 @@ class Subscribing:
         self._held = held
         self._deliveries = deliveries
         self._version = version
-        self._resumed: list[Attach] = []
+        self._resumed: Sequence[Attach] = ()
         self.token_events = False
         """Whether the client wants to be told of its token's end."""
 
@@ -71,7 +72,7 @@ class Subscribing:
         subscriptions = {subscription.filter: subscription for subscription in self._held.subscriptions}
         for subscription in subscriptions.values():
             self._deliveries.subscriptions.add(subscription)
-        places = list(self._held.places)
+        places, resumed = self._held.places, list[Attach]()
         for at in range(0, len(places), _AT_ONCE):
             finding = (
                 self._deliveries.find(subscriptions[place.filter], place.topic, place)
@@ -83,14 +84,15 @@ class Subscribing:
                 if isinstance(found, ErrorInfo) or not continues(found):
                     await self._begin_anew()
                     return False
-                self._resumed.append(found)
+                resumed.append(found)
+        self._resumed = resumed
         return True
 
     def go_on(self) -> None:
         """Delivers from there on, and follows wildcards. The client has been told that its session is there."""
         for effect in self._resumed:
             self._deliveries.begin(effect)
-        self._resumed.clear()
+        self._resumed = ()
         for subscription in self._held.subscriptions:
             if has_wildcard(subscription.filter):
                 self._held.follow(subscription)
@@ -115,7 +117,7 @@ class Subscribing:
                 await self._held.subscribe([one.subscription for one in granted], [*_begun(granted)])
         except ClientError as refused:
             for one in granted:
-                self._forget(one.subscription)
+                self._forget(one)
             refusal = reasons.suback(refused.info)
             return tuple(refusal if reason <= _QOS_MAX else reason for reason in told), _nothing
 
@@ -132,12 +134,13 @@ class Subscribing:
         return tuple(told), begin
 
     async def unsubscribe(self, packet: Unsubscribe) -> tuple[int, ...]:
-        """Answers UNSUBSCRIBE: a reason for each filter."""
+        """Answers UNSUBSCRIBE: a reason for each filter. Channels are left some at a time."""
         try:
             await self._held.unsubscribe(packet.filters)
-        except ClientError:
+        except ClientError as refused:  # whether it is still subscribed the log will tell when the client is back
+            self._client.end(refused.info)
             return (reasons.UNSPECIFIED,) * len(packet.filters)
-        told = []
+        told, left = [], 0
         for topic_filter in packet.filters:
             if topic_filter == TOKEN_EVENTS and self.token_events:
                 self.token_events = False
@@ -146,6 +149,9 @@ class Subscribing:
             spellings = self._deliveries.subscriptions.remove(topic_filter)
             for spelling in spellings or ():
                 self._deliveries.leave(spelling)
+                left += 1
+                if left % _LEFT_AT_ONCE == 0:
+                    await asyncio.sleep(0)
             told.append(reasons.NO_SUBSCRIPTION if spellings is None else 0)
         return tuple(told)
 
@@ -156,11 +162,12 @@ class Subscribing:
             return 0
         if entry.filter.startswith(_SHARED):
             return reasons.NO_SHARED
+        if len(entry.filter.encode()) > FILTER_BYTES:
+            return reasons.FILTER
         wild = has_wildcard(entry.filter)
         if wild and not self._sessions.wildcards:
             return reasons.NO_WILDCARDS
-        is_new = entry.filter not in subscriptions
-        if is_new and len(subscriptions) >= FILTERS_MAX:
+        if entry.filter not in subscriptions and len(subscriptions) >= FILTERS_MAX:
             return reasons.QUOTA
         subscription = Subscription(
             entry.filter,
@@ -170,15 +177,16 @@ class Subscribing:
             entry.retain_handling,
             identifier,
         )
-        before = None if is_new or wild else self._deliveries.place(entry.filter, entry.filter)
+        before = subscriptions.get(entry.filter)
+        place = None if before is None or wild else self._deliveries.place(entry.filter, entry.filter)
         subscriptions.add(subscription)
         if wild:
-            return _Granted(subscription, None, is_new)
-        found = await self._deliveries.find(subscription, entry.filter, before)
+            return _Granted(subscription, None, before)
+        found = await self._deliveries.find(subscription, entry.filter, place)
         if isinstance(found, ErrorInfo):
             subscriptions.remove(entry.filter)
             return reasons.suback(found)
-        return _Granted(subscription, found, is_new)
+        return _Granted(subscription, found, before)
 
     async def _all_retained(self, granted: Iterable[_Granted]) -> list[tuple[_Granted, list[Publish]]]:
         """The retained messages that go before all others. Raises ClientError 40009 if they need more room than there
@@ -198,7 +206,7 @@ class Subscribing:
     async def _retained(self, one: _Granted) -> list[Publish]:
         subscription = one.subscription
         handling = subscription.retain_handling
-        if handling == _NO_RETAINED or (handling == _RETAINED_IF_NEW and not one.is_new):
+        if handling == _NO_RETAINED or (handling == _RETAINED_IF_NEW and one.before is not None):
             return []
         return [
             publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
@@ -217,11 +225,14 @@ class Subscribing:
         for topic_filter in [subscription.filter for subscription in self._held.subscriptions]:
             for spelling in self._deliveries.subscriptions.remove(topic_filter) or ():
                 self._deliveries.leave(spelling)
-        self._resumed.clear()
         await self._held.begin_anew()
 
-    def _forget(self, subscription: Subscription) -> None:
-        for spelling in self._deliveries.subscriptions.remove(subscription.filter) or ():
+    def _forget(self, one: _Granted) -> None:
+        """It is not granted after all: what it was to take the place of goes on."""
+        if one.before is not None:
+            self._deliveries.subscriptions.restore(one.before)
+            return
+        for spelling in self._deliveries.subscriptions.remove(one.subscription.filter) or ():
             self._deliveries.leave(spelling)
 
 

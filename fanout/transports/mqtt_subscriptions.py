@@ -5,38 +5,55 @@ identifier (MQTT 5.0 §3.3.4: a copy for each). The session tells attachments ap
 spelled with a qualifier that means nothing but that: `[?filter=1]name`. One that the client gives a qualifier keeps it.
 """
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from fanout.transports.mqtt_ports import Place, Subscription
-from fanout.transports.mqtt_topics import Topics
+import msgspec
 
-__all__ = ["FILTERS_MAX", "Delivery", "Subscriptions"]
+from fanout.errors import ErrorInfo
+from fanout.session.effects import Attach
+from fanout.transports.mqtt_ports import Place, Subscription
+from fanout.transports.mqtt_topics import Topics, has_wildcard
+
+__all__ = ["FILTERS_MAX", "FILTER_BYTES", "Delivery", "Subscriptions"]
 
 FILTERS_MAX: Final = 200
 """Filters of one connection; as many as it may have channels."""
 
+FILTER_BYTES: Final = 1_024
+"""Of one filter; as many as a channel's name may have."""
 
-class Delivery(NamedTuple):
+
+class Delivery(msgspec.Struct, gc=False):
     """One channel under one subscription."""
 
     subscription: Subscription
     topic: str
+    spelling: str
+    sent: str = ""
+    """Up to where what comes may have been given before."""
+    number: int | None = None
+    """The session's, of the attachment; None until it is the engine's."""
+    waiting: "asyncio.Future[Attach | ErrorInfo] | None" = None
+    """Who is told where it begins, or why it cannot be had."""
+
+
+class _Subscribed(NamedTuple):
+    subscription: Subscription
+    number: int
 
 
 class Subscriptions:
     """The subscriptions of one connection. Belongs to the event loop."""
 
-    __slots__ = ("_attached", "_deliveries", "_filters", "_next", "_numbers", "_spellings", "_topics")
+    __slots__ = ("_deliveries", "_filters", "_next", "_topics")
 
     def __init__(self, topics: Topics) -> None:
         self._topics = topics
-        self._filters: dict[str, Subscription] = {}
-        self._numbers: dict[str, int] = {}  # of filters
+        self._filters: dict[str, _Subscribed] = {}
         self._next = 1
-        self._deliveries: dict[str, Delivery] = {}  # by spelling
-        self._spellings: dict[int, str] = {}  # by the session's number of the attachment
-        self._attached: dict[str, int] = {}  # the other way round
+        self._deliveries: dict[str | int, Delivery] = {}  # by spelling, and by number
 
     def __len__(self) -> int:
         """Filters."""
@@ -45,63 +62,82 @@ class Subscriptions:
     def __contains__(self, topic_filter: str) -> bool:
         return topic_filter in self._filters
 
+    def get(self, topic_filter: str) -> Subscription | None:
+        """What is subscribed with that filter."""
+        known = self._filters.get(topic_filter)
+        return None if known is None else known.subscription
+
     def add(self, subscription: Subscription) -> None:
         """Subscribed; in the place of what was subscribed with that filter."""
-        if subscription.filter not in self._filters:
-            self._numbers[subscription.filter] = self._next
-            self._next += 1
-        self._filters[subscription.filter] = subscription
+        known = self._filters.get(subscription.filter)
+        number = self._next if known is None else known.number
+        self._next = max(self._next, number + 1)
+        self._filters[subscription.filter] = _Subscribed(subscription, number)
 
     def remove(self, topic_filter: str) -> list[str] | None:
         """Subscribed no more; the spellings of what is delivered under it. None if it was not subscribed."""
-        if self._filters.pop(topic_filter, None) is None:
+        if topic_filter not in self._filters:
             return None
-        del self._numbers[topic_filter]
-        return [
-            spelling for spelling, delivery in self._deliveries.items() if delivery.subscription.filter == topic_filter
-        ]
+        spellings = [delivery.spelling for delivery in self._under(topic_filter)]
+        del self._filters[topic_filter]
+        return spellings
+
+    def restore(self, subscription: Subscription) -> None:
+        """As it was before what took its place."""
+        self.add(subscription)
+        for delivery in self._under(subscription.filter):
+            delivery.subscription = subscription
+
+    def _under(self, topic_filter: str) -> Iterator[Delivery]:
+        if not has_wildcard(topic_filter):
+            delivery = self._deliveries.get(self.spelling(topic_filter, topic_filter))
+            if delivery is not None:
+                yield delivery
+            return
+        for key, delivery in self._deliveries.items():
+            if delivery.subscription.filter == topic_filter and isinstance(key, str):
+                yield delivery
 
     def spelling(self, topic_filter: str, topic: str) -> str:
         """How the session is told of a channel under a filter that was added. KeyError for another."""
         channel = self._topics.channel(topic)
-        return channel if channel.startswith("[") else f"[?filter={self._numbers[topic_filter]}]{channel}"
+        return channel if channel.startswith("[") else f"[?filter={self._filters[topic_filter].number}]{channel}"
 
-    def wanted(self, spelling: str, delivery: Delivery) -> None:
+    def wanted(self, subscription: Subscription, topic: str) -> Delivery:
         """The channel is about to be attached."""
-        self._deliveries[spelling] = delivery
+        spelling = self.spelling(subscription.filter, topic)
+        delivery = self._deliveries.get(spelling)
+        if delivery is None:
+            delivery = self._deliveries[spelling] = Delivery(subscription, topic, spelling)
+        delivery.subscription = subscription
+        return delivery
 
-    def find(self, spelling: str) -> Delivery | None:
-        """What is, or is about to be, delivered by that spelling."""
-        return self._deliveries.get(spelling)
+    def find(self, which: str | int) -> Delivery | None:
+        """What is, or is about to be, delivered by that spelling; what is, under that number."""
+        return self._deliveries.get(which)
 
-    def attached(self, number: int, spelling: str) -> None:
-        """The session's number of what is delivered."""
-        before = self._attached.get(spelling)
-        if before is not None:
-            self._spellings.pop(before, None)
-        self._spellings[number] = spelling
-        self._attached[spelling] = number
+    def attached(self, delivery: Delivery, number: int) -> None:
+        """It is delivered under that number."""
+        self._forget_number(delivery)
+        delivery.number = number
+        self._deliveries[number] = delivery
 
-    def spelled(self, number: int) -> str | None:
-        """The spelling of the attachment of that number."""
-        return self._spellings.get(number)
-
-    def number(self, spelling: str) -> int | None:
-        """The number of the attachment of that spelling."""
-        return self._attached.get(spelling)
-
-    def gone(self, spelling: str) -> None:
+    def gone(self, spelling: str) -> Delivery | None:
         """Delivered no more."""
-        self._deliveries.pop(spelling, None)
-        number = self._attached.pop(spelling, None)
-        if number is not None:
-            del self._spellings[number]
+        delivery = self._deliveries.pop(spelling, None)
+        if delivery is not None:
+            self._forget_number(delivery)
+        return delivery
 
     def places(self, standing: Sequence[tuple[int, str, str | None]]) -> list[Place]:
         """Where each delivery stands: what the engine says of the attachments by their numbers."""
         places = []
         for number, acknowledged, sent in standing:
-            delivery = self._deliveries.get(self._spellings.get(number, ""))
+            delivery = self._deliveries.get(number)
             if delivery is not None:
                 places.append(Place(delivery.subscription.filter, delivery.topic, acknowledged, sent or ""))
         return places
+
+    def _forget_number(self, delivery: Delivery) -> None:
+        if delivery.number is not None:
+            del self._deliveries[delivery.number]

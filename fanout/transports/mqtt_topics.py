@@ -23,6 +23,7 @@ class Topics:
 
     def __init__(self, separator: str = _LEVEL) -> None:
         """`separator` is the one character that parts the levels of channels' names."""
+        self._is_swapped = separator != _LEVEL
         self._swap = str.maketrans({_LEVEL: separator, separator: _LEVEL})
 
     def channel(self, topic: str) -> str:
@@ -34,6 +35,8 @@ class Topics:
         return self._swapped(channel)
 
     def _swapped(self, name: str) -> str:
+        if not self._is_swapped:
+            return name
         if not name.startswith("["):
             return name.translate(self._swap)
         qualifier, bracket, rest = name.partition("]")

@@ -311,6 +311,26 @@ async def test_retained_messages_that_are_too_many_use_no_identifiers(node: Serv
         assert payloads(client, await given(client, 1)) == [(b"given", 0)]
 
 
+async def test_what_was_subscribed_goes_on_if_a_newer_subscription_is_refused(node: Server) -> None:
+    async with connected(node, "publisher", clean=True) as publisher:
+        for number in range(10):
+            await publisher.publish(f"r/{number}", b"x" * 60_000, qos=1, packet_id=1, retain=True)
+            await publisher.expect(ACK)
+    no_retained = 0x20
+    async with connected(node) as client:
+        assert await client.subscribe(("r/#", 1 | no_retained)) == (1,)
+        assert await client.subscribe(("r/#", 0)) == (0x97,)
+        await publish(node, "r/1", "still with QoS 1")
+        (one,) = await given(client, 1)
+        assert payloads(client, [one]) == [(b"still with QoS 1", 0)]
+        acknowledge(client, one)
+        client.send(b"\xe0\x00")
+        assert await client.closed()
+    await publish(node, "r/2", "meanwhile")
+    async with connected(node, present=True) as client:
+        assert payloads(client, await given(client, 1)) == [(b"meanwhile", 0)]
+
+
 async def test_qos_2_is_exactly_once_over_connections(node: Server) -> None:
     async with connected(node, "watcher") as watcher:
         await watcher.subscribe(("q", 0))

@@ -8,7 +8,7 @@ import orjson
 
 from fanout.auth.realms import bare
 from fanout.control import Control
-from fanout.errors import ErrorInfo, SourceError, SourceTimeout
+from fanout.errors import ErrorInfo, SourceError, SourceTimeout, SourceTooLarge
 from fanout.mqtt.held import Held
 from fanout.mqtt.service import Sessions
 from fanout.sources.base import Appended, Done, NewRecord, Slice
@@ -28,11 +28,15 @@ class FactLog:
         self.facts: list[tuple[bytes | None, bytes | None]] = []
         self.nodes: list[Node] = []
         self.failure: SourceError | None = None
+        self.largest = 1 << 20
         self.holds_back = False  # nothing is read back, nor is anybody told
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         if self.failure is not None:
             done(self.failure)
+            return
+        if any(len(record.value or b"") > self.largest for record in records):
+            done(SourceTooLarge("too large"))
             return
         self.facts += [(record.key, record.value) for record in records]
         done([Appended(record.topic, 0, len(self.facts) - 1, 1) for record in records])
@@ -197,12 +201,13 @@ class Client:
         self.held: Held | None = None
 
     def attach(self, subscription: Subscription, topic: str, position: str, sent: str = "") -> None:
-        assert (subscription.filter, topic) not in self.attached
+        stands = self.place(subscription.filter, topic)
+        assert (subscription.filter, topic) not in self.attached or (stands and stands.position == position)
         self.attached[subscription.filter, topic] = position
         self.sent[topic] = sent
 
-    def detach(self, filter: str, topic: str) -> None:  # noqa: A002
-        del self.attached[filter, topic]
+    def place(self, filter: str, topic: str) -> Place | None:  # noqa: A002
+        return next((one for one in self.stands if (one.filter, one.topic) == (filter, topic)), None)
 
     def places(self) -> list[Place]:
         return self.stands

@@ -376,6 +376,47 @@ async def test_there_is_a_most_of_subscriptions(new_node: NewNode, monkeypatch: 
     assert [one.filter for one in held.subscriptions] == ["a", "b"]
 
 
+async def test_a_session_that_is_too_large_is_neither_written_nor_kept(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RECORD_BYTES", 400)
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@1")])
+    with pytest.raises(ClientError) as refused:
+        await held.subscribe([Subscription("b" * 300, 1)])
+    assert refused.value.info.code == 90010
+    assert [one.filter for one in held.subscriptions] == ["a"]
+    client.stand(Place("a", "a", "a@" + "1" * 400))
+    node.sessions.save(10.0)
+    assert client.ended is not None
+    assert client.ended.code == 90010
+    held.leave(expiry_s=None, lost=False)
+    await settle()
+    assert facts.newest() == {}
+
+
+async def test_what_is_too_large_for_the_log_is_not_tried_for_ever(facts: FactLog, new_node: NewNode) -> None:
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("a", 1)])
+    facts.largest = 150
+    client.stand(Place("a", "a", "a@" + "1" * 200))
+    held.leave(expiry_s=None, lost=False)
+    await settle()
+    assert facts.newest() == {}
+
+
+async def test_a_subscription_that_the_log_does_not_take_is_none(facts: FactLog, new_node: NewNode) -> None:
+    held = await new_node().take(Client())
+    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@1")])
+    facts.failure = SourceTimeout("away")
+    with pytest.raises(ClientError):
+        await held.subscribe([Subscription("a", 0), Subscription("b", 1)], [Place("b", "b", "b@1")])
+    assert list(held.subscriptions) == [Subscription("a", 1)]
+    assert list(held.places) == [Place("a", "a", "a@1")]
+
+
 async def test_what_is_no_session_is_skipped(facts: FactLog, new_node: NewNode) -> None:
     node = new_node()
     for kind in ("claim", "state", "release", "retained"):

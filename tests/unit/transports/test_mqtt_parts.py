@@ -10,7 +10,7 @@ from fanout.transports import mqtt_reasons as reasons
 from fanout.transports import mqtt_waiting
 from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
-from fanout.transports.mqtt_subscriptions import Delivery, Subscriptions
+from fanout.transports.mqtt_subscriptions import Subscriptions
 from fanout.transports.mqtt_topics import Topics, has_wildcard
 from fanout.transports.mqtt_waiting import Waiting
 
@@ -64,16 +64,17 @@ class TestIncoming:
 class TestSubscriptions:
     def test_a_channel_under_two_filters_is_delivered_twice(self) -> None:
         subscriptions = Subscriptions(Topics(":"))
-        exact, wild = Subscription("a/b", 1), Subscription("a/+", 0)
-        for number, subscription in ((1, exact), (2, wild)):
+        for number, (subscription, spelling) in enumerate(
+            [(Subscription("a/b", 1), "[?filter=1]a:b"), (Subscription("a/+", 0), "[?filter=2]a:b")], 11
+        ):
             subscriptions.add(subscription)
-            spelling = subscriptions.spelling(subscription.filter, "a/b")
-            assert spelling == f"[?filter={number}]a:b"
-            subscriptions.wanted(spelling, Delivery(subscription, "a/b"))
-            subscriptions.attached(number + 10, spelling)
+            delivery = subscriptions.wanted(subscription, "a/b")
+            assert delivery.spelling == spelling
+            assert subscriptions.wanted(subscription, "a/b") is delivery
+            subscriptions.attached(delivery, number)
         standing = [(11, "p", "q"), (12, "r", None), (13, "unknown", None)]
         assert subscriptions.places(standing) == [Place("a/b", "a/b", "p", "q"), Place("a/+", "a/b", "r")]
-        assert subscriptions.spelled(12) == "[?filter=2]a:b"
+        assert subscriptions.find(12) is subscriptions.find("[?filter=2]a:b") is not None
         assert subscriptions.remove("a/+") == ["[?filter=2]a:b"]
         subscriptions.gone("[?filter=2]a:b")
         assert subscriptions.places(standing) == [Place("a/b", "a/b", "p", "q")]
@@ -88,26 +89,42 @@ class TestSubscriptions:
         subscriptions.add(Subscription("t", 0))
         assert subscriptions.spelling("t", "t") == "[?filter=2]t"
 
+    def test_what_took_anothers_place_gives_it_back(self) -> None:
+        subscriptions = Subscriptions(Topics())
+        before, after = Subscription("t", 1), Subscription("t", 0)
+        for one in (before, after):
+            subscriptions.add(one)
+            subscriptions.wanted(one, "t")
+        assert subscriptions.get("t") is after
+        subscriptions.restore(before)
+        delivery = subscriptions.find("[?filter=1]t")
+        assert delivery is not None
+        assert subscriptions.get("t") is delivery.subscription is before
+
     def test_one_that_is_attached_anew_has_its_newer_number_alone(self) -> None:
         subscriptions = Subscriptions(Topics())
-        subscriptions.attached(1, "t")
-        subscriptions.attached(2, "t")
-        assert (subscriptions.spelled(1), subscriptions.spelled(2), subscriptions.number("t")) == (None, "t", 2)
-        subscriptions.gone("t")
-        assert (subscriptions.spelled(2), subscriptions.number("t")) == (None, None)
+        subscriptions.add(Subscription("t", 0))
+        delivery = subscriptions.wanted(Subscription("t", 0), "t")
+        subscriptions.attached(delivery, 1)
+        subscriptions.attached(delivery, 2)
+        assert (subscriptions.find(1), subscriptions.find(2), delivery.number) == (None, delivery, 2)
+        assert subscriptions.gone(delivery.spelling) is delivery
+        assert (subscriptions.find(2), subscriptions.find(delivery.spelling)) == (None, None)
 
     def test_many_are_left_without_looking_through_them_all_for_each(self) -> None:
         subscriptions = Subscriptions(Topics())
-        names = [f"t/{number}" for number in range(20_000)]
-        for number, name in enumerate(names):
-            subscriptions.attached(number, name)
+        subscriptions.add(Subscription("#", 0))
+        deliveries = [subscriptions.wanted(Subscription("#", 0), f"t/{number}") for number in range(20_000)]
+        for number, delivery in enumerate(deliveries):
+            subscriptions.attached(delivery, number)
         began = time.process_time()
-        for name in reversed(names):
-            subscriptions.gone(name)
+        for delivery in reversed(deliveries):
+            assert subscriptions.gone(delivery.spelling) is delivery
         assert time.process_time() - began < 1
 
     def test_a_qualifier_of_the_clients_own_is_kept(self) -> None:
         subscriptions = Subscriptions(Topics())
+        subscriptions.add(Subscription("+", 0))
         subscriptions.add(Subscription("[?rewind=1]t", 0))
         assert subscriptions.spelling("[?rewind=1]t", "[?rewind=1]t") == "[?rewind=1]t"
 
