@@ -9,6 +9,8 @@
   does not answer, is refused, and is to come back.
 - The log is asked what it has of the partitions that have to be read, and of no others; once for all channels that want
   to know the same at a time.
+- Who is ahead of what this node has read is to come back, to this node or another one, if the log has got there; past
+  the log's end a position is none.
 - Many answers are given a few in each turn of the loop; what is found out for one position serves all who have it.
 """
 
@@ -87,7 +89,7 @@ class Replays:
         return len(self._by_id)
 
     def resume(self, channel: str, serial: str, answer: Answer) -> None:
-        """Finds a place for who comes back with a position that memory does not reach back to.
+        """Finds a place for who comes back with a position that memory does not reach back to, or not yet.
 
         `answer` is called once, perhaps before this returns: with a plan, RESUMED or GAP; with None, if the position is
         none of this channel in this log; or with an error, and then the client is to come back.
@@ -136,14 +138,17 @@ class Replays:
     async def _begin(self, channel: str) -> None:
         """Answers those who were gathered, and begins the replays that they need."""
         await asyncio.sleep(GATHER_S)
-        earliest, settled = dict[Where, int](), set[str]()
+        earliest, settled, late = dict[Where, int](), set[str](), dict[str, ErrorInfo | None]()
         try:
             async with asyncio.timeout(BOUNDS_S):
                 for one in self._gathered[channel]:  # with those who come meanwhile
                     if one.serial not in settled:
                         settled.add(one.serial)
                         await self._doubts.settle(channel, one.serial)
-                        await self._ask(channel, one.serial, earliest)
+                        if unheld := self._unheld(channel, one.serial):
+                            await self._ask(unheld, earliest)
+                        elif ahead := self._ahead(channel, one.serial):
+                            late[one.serial] = await self._late(ahead)
         except (SourceError, TimeoutError) as problem:
             log.warning("the log cannot be asked for what clients missed: %s", problem)
             await self._refuse(self._take(channel), "the log cannot be read now")
@@ -157,6 +162,9 @@ class Replays:
             gathered.setdefault(one.serial, []).append(one)
         found: dict[str, _Places] = {}
         for serial, waiting in gathered.items():
+            if serial in late:
+                await self._answer((one, late[serial]) for one in waiting)
+                continue
             try:
                 found[serial] = self._located(channel, serial)
             except ValueError:  # its topic was made anew meanwhile
@@ -217,19 +225,40 @@ class Replays:
             if count % ANSWERS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _ask(self, channel: str, serial: str, earliest: _Places) -> None:
-        """Adds the earliest offset of each partition that has to be read for this position. Raises SourceError."""
+    def _unheld(self, channel: str, serial: str) -> list[Where]:
+        """The partitions that have to be read for this position."""
         try:
             unheld = self._memory.unheld(channel, serial)
         except ValueError:  # its topic was made anew meanwhile
-            return
+            return []
+        return [(topic, number) for topic, number in unheld if self._may_make(topic, channel)]
+
+    async def _ask(self, unheld: Collection[Where], earliest: _Places) -> None:
+        """Adds the earliest offset of each of these partitions. Raises SourceError."""
         wanted: dict[str, set[int]] = {}
         for topic, number in unheld:
-            if (topic, number) not in earliest and self._may_make(topic, channel):
+            if (topic, number) not in earliest:
                 wanted.setdefault(topic, set()).add(number)
         for topic, numbers in wanted.items():
             found = await self._bounds.earliest(topic, numbers)
             earliest |= {(topic, number): found.get(number, 0) for number in numbers}
+
+    def _ahead(self, channel: str, serial: str) -> _Places:
+        """The places of this position that this node has not read up to."""
+        try:
+            places = self._located(channel, serial)
+            return {where: offset for where, offset in places.items() if offset > self._memory.entry(*where)[2]}
+        except ValueError:
+            return {}
+
+    async def _late(self, ahead: _Places) -> ErrorInfo | None:
+        """What who has places that this node has not read up to is told: to come back, if the log has got there. Raises
+        SourceError.
+        """
+        for where, offset in ahead.items():
+            if (await self._bounds.now(*where))[1] < offset:
+                return None
+        return error(50003, "this node has not read as far yet; try again")
 
 
 def _lowest(all_places: Sequence[_Places]) -> _Places:

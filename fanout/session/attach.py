@@ -3,14 +3,15 @@
 An attachment is identified by its spelling and known to the engine by a number that stays with it: another ATTACH for
 the same spelling moves it. ATTACHED says what became of the position that the client gave:
 
-=======  =====================================================================================
+=======  ============================================================================================================
 RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
 GAP      of memory: the log is asked; of the log: error 90003; what is left of the backlog follows
 UNREAD   the log is asked; if it does not know either: error 90005; live only
 FOREIGN  error 90005; live only
-AHEAD    the question is put again for a while, then error 90003; live only, or refused if the channel is not read here
+AHEAD    the question is put again for a while, then the log is asked: if it has got there the client is to come back,
+         else error 90003; live only, or refused if the channel is not read here
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
-=======  =====================================================================================
+=======  ============================================================================================================
 
 Of a channel with snapshots "live" begins with the newest message of each key. CONFLATED is error 90020, said also when
 a slow client is about to skip what was superseded; PARTIAL, an incomplete snapshot, is error 90021.
@@ -213,6 +214,9 @@ class Attachments:
             if now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
                 self._waiting[spelling] = waiting
                 return [Retry(self._limits.ahead_retry_ms, waiting)]
+            if not asked and self._kinds(attachment) & Kinds.LOGGED:
+                self._waiting[spelling] = waiting
+                return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
             plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
             if plan.outcome == Outcome.AHEAD:
                 return self._leave(spelling, _failed(spelling, error(50003, "this channel cannot be read now")))

@@ -221,8 +221,8 @@ class TestGaps:
     ) -> None:
         monkeypatch.setattr(reading, "WAIT_S", 0.6)
         monkeypatch.setattr(reading, "LOOK_S", 0.1)
-        bed = make(filled(10))
-        client = bed.resumed(1_000)
+        bed = make(filled(10), partitions=2)
+        client = bed.resumed(0, 1_000)
         asked = 0
 
         def count() -> bool:
@@ -232,6 +232,21 @@ class TestGaps:
 
         await bed.until(count)
         assert 2 <= asked <= 10, "and the loop is not busy with it"
+
+    async def test_who_is_ahead_of_the_node_alone_is_to_come_back(self, make: Make) -> None:
+        bed = make(filled(10))
+        bed.log.put("c", "not read yet")
+        end = bed.log.ends[0]
+        behind, beyond = bed.resumed(end), bed.resumed(end + 1)
+        await bed.until(lambda: behind.answer is not ... and beyond.answer is not ...)
+        assert (behind.answer.code, behind.answer.status) == (50003, 500)
+        assert beyond.answer is None, "the log has not got there either"
+        bed.node.read_on()
+        again = bed.resumed(end)
+        bed.log.put("c", "live")
+        bed.node.read_on()
+        await bed.begun(again)
+        assert again.values == ["live"]
 
 
 class TestPassedByMemory:

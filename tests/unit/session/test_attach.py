@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fanout.errors import error
-from fanout.session.effects import Attach, Detach, Reply, Watch
+from fanout.session.effects import Attach, Detach, Replay, Reply, Watch
 from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
@@ -220,14 +220,28 @@ class TestAPositionAheadOfThisNode:
         assert frame["flags"] == GRANTED | Flag.RESUMED
         assert client.channels.asked == [("news", "theirs", 0, 0)] * 2
 
-    def test_is_given_up_after_a_while(self) -> None:
-        client = Conversation(AHEAD)
+    def asks_the_log(self, client: Conversation) -> Replay:
         retry = only_retry(client.attach(channelSerial="theirs"))
         client.now_ms += 4_999
         retry = only_retry(client.hand(retry.frame))
         client.now_ms += 1
+        (replay,) = client.hand(retry.frame)
+        assert isinstance(replay, Replay)
+        assert (replay.channel, replay.serial) == ("news", "theirs")
+        return replay
+
+    def test_is_for_another_time_if_the_log_has_got_there(self) -> None:
+        client = Conversation(AHEAD)
+        replay = self.asks_the_log(client)
+        effects = client.session.replayed(replay.attach, error(50003), client.now_ms)
+        assert error_code(only_frame(effects)) == (80003, 400)
+        assert only_close(effects).resumable
+
+    def test_is_given_up_if_the_log_has_not_got_there_either(self) -> None:
+        client = Conversation(AHEAD)
+        replay = self.asks_the_log(client)
         client.channels.plans = [AHEAD, FakePlan(serial="live")]
-        frame = only_frame(client.hand(retry.frame))
+        frame = only_frame(client.session.replayed(replay.attach, None, client.now_ms))
         assert (frame["channelSerial"], frame["flags"]) == ("live", GRANTED)
         assert error_code(frame) == (90003, 404)
         assert client.channels.asked[-1] == ("news", None, 0, 0)
