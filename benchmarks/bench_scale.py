@@ -1,4 +1,5 @@
-"""One, two and four real nodes over one Kafka: measured here what the model of docs/scale.md says of them.
+"""One, two and four real nodes over one Kafka: measured here what the model of docs/scale.md says of them, also where
+they read what their clients need.
 
 `python -m benchmarks.scale` sets the figures beside the model's.
 """
@@ -13,7 +14,7 @@ import uvloop
 
 from benchmarks.conftest import FULL, Record
 from benchmarks.harness import Tools, load, node
-from benchmarks.scale.cluster import KEY, Node, Writer, cluster
+from benchmarks.scale.cluster import KEY, Node, Read, Writer, cluster
 from benchmarks.scale.reconnect import Returned, follow_and_return
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
@@ -32,6 +33,11 @@ STORM_CLIENTS = 2_000 if FULL else 100
 MISSED = 500 if FULL else 100  # records that nobody is connected for; a multiple of CHANNELS
 HELD = 2_000 if FULL else 200  # connections whose memory is looked at
 FURTHER = 10  # attachments of such a connection beside the first
+NEEDING_NODES = [2, 4] if FULL else [2]
+NEEDED_PARTITIONS = 64
+LOG_CHANNELS = 256
+LOG_RECORDS = LOG_CHANNELS * (1_000 if FULL else 40)
+NEEDED_CHANNELS = 8  # by the clients of each node, others than those of the others; a client each
 RING_MESSAGES = 2_000 if FULL else 100  # in each of CHANNELS channels
 
 
@@ -132,6 +138,62 @@ def bench_scale__nodes(
         tick_us=batch_cpu_s / TICKS * 1e6,
         record_overhead_bytes=figures["backlog_fetched_bytes"] / BACKLOG - PAYLOAD,
         delivery_overhead_bytes=figures["sent_bytes"] / figures["deliveries"] - PAYLOAD,
+        **figures,
+    )
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("nodes", NEEDING_NODES)
+def bench_scale__needed(
+    benchmark: Any, record: Record, tools: Tools, kafka: Kafka, kafka_topic: NewKafkaTopic, nodes: int
+) -> None:
+    """A backlog of many channels, few of which the clients of each node follow: read as a whole, and as needed.
+
+    Each figure is the mean over the nodes.
+    """
+    figures: dict[str, float] = {}
+
+    def measure(read: Read) -> None:
+        topic = kafka_topic(NEEDED_PARTITIONS)
+        writer = Writer(kafka, topic, "load", LOG_CHANNELS, PAYLOAD)
+        with cluster(kafka, topic, nodes, read) as running, ExitStack() as crowds:
+            attached = []
+            for number, each in enumerate(running):
+                own = (f"--channels={NEEDED_CHANNELS}", f"--first-channel={number * NEEDED_CHANNELS}")
+                attached.append(crowds.enter_context(load(tools, each.port, NEEDED_CHANNELS, f"--key={KEY}", *own)))
+            assert [crowd.hear()["attached"] for crowd in attached] == [NEEDED_CHANNELS] * nodes
+            watch = Watch(running)
+            with ExitStack() as pauses:
+                for each in running:
+                    pauses.enter_context(each.paused())
+                writer.write(LOG_RECORDS)
+            for crowd in attached:
+                assert crowd.ask(f"until {LOG_RECORDS // LOG_CHANNELS}")["reached"]
+                report = crowd.ask("report")
+                assert report["deliveries"] == LOG_RECORDS // LOG_CHANNELS * NEEDED_CHANNELS
+                assert [report[what] for what in ("lost", "doubled", "reordered", "closed")] == [0, 0, 0, 0]
+            if read == "all":
+                _await_all(running, LOG_RECORDS)
+            time.sleep(IDLE_S)  # others lie beside those that were waited for
+            used = watch.look()
+        figures[f"{read}_share"] = used["messages_total"] / LOG_RECORDS
+        figures[f"{read}_cpu_s"] = used["cpu_s"]
+        figures[f"{read}_fetched_bytes"] = used["fetched_bytes"]
+
+    def both() -> None:
+        measure("all")
+        measure("needed")
+
+    benchmark.pedantic(both, rounds=1)
+    assert figures["needed_share"] < figures["all_share"] == 1
+    record(
+        nodes=nodes,
+        partitions=NEEDED_PARTITIONS,
+        channels=LOG_CHANNELS,
+        needed_channels=NEEDED_CHANNELS,
+        payload_bytes=PAYLOAD,
+        records=LOG_RECORDS,
+        deliveries=LOG_RECORDS // LOG_CHANNELS * NEEDED_CHANNELS,
         **figures,
     )
 

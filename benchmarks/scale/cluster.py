@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,10 +22,11 @@ from benchmarks.harness import SERVER_CORE, Program
 from tests.support.broker import Kafka
 from tests.support.node import free_port
 
-__all__ = ["KEY", "Node", "Writer", "cluster"]
+__all__ = ["KEY", "Node", "Read", "Writer", "cluster"]
 
 KEY = "bench.key:secret"
 SECRET = "one secret for all nodes of a log"
+Read = Literal["all", "needed"]
 READY_S = 60.0
 READ_S = 120.0
 LOOK_S = 0.2  # a scrape takes a node one or two milliseconds
@@ -33,13 +35,18 @@ LOOK_S = 0.2  # a scrape takes a node one or two milliseconds
 class Node(Program):
     """One node, on the servers' core."""
 
-    def __init__(self, kafka: Kafka, topic: str, data: Path) -> None:
+    def __init__(self, kafka: Kafka, topic: str, data: Path, read: Read | None) -> None:
         self.port = free_port()
+        route = f'topic = "{topic}"\nchannel = "#{{key}}"\n'
+        if read is not None:
+            route += f'partitioner = "murmur2"\nread = "{read}"\n'
+        rules = data.with_suffix(".toml")
+        rules.write_text(f"[[route]]\n{route}")
         self._brokers = kafka.bootstrap.split(",")
         super().__init__(
             *("setpriv", "--pdeathsig", "KILL"),  # a node outlives no test run, however that ends
             *(sys.executable, "-m", "fanout", "serve", "--port", str(self.port), "--data", data, "--key", KEY),
-            *("--kafka", kafka.bootstrap, "--route", f"{topic}=#{{key}}", "--publish-topic", topic),
+            *("--kafka", kafka.bootstrap, "--rules", rules, "--publish-topic", topic),
             *("--secret", SECRET, "--log-level", "warning"),
             core=SERVER_CORE,
         )
@@ -100,7 +107,8 @@ class Writer:
     """Writes records to channels `NAME-0`, `NAME-1`, …: values `SEQUENCE SENT_US xxx`, as `fanout-load` checks them."""
 
     def __init__(self, kafka: Kafka, topic: str, name: str, channels: int, payload: int) -> None:
-        self._producer = Producer({**kafka.client, "linger.ms": 2, "queue.buffering.max.messages": 1_000_000})
+        settings = {"linger.ms": 2, "queue.buffering.max.messages": 1_000_000, "partitioner": "murmur2"}
+        self._producer = Producer({**kafka.client, **settings})
         self._topic = topic
         self._name = name.encode()
         self._channels = channels
@@ -139,10 +147,11 @@ class Writer:
 
 
 @contextmanager
-def cluster(kafka: Kafka, topic: str, nodes: int) -> Iterator[list[Node]]:
-    """So many nodes over one topic, all ready."""
+def cluster(kafka: Kafka, topic: str, nodes: int, read: Read | None = None) -> Iterator[list[Node]]:
+    """So many nodes over one topic, all ready; with `read` they know where its keys lie."""
     with TemporaryDirectory(prefix="fanout-scale-") as directory, ExitStack() as stack:
-        running = [stack.enter_context(Node(kafka, topic, Path(directory, str(number)))) for number in range(nodes)]
+        places = [Path(directory, str(number)) for number in range(nodes)]
+        running = [stack.enter_context(Node(kafka, topic, place, read)) for place in places]
         for node in running:
             node.await_ready()
         yield running
