@@ -31,6 +31,7 @@ def all_tables(inputs: Inputs) -> dict[str, str]:
         "storms": tables.storms(costs),
         "returning": tables.returning(costs),
         "nodes": checks.nodes(inputs),
+        "needed": checks.needed(inputs),
         "killed": checks.killed(inputs),
         "inputs": tables.inputs(inputs),
     }

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from benchmarks.scale.costs import Costs
 from benchmarks.scale.examples import MACHINE
 from benchmarks.scale.inputs import Inputs
+from benchmarks.scale.interest import partitions_touched
 from benchmarks.scale.model import KERNEL_BYTES, Demand, Workload, demand
 from benchmarks.scale.storm import Storm, simulate
-from benchmarks.scale.text import in_bytes, in_seconds, number, table
+from benchmarks.scale.text import in_bytes, in_seconds, in_share, number, table
 
-__all__ = ["killed", "nodes"]
+__all__ = ["killed", "needed", "nodes"]
 
 
 def nodes(given: Inputs) -> str:
@@ -64,6 +65,39 @@ def _ticking(costs: Costs, figures: dict[str, float], count: int, clients: int, 
         session_s=math.inf,
     )
     return demand(workload, costs, MACHINE, count)
+
+
+def needed(given: Inputs) -> str:
+    """Two and four nodes whose clients follow few channels of a log, read as a whole and as needed."""
+    rows = []
+    for count in (2, 4):
+        figures = given.check(f"bench_scale__needed[{count}]")
+        own = figures["needed_channels"] / figures["channels"]
+        # In the partitions that are read lie the channels that are needed, all of them, and of the others a share.
+        touched = partitions_touched(figures["needed_channels"], int(figures["partitions"]))
+        for read, what, share in (("all", "everything", 1.0), ("needed", "as needed", own + (1 - own) * touched)):
+            records, payload = share * figures["records"], figures["payload_bytes"]
+            fetched = records * (payload + given.costs.record_overhead_bytes)
+            measured = figures[f"{read}_fetched_bytes"]
+            rows.append(
+                (
+                    f"{count}, {what}",
+                    *(in_share(share), in_share(figures[f"{read}_share"])),
+                    _quantity(records * given.costs.record_us(payload) / 1e6, "s"),
+                    _quantity(figures[f"{read}_cpu_s"], "s"),
+                    *(in_bytes(count * fetched), in_bytes(count * measured)),
+                )
+            )
+    head = (
+        "nodes",
+        "each reads: model",
+        "measured",
+        "CPU of each: model",
+        "measured",
+        "brokers send: model",
+        "measured",
+    )
+    return table(head, rows)
 
 
 def killed(given: Inputs) -> str:

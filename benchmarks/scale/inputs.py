@@ -47,7 +47,11 @@ ORIGINS = {
 }
 """Where each field of `Costs` comes from."""
 
-CHECKS = ("bench_scale__nodes[1]", "bench_scale__nodes[2]", "bench_scale__nodes[4]", "bench_scale__killed_node")
+CHECKS = (
+    *(f"bench_scale__nodes[{count}]" for count in (1, 2, 4)),
+    *(f"bench_scale__needed[{count}]" for count in (2, 4)),
+    "bench_scale__killed_node",
+)
 """Benchmarks whose figures are set beside the model's."""
 
 

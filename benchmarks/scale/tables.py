@@ -135,7 +135,7 @@ def egress(costs: Costs) -> str:
             sent = in_bytes(planned.nodes * planned.demand.fetched_bytes_per_s)
             row.append(f"{planned.nodes} × {share}: {sent}/s")
         rows.append(row)
-    head = ("service", "partitions", "everything (as it is)", "what its clients need")
+    head = ("service", "partitions", "everything", "what its clients need")
     return table((*head, "the same, clients placed by partition"), rows)
 
 
