@@ -5,8 +5,9 @@ it comes. Nothing in it is a message: it says where each subscription stands, an
 
 - **Taking.** Who connects claims the name with a newer generation. The node whose client had it hears that, sends that
   client away and writes its last word: where it stood. The new one waits until it has read its own claim, and up to
-  `LAST_WORD_S` for that word. Of a node that has died there is none: then a client is given again what it was given
-  since the session was written last, and all of it up to the end of the log has DUP set.
+  `LAST_WORD_S` for that word. Of a node that has died there is none, and one that is slow may have said nothing of the
+  connection yet: then a client is given again what it was given since the session was written last, and all of it up to
+  the end of the log has DUP set.
 - **Keeping.** A session that moves is written about once a second, all of a node's together at most `SAVED_PLACES` of
   their places in each `TICK_S`; with more clients than that allows each is written less often.
 - **Ending.** A session is over when its client said so, or its expiry interval has passed since its connection ended;
@@ -113,7 +114,7 @@ class Sessions:
         self._held: dict[Name, Held] = {}
         self._kept: OrderedDict[Held, None] = OrderedDict()  # those held that are; the one saved longest ago is first
         self._claiming: dict[str, asyncio.Future[Claim | None]] = {}  # by the connection's life
-        self._last_words: dict[Name, asyncio.Event] = {}
+        self._last_words: dict[Name, tuple[int, asyncio.Event]] = {}  # of connections of these generations
         self._untold: dict[tuple[str, Name], Fact] = {}  # what the log did not take: one for each name and kind
         self._telling: dict[tuple[str, Name], object] = {}
         control.listen(CLAIM, self._heard_claim)
@@ -231,9 +232,8 @@ class Sessions:
         name = held.name
         if held.clean:
             return
-        is_elsewhere = before is not None and before.node != self._node and not self._lives.is_gone(before.node)
-        if is_elsewhere and self._table.is_open(name):
-            await self._last_word(name)
+        if before is not None and before.node != self._node and not self._lives.is_gone(before.node):
+            await self._last_word(name, before.generation)
         state = self._table.state(name, self._clock())
         if state is None:
             return
@@ -243,7 +243,10 @@ class Sessions:
             if place is None:
                 return
         end = None
-        if state.ended_ms is None or not state.is_exact:
+        is_old = (
+            before is not None and before.generation > state.generation
+        )  # its last connection has not told of it yet
+        if state.ended_ms is None or not state.is_exact or is_old:
             followed = list(filter(None, map(held.channel, {one.topic for one in state.places})))
             async with asyncio.timeout(CLAIM_S):
                 if not all([await self._wait(channel) for channel in followed]):
@@ -262,8 +265,10 @@ class Sessions:
         channels = await self._begun.within(stretches, realm_of(held.client.identity.key_name))
         return None if channels is None else Found(state.place, stretches, channels)
 
-    async def _last_word(self, name: Name) -> None:
-        said = self._last_words.setdefault(name, asyncio.Event())
+    async def _last_word(self, name: Name, generation: int) -> None:
+        if self._table.has_last_word(name, generation):
+            return
+        _, said = self._last_words.setdefault(name, (generation, asyncio.Event()))
         try:
             async with asyncio.timeout(LAST_WORD_S):
                 await said.wait()
@@ -338,8 +343,8 @@ class Sessions:
         held = self._held.get(name)
         if held is not None and held in self._kept and (fact is None or fact["generation"] < held.generation):
             self._tell(STATE, name, msgspec.to_builtins(held.state()))  # the log would keep that instead
-        if (said := self._last_words.get(name)) is not None and not self._table.is_open(name):
-            said.set()
+        if (awaited := self._last_words.get(name)) is not None and self._table.has_last_word(name, awaited[0]):
+            awaited[1].set()
 
     # -- what goes to the log --
 

@@ -84,10 +84,12 @@ class SessionTable:
         kept = self._states.get(name)
         return None if kept is None or kept.expires_ms <= now_ms else _decoder.decode(kept.text)
 
-    def is_open(self, name: Name) -> bool:
-        """Whether its connection has not said its last word of the session."""
+    def has_last_word(self, name: Name, generation: int) -> bool:
+        """Whether the connection of that generation, or a later one, has said its last word of the session; also where
+        there is no session.
+        """
         kept = self._states.get(name)
-        return kept is not None and kept.expires_ms == inf
+        return kept is None or (kept.generation >= generation and kept.expires_ms != inf)
 
     def has_state(self, name: Name) -> bool:
         """Whether anything is kept of a session, over or not."""

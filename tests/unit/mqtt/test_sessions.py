@@ -170,6 +170,22 @@ async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
     assert again.places == [Place("a", "a", "a@2", "a@9")]  # the log ends at 9
 
 
+async def test_the_last_word_of_an_earlier_connection_is_not_that_of_the_last_one(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
+    first, second, old = new_node(), new_node(), Client()
+    held = await first.take(old)
+    await held.subscribe([Subscription("a", 1)])
+    old.stand(Place("a", "a", "a@2"))
+    held.leave(expiry_s=None, lost=True)
+    await settle()
+    facts.slow = b"state:"
+    assert (await second.take(Client())).places == [Place("a", "a", "a@2")]
+    first.memory.end = 6
+    assert (await first.take(Client())).places == [Place("a", "a", "a@2", "a@9")]
+
+
 async def test_who_may_have_been_given_all_waits_until_the_log_says_how_much_that_is(new_node: NewNode) -> None:
     first, second = new_node(), new_node()
     held = await first.take(Client())
