@@ -31,7 +31,7 @@ from fanout.transports.mqtt import MqttClient
 from fanout.transports.mqtt_driver import Shared
 from fanout.transports.mqtt_keep_alive import KeepAlive
 from fanout.transports.mqtt_port import SUBPROTOCOL, MqttPort, mqtt_websockets
-from fanout.transports.mqtt_waiting import Waiting
+from fanout.transports.mqtt_waiting import not_let_in
 from fanout.transports.pages import pages
 from fanout.transports.rest import Api, rest
 from fanout.transports.rest.apps import apps
@@ -84,7 +84,7 @@ class Doors:
             people.mqtt,
             people.topics,
             settings.limits,
-            Waiting(),
+            not_let_in(),
             KeepAlive(self._mqtt_client),
             config.mqtt_server_reference,
         )

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, final
 
 FRAGMENTS_MAX: Final[int]
+INCOMPLETE_BYTES: Final[int]
 MESSAGE_BYTES: Final[int]
 
 class Driver(Protocol):
     """What a connection reports to."""
 
     def connected(self) -> None: ...
-    def may_speak(self) -> bool:
+    def may_speak(self, *, brief: bool) -> bool:
         """Asked before each frame. Who says no has paused the connection, which keeps the frame."""
     def message(self, payload: bytes, is_text: bool) -> None: ...
     def leaving(self) -> None:
@@ -21,7 +22,9 @@ class Driver(Protocol):
         """There is room for more, over TLS: `WebSocket.write_some` is to be called."""
 
 class Reader:
-    """What the connections of a node share: the buffer that they are read into, and picows' parser."""
+    """What the connections of a node share: the buffer that they are read into, picows' parser, and the room for what
+    is incomplete.
+    """
 
 @final
 class WebSocket(asyncio.BufferedProtocol):

@@ -5,7 +5,8 @@
   except over TLS, where all that the engine has goes through the transport, which encrypts, as far as that has room.
 - The engine forgets the descriptor in `connection_lost`, which runs before the transport closes it.
 - All connections of a node are read into one buffer and parsed by one parser, a whole frame at a time. A connection
-  keeps bytes of its own only while a frame is incomplete or it is paused.
+  keeps bytes of its own only while a frame or message is incomplete or it is paused. When all together keep too much
+  of what is incomplete, the one that has not been done for longest is ended.
 - Only the newest PING of what arrived together is answered. RSV bits, fragments, UTF-8 and close codes are checked
   here.
 - Once the closing has begun, what still arrives is dropped unread; the engine cuts the connection if the peer does not
@@ -30,7 +31,10 @@ from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 import picows
 from picows.picows import WSProtocol
 
-__all__ = ["FRAGMENTS_MAX", "MESSAGE_BYTES", "Reader", "WebSocket"]
+from fanout.transports.turns import BRIEF_BYTES
+from fanout.transports.waiting import Waiting
+
+__all__ = ["FRAGMENTS_MAX", "INCOMPLETE_BYTES", "MESSAGE_BYTES", "Reader", "WebSocket"]
 
 cdef extern from "sys/socket.h" nogil:
     int SOL_SOCKET, SO_LINGER
@@ -43,9 +47,11 @@ log = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 524_288  # one message, whole or in fragments: the maxFrameSize that clients are told
 FRAGMENTS_MAX = 1_024  # of one message
+INCOMPLETE_BYTES = 64 << 20  # of all messages that are incomplete
 
 cdef Py_ssize_t _message_bytes = MESSAGE_BYTES
 cdef Py_ssize_t _fragments_max = FRAGMENTS_MAX
+cdef Py_ssize_t _BRIEF_BYTES = BRIEF_BYTES
 cdef Py_ssize_t _DROPPED_MAX = 1 << 20  # bytes that a client may send into a closing connection
 cdef Py_ssize_t _HELD_MAX = 16 << 10  # bytes that a client may send before it is heard; no SDK sends any
 cdef Py_ssize_t _READ_BYTES = 16 << 10  # read at once; libuv reads up to 32 times before others have their turn
@@ -104,7 +110,8 @@ class _Mouth:
 
 
 cdef class Reader(WSListener):
-    """What the connections of a node share: the buffer that they are read into, and picows' parser.
+    """What the connections of a node share: the buffer that they are read into, picows' parser, and the room for what
+    is incomplete.
 
     The parser is used as a function of one whole frame. One that has refused a frame is not used again.
     """
@@ -112,6 +119,7 @@ cdef class Reader(WSListener):
     cdef bytearray _buffer
     cdef object _room  # a view of the buffer
     cdef object _protocol
+    cdef object _incomplete
     cdef bytes _payload
     cdef int kind
     cdef bint fin
@@ -120,6 +128,7 @@ cdef class Reader(WSListener):
     def __init__(self):
         self._buffer = bytearray(_READ_BYTES)
         self._room = memoryview(self._buffer)
+        self._incomplete = Waiting(INCOMPLETE_BYTES, _make_room)
 
     cdef bytes parse(self, const char *data, Py_ssize_t size):
         """The unmasked payload of a frame that `_frame_bytes` has measured; `kind`, `fin`, `reserved` are the frame's.
@@ -175,6 +184,10 @@ cdef class Reader(WSListener):
         return protocol
 
 
+def _make_room(link):
+    link.finish(1008, "a message was begun and not ended, and others need the room")
+
+
 cdef object _quiet = _Quiet()
 cdef bytes _REQUEST = (
     b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -227,7 +240,7 @@ cdef _forget_unsent(int fd):
 cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     """One connection, between its transport, the engine and its driver.
 
-    The driver answers `connected()`, `may_speak()` before each frame, `message(payload, is_text)`, `leaving()`,
+    The driver answers `connected()`, `may_speak(brief)` before each frame, `message(payload, is_text)`, `leaving()`,
     `disconnected()`, and `writable()`, which has `write_some` called.
     """
 
@@ -242,6 +255,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
     cdef bytes _ping  # the newest PING that is not answered
     cdef list _fragments
     cdef Py_ssize_t _counted  # bytes of the fragments, then of what is dropped
+    cdef Py_ssize_t _incomplete  # bytes, as the reader knows
     cdef int _fd  # -1 over TLS
     cdef bint _text
     cdef bint _full  # the transport has enough to send
@@ -313,6 +327,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
             return
         self._paused = False
         self._hear_rest()
+        self._tell_incomplete()
         if not self._paused and self._tcp is not None:
             self._tcp.resume_reading()
 
@@ -360,6 +375,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
             PyByteArray_Resize(self._rest, used + size)
             memcpy(PyByteArray_AS_STRING(self._rest) + used, data, size)
             self._hear_rest()
+        self._tell_incomplete()
 
     def pause_writing(self):
         """The transport has enough to send (asyncio.BaseProtocol); only over TLS is it given anything."""
@@ -398,6 +414,24 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
         self._rest = None
         self._fragments = None
         self._ping = None
+        self._tell_incomplete()
+
+    cdef _tell_incomplete(self):
+        """Counts what waits for its end to come. What is there and waits for its turn is bounded by itself."""
+        cdef Py_ssize_t size = 0
+        if self._rest is not None and not self._paused:
+            size = len(self._rest)
+        if self._fragments is not None:
+            size += self._counted
+        if size == self._incomplete:
+            return
+        if self._incomplete == 0:
+            self._reader._incomplete.enter(self)
+        self._incomplete = size
+        if size:
+            self._reader._incomplete.holds(self, size)
+        else:
+            self._reader._incomplete.leave(self)
 
     # -- frames --
 
@@ -418,7 +452,7 @@ cdef class WebSocket(_Base, asyncio.BufferedProtocol):
         cdef Py_ssize_t used = 0, length
         while not self._paused and not self._closing:
             length = _frame_bytes(<const uint8_t *> data + used, size - used)
-            if length == 0 or length > size - used or not self._driver.may_speak():
+            if length == 0 or length > size - used or not self._driver.may_speak(brief=length <= _BRIEF_BYTES):
                 break
             try:
                 self._frame(self._reader.parse(data + used, length))

@@ -89,12 +89,12 @@ class Driver:
         self._timer = asyncio.get_running_loop().call_later(_HOLD_SECONDS, self._send_away)
         self._node.hold(self)
 
-    def may_speak(self) -> bool:
-        """Whether the client is heard now; if not, what it sends waits until its turn comes."""
+    def may_speak(self, *, brief: bool) -> bool:
+        """Whether a message of the client's, brief or not, is heard now; if not, it waits until its turn comes."""
         backlog = self._node.backlog
         if backlog.is_full and self._session is not None and self._session.publishes:
             backlog.wait(self)
-        elif self._node.turns.take(self):
+        elif self._node.turns.take(self, brief=brief):
             return True
         self._pause()
         return False

@@ -26,6 +26,7 @@ from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
 from fanout.transports.mqtt_subscribing import TOKEN_EVENTS, Subscribing
 from fanout.transports.mqtt_waiting import SECONDS
+from fanout.transports.turns import BRIEF_BYTES
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame
 
@@ -84,9 +85,9 @@ class MqttClient(MqttDriver):
         if self._stage in (Stage.NEW, Stage.OPENING):
             self._shared.waiting.holds(self, self._reader.held)
 
-    def may_speak(self) -> bool:
+    def may_speak(self, *, brief: bool) -> bool:
         """See `Driver`. A CONNECT is always heard."""
-        return self._stage is not Stage.OPEN or super().may_speak()
+        return self._stage is not Stage.OPEN or super().may_speak(brief=brief)
 
     def leaving(self) -> None:
         """See `Driver`: where the client stands is known a last time."""
@@ -139,7 +140,9 @@ class MqttClient(MqttDriver):
 
     def _hear(self) -> None:
         """Takes the packets that are there, unless others have their turn or an answer is awaited."""
-        while self._stage in (Stage.NEW, Stage.OPEN) and not self._paused and self._reader.held and self.may_speak():
+        while self._stage in (Stage.NEW, Stage.OPEN) and not self._paused and (said := self._reader.held):
+            if not self.may_speak(brief=said <= BRIEF_BYTES):
+                return
             packet = self._reader.take()
             if packet is None:
                 return

@@ -26,7 +26,8 @@ from fanout.transports.mqtt_keep_alive import KeepAlive
 from fanout.transports.mqtt_ports import Held, Sessions
 from fanout.transports.mqtt_publishing import Answer, Publishing
 from fanout.transports.mqtt_topics import Topics
-from fanout.transports.mqtt_waiting import Waiting
+from fanout.transports.mqtt_waiting import Connection
+from fanout.transports.waiting import Waiting
 from fanout.wire import Action, ClientFrame
 
 __all__ = ["NORMAL", "MqttDriver", "Shared", "Stage"]
@@ -59,7 +60,7 @@ class Shared:
     sessions: Sessions
     topics: Topics
     limits: Limits
-    waiting: Waiting
+    waiting: Waiting[Connection]
     keep_alive: KeepAlive
     reference: str | None
 

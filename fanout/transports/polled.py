@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from fanout.transports.driver import Driver
-from fanout.wire import ClientFrame
+from fanout.wire import Action, ClientFrame
 
 __all__ = ["Polled"]
 
@@ -132,7 +132,9 @@ class Polled:
 
     def _hear(self) -> None:
         try:
-            while self._said and not self._paused and not self._closing and self.driver.may_speak():
+            while self._said and not self._paused and not self._closing:
+                if not self.driver.may_speak(brief=self._said[0].action == Action.HEARTBEAT):
+                    return
                 self.driver.receive(self._said.popleft())
         except Exception:
             log.exception("a message could not be dealt with")

@@ -5,6 +5,9 @@ everybody else would wait for all of them. So once a turn has listened for `TURN
 and is heard in a later turn, in the order of arrival. One message is always heard whole: a turn takes `TURN_S` and the
 time of one message at most.
 
+Who only asks whether the node is there need not stand in line for that: beyond its time a turn hears one brief message
+each of `BRIEF_MAX` clients.
+
 Belongs to the event loop.
 """
 
@@ -14,9 +17,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
-__all__ = ["Speaker", "Turns"]
+__all__ = ["BRIEF_BYTES", "BRIEF_MAX", "TURN_S", "Speaker", "Turns"]
 
 TURN_S: Final = 0.002
+BRIEF_MAX: Final = 32  # at 20 µs each
+BRIEF_BYTES: Final = 131
+"""A message that is no longer is brief: as long as a WebSocket's PING with its head may be (RFC 6455 §5.5)."""
 
 
 class Speaker(Protocol):
@@ -35,9 +41,12 @@ class Turns:
         self._until: float | None = None  # None: nobody was heard in this turn yet
         self._line: OrderedDict[Speaker, None] = OrderedDict()  # everybody once: bounded by the number of connections
         self._calling = False
+        self._brief: set[Speaker] = set()  # who were heard beyond the turn's time
 
-    def take(self, speaker: Speaker) -> bool:
-        """Whether a message of this client may be heard now. If not, its `go_on` is called in a later turn."""
+    def take(self, speaker: Speaker, *, brief: bool) -> bool:
+        """Whether a message, a brief one or any, may be heard of this client now. If not, its `go_on` is called in a
+        later turn.
+        """
         now = self._clock()
         if self._until is None:
             self._until = now + TURN_S
@@ -45,12 +54,21 @@ class Turns:
             return True
         if now < self._until and (self._calling or not self._line):
             return True
+        if brief and self._may_be_brief(speaker):
+            self._brief.add(speaker)
+            return True
         self._line[speaker] = None
         return False
+
+    def _may_be_brief(self, speaker: Speaker) -> bool:
+        if self._calling or speaker in self._line:  # the others in line come first, or what this one said before
+            return False
+        return speaker not in self._brief and len(self._brief) < BRIEF_MAX
 
     def _turn(self) -> None:
         """A new turn of the loop: goes on with those who stand in line."""
         self._until = None
+        self._brief.clear()
         self._calling = True
         try:
             while self._line and (self._until is None or self._clock() < self._until):

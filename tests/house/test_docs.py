@@ -12,7 +12,7 @@ from fanout import backlog, sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
 from fanout.sources import base, kafka, kafka_append
-from fanout.transports import driver, mqtt, mqtt_publishes, mqtt_subscribing, mqtt_waiting, stream_wishes
+from fanout.transports import _websocket, driver, mqtt, mqtt_publishes, mqtt_subscribing, mqtt_waiting, stream_wishes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -65,6 +65,8 @@ def test_readme_lists_every_option_with_its_default() -> None:
         ("those of who publishes for the first time, or by HTTP, with them", base.LIMITS.append_records),
         ("those of who publishes for the first time, or by HTTP, with them", base.LIMITS.append_bytes >> 20),
         ("`rewind`", Limits().rewind_messages),
+        ("WebSocket messages that have begun and not ended", _websocket.MESSAGE_BYTES >> 10),
+        ("WebSocket messages that have begun and not ended", _websocket.INCOMPLETE_BYTES >> 20),
         ("MQTT clients that have not said CONNECT", mqtt_waiting.CONNECTIONS_MAX),
         ("MQTT clients that have not said CONNECT", mqtt_waiting.BYTES_MAX >> 20),
         ("publishes of an MQTT connection without PUBACK or PUBCOMP", mqtt_publishes.RECEIVE_MAXIMUM),

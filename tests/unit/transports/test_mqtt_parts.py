@@ -12,7 +12,7 @@ from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
 from fanout.transports.mqtt_subscriptions import Subscriptions
 from fanout.transports.mqtt_topics import Topics, has_wildcard
-from fanout.transports.mqtt_waiting import Waiting
+from fanout.transports.mqtt_waiting import not_let_in
 
 
 def publish(topic: str = "t", *, qos: int = 0, packet_id: int = 0, alias: int = 0, retain: bool = False) -> Publish:
@@ -174,7 +174,7 @@ class Connection:
 class TestWaiting:
     def test_the_oldest_makes_room_when_there_are_too_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mqtt_waiting, "CONNECTIONS_MAX", 3)
-        waiting, connections = Waiting(), [Connection() for _ in range(5)]
+        waiting, connections = not_let_in(), [Connection() for _ in range(5)]
         for connection in connections[:3]:
             waiting.enter(connection)
         waiting.leave(connections[0])
@@ -185,7 +185,7 @@ class TestWaiting:
 
     def test_the_oldest_makes_room_when_they_say_too_much(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(mqtt_waiting, "BYTES_MAX", 100)
-        waiting, connections = Waiting(), [Connection() for _ in range(3)]
+        waiting, connections = not_let_in(), [Connection() for _ in range(3)]
         for connection in connections:
             waiting.enter(connection)
             waiting.holds(connection, 30)

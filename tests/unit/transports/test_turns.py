@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 
-from fanout.transports.turns import TURN_S, Turns
+from fanout.transports.turns import BRIEF_MAX, TURN_S, Turns
 
 
 class Room:
@@ -32,8 +32,9 @@ class Room:
 class Client:
     """Speaks as a driver does: at once if it may, and otherwise when it is asked to go on."""
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, *, brief: bool = False) -> None:
         self.room = room
+        self.brief = brief
         self.unheard: deque[str] = deque()
 
     def say(self, *messages: str) -> None:
@@ -42,7 +43,7 @@ class Client:
         self.go_on()
 
     def go_on(self) -> None:
-        while self.unheard and self.room.turns.take(self):
+        while self.unheard and self.room.turns.take(self, brief=self.brief):
             self.room.hear(self.unheard.popleft())
 
 
@@ -102,3 +103,26 @@ async def test_a_new_turn_has_its_whole_time() -> None:
     await asyncio.sleep(0)
     client.say("b")
     assert room.heard == [["a", "b"]]
+
+
+async def test_a_brief_message_is_heard_before_those_who_stand_in_line() -> None:
+    room = Room(TURN_S)
+    Client(room).say("a1", "a2")
+    Client(room, brief=True).say("b")
+    assert await room.pass_turns() == [["a1", "b"], ["a2"]]
+
+
+async def test_but_one_of_each_client_and_in_order() -> None:
+    room = Room(TURN_S)
+    Client(room).say("a1", "a2")
+    Client(room, brief=True).say("b1", "b2", "b3")
+    assert await room.pass_turns() == [["a1", "b1"], ["a2"], ["b2"], ["b3"]]
+
+
+async def test_and_of_so_many_clients_in_a_turn() -> None:
+    room = Room(TURN_S)
+    for number in range(BRIEF_MAX + 3):
+        Client(room, brief=True).say(str(number))
+    first, *others = await room.pass_turns()
+    assert first == [str(number) for number in range(BRIEF_MAX + 1)], "its time's own one, and these"
+    assert others == [[str(BRIEF_MAX + 1)], [str(BRIEF_MAX + 2)]]

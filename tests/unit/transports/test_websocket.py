@@ -429,6 +429,25 @@ async def test_a_client_that_left_before_its_turn_is_not_heard(monkeypatch: pyte
             await wire.close()
 
 
+async def test_what_is_brief_need_not_stand_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def take(self: turns.Turns, speaker: turns.Speaker, *, brief: bool) -> bool:
+        asked.append(brief)
+        return True
+
+    monkeypatch.setattr(turns.Turns, "take", take)
+    async with native_front_door() as door:
+        wire = await connected(door)
+        await wire.say(client_frame(9, b"p" * 125))
+        assert await wire.frame() == (10, b"p" * 125)
+        await alive(wire)
+        await wire.say(client_frame(1, HEARTBEAT.ljust(1_000)))
+        assert await wire.message() == {"action": 0, "id": "h"}
+        assert asked == [True, True, False]
+        await wire.close()
+
+
 async def test_an_answer_for_a_client_that_left_is_nobodys() -> None:
     async with front_door() as door:
         door.publisher.hold = True
