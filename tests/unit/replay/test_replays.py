@@ -203,9 +203,7 @@ class TestGaps:
         bed.engine.partition("t", b"another-topic-id", 0, 0)
         await bed.until(lambda: client.is_left and not len(bed.replays))
 
-    async def test_of_those_who_come_together_only_the_foreign_are_told_so(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_of_those_who_come_together_only_the_foreign_are_told_so(self, make: Make) -> None:
         bed = make(filled(100))
         old = bed.position(0)
         clients = [bed.client(), bed.client()]
@@ -374,7 +372,6 @@ class TestBounds:
 
     @pytest.fixture
     def one_by_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """One replay reads at a time, and nobody joins one that is elsewhere."""
         monkeypatch.setattr(room, "ACTIVE", 1)
         monkeypatch.setattr(service, "AHEAD_MAX", 0)
         monkeypatch.setattr(reading, "AHEAD_MAX", 0)
@@ -444,12 +441,10 @@ class TestBounds:
         again = bed.resumed(1 + len(seen))
         await bed.until(lambda: len(again.values) == 3_999 - len(seen))
 
+    @pytest.mark.usefixtures("one_by_one")
     async def test_who_does_not_read_needs_no_place_for_the_little_that_is_left(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(room, "ACTIVE", 1)
-        monkeypatch.setattr(service, "AHEAD_MAX", 0)
-        monkeypatch.setattr(reading, "AHEAD_MAX", 0)
         monkeypatch.setattr(reading, "WAIT_S", 600.0)
         bed = make(filled(1_000))
         slow = [bed.resumed(2 * start) for start in (0, 100, 200)]
