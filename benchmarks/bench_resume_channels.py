@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from benchmarks.conftest import FULL, Record
-from benchmarks.harness import Program, Tools, complete, load, node, producer, settled, wait_until
+from benchmarks.harness import LAST, Program, Tools, complete, load, node, producer, settled, wait_until
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 
@@ -53,7 +53,7 @@ def bench_resume_channels(
             def come_back() -> tuple[float, float, dict[str, Any]]:
                 before, begun = server.cost(), time.perf_counter()
                 with (
-                    load(tools, told["port"], RETURNING, *options, yields=True) as clients,
+                    load(tools, told["port"], RETURNING, *options, turn=LAST) as clients,
                     ThreadPoolExecutor(1) as waiting,
                 ):
                     current = waiting.submit(all_current, clients)

@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any, Self
 
 __all__ = [
+    "FIRST",
+    "LAST",
     "LOAD_CORE",
     "ROOT",
     "SERVER_CORE",
@@ -42,6 +44,10 @@ __all__ = [
 ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
+FIRST = "--fifo 1" if os.geteuid() == 0 else None
+"""Whose turn it is before everybody else's on the core, as soon as it wants; only root may ask for that."""
+LAST = "--idle 0"
+"""Whose turn it is when nobody else wants the core."""
 ANSWER_S = 90
 SETTLE_S = 0.2
 WAIT_S = 30
@@ -64,9 +70,9 @@ class Cost:
 class Program:
     """A running program; a context that kills it. It ends with the driver, and does not hear of its Ctrl-C."""
 
-    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT, yields: bool = False) -> None:
-        """One that `yields` has the core when nobody else wants it."""
-        policy = ["nice", "-n", "19"] if yields else []
+    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT, turn: str | None = None) -> None:
+        """Its `turn` is None for the usual one, FIRST or LAST."""
+        policy = ["chrt", *turn.split()] if turn else []
         pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *policy, *map(str, command)]
         self._process = subprocess.Popen(
             pinned, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
@@ -152,18 +158,18 @@ def node(*arguments: str) -> Iterator[tuple[Program, dict[str, Any]]]:
         yield server, server.hear()
 
 
-def load(tools: Tools, port: int, connections: int, *arguments: str, yields: bool = False) -> Program:
+def load(tools: Tools, port: int, connections: int, *arguments: str, turn: str | None = None) -> Program:
     """A load client; the first thing that it says is that all are attached."""
     count = f"--connections={connections}"
     command: tuple[str | Path, ...] = (tools.load, "receive", f"127.0.0.1:{port}", count, *arguments)
-    return Program(*command, core=LOAD_CORE, yields=yields)
+    return Program(*command, core=LOAD_CORE, turn=turn)
 
 
 @contextmanager
-def producer(kafka: str, topic: str, *arguments: str) -> Iterator[Program]:
+def producer(kafka: str, topic: str, *arguments: str, turn: str | None = None) -> Iterator[Program]:
     """A producer to a topic, as `benchmarks/producer.py` runs it: it obeys `send` like the node and the control."""
     command = (sys.executable, "-m", "benchmarks.producer", kafka, topic, *arguments)
-    with Program(*command, core=LOAD_CORE) as feeder:
+    with Program(*command, core=LOAD_CORE, turn=turn) as feeder:
         yield feeder
 
 

@@ -180,7 +180,9 @@ impl Hub {
                     routed.channels().for_each(|name| note(name, number));
                 }
                 Routing::Given(names) if names.len() <= CHANNELS_PER_RECORD_MAX => {
-                    names.iter().for_each(|name| note(name, number));
+                    for name in names {
+                        note(name, number);
+                    }
                 }
                 Routing::Given(_) => {}
             }
