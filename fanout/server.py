@@ -218,9 +218,15 @@ class Server:
         return self._node.messages.subscriptions.open(self._channel(channel), since)
 
     def position(self, channel: str) -> str:
-        """Where the channel stands now, to give as `since` later, on any node of this log."""
+        """Where the channel stands now, to give as `since` later, on any node of this log.
+
+        Raises SourceError for one that this node does not read yet: it will in a moment.
+        """
         self._check_running()
-        return self._node.messages.engine.position(self._channel(channel))
+        name = self._channel(channel)
+        if not self._node.messages.interest.has(name):
+            raise SourceError("the channel is not read here yet; try again")
+        return self._node.messages.engine.position(name)
 
     def presence(self, channel: str) -> AsyncIterator[PresenceMessage]:
         """Everyone present on the channel, as far as this node has read the log.

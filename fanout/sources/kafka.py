@@ -24,10 +24,11 @@ from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_batch import whole_batch
+from fanout.sources.kafka_changes import Begin, Change, Counted, LetGo
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
-from fanout.sources.kafka_topics import Begin, Counted, End, LetGo, Making, TopicWatch
+from fanout.sources.kafka_topics import Making, TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.reads import Reads
 from fanout.types import Creation
@@ -258,7 +259,7 @@ class KafkaSource:
                     ready = True
                     sink.ready()
 
-    def _change(self, consumer: Consumer, sink: Sink, change: Counted | Begin | End | LetGo) -> None:
+    def _change(self, consumer: Consumer, sink: Sink, change: Change) -> None:
         """Begins, begins anew or ends to read one partition; or a topic has been counted."""
         if isinstance(change, Counted):
             sink.topic(*change)

@@ -29,11 +29,12 @@ from confluent_kafka.cimpl import NewTopic
 from fanout.errors import SourceTimeout
 from fanout.sources.base import Health
 from fanout.sources.kafka_admin import AWAY, Admin, Stopped, Trouble
+from fanout.sources.kafka_changes import Begin, Change, Counted, End, LetGo
 from fanout.sources.kafka_lost import Place, go_on
 from fanout.sources.patterns import Patterns
 from fanout.types import Creation
 
-__all__ = ["Begin", "Counted", "End", "LetGo", "Making", "TopicWatch"]
+__all__ = ["Making", "TopicWatch"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
@@ -46,43 +47,6 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 Key = tuple[str, int]  # topic, partition
 
 log = logging.getLogger("fanout.source.kafka")
-
-
-class Counted(NamedTuple):
-    """The topic has so many partitions. Comes before the first of them."""
-
-    topic: str
-    topic_id: bytes
-    partitions: int
-
-
-class Begin(NamedTuple):
-    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now.
-
-    `epoch` is the leader epoch up to which the log is known to reach `start`, -1 if it has none: if an unclean election
-    cuts it off before anything is read, that tells.
-    """
-
-    topic: str
-    topic_id: bytes
-    partition: int
-    start: int
-    end: int
-    epoch: int
-
-
-class End(NamedTuple):
-    """The partition is no more: stop reading it."""
-
-    topic: str
-    partition: int
-
-
-class LetGo(NamedTuple):
-    """The partition is not needed any more: stop reading it, and say so."""
-
-    topic: str
-    partition: int
 
 
 class Making(NamedTuple):
@@ -147,7 +111,7 @@ class TopicWatch:
         self.leaderless: Mapping[Key, float] = {}  # partitions that no broker leads, since when
         self.unbegun: Mapping[Key, float] = {}  # those of them that are read on demand, and asked for
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
-        self.found: deque[Counted | Begin | End | LetGo] = deque()  # a few entries a partition, taken by the reader
+        self.found: deque[Change] = deque()  # a few entries a partition, taken by the reader
         self.complete = False  # every topic has been found once, and all its partitions put into `found`
 
     def health(self) -> Health:

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 
 import fanout.node
 from fanout import Config, Server, interest
+from fanout.errors import SourceError
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.sources import eventually
@@ -279,6 +280,8 @@ async def test_what_is_let_go_and_needed_again_under_traffic_is_given_once_in_or
         stood = nodes[0].position("c0")
         await client.close()
         await eventually(lambda: nodes[0]._node.messages.interest.counts["read_on_demand"] == 0, 60)
+        with pytest.raises(SourceError, match="not read here yet"):
+            nodes[0].position("c1")
         await asyncio.sleep(2)  # what memory holds grows old
         back = await site.client(nodes[0], "c0", stood)
         await back.until(lambda: len(texts(back, "c0")) >= 20, 30)

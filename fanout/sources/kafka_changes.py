@@ -1,0 +1,45 @@
+"""What the thread that looks at Kafka's topics has the reading thread do, partition by partition."""
+
+from typing import NamedTuple
+
+__all__ = ["Begin", "Change", "Counted", "End", "LetGo"]
+
+
+class Counted(NamedTuple):
+    """The topic has so many partitions. Comes before the first of them."""
+
+    topic: str
+    topic_id: bytes
+    partitions: int
+
+
+class Begin(NamedTuple):
+    """Read the partition from `start`, and drop what was read of it before. `end` is where its log ended just now.
+
+    `epoch` is the leader epoch up to which the log is known to reach `start`, -1 if it has none: if an unclean election
+    cuts it off before anything is read, that tells.
+    """
+
+    topic: str
+    topic_id: bytes
+    partition: int
+    start: int
+    end: int
+    epoch: int
+
+
+class End(NamedTuple):
+    """The partition is no more: stop reading it."""
+
+    topic: str
+    partition: int
+
+
+class LetGo(NamedTuple):
+    """The partition is not needed any more: stop reading it, and say so."""
+
+    topic: str
+    partition: int
+
+
+Change = Counted | Begin | End | LetGo
