@@ -157,6 +157,9 @@ async def test_presence_comes_as_events_and_no_set_is_given(node: Server) -> Non
     member = PresenceClient(node.port, KEY)
     await member.connect()
     await member.enter("c", "bob")
+    async with asyncio.timeout(20):
+        while not [one async for one in node.presence("c")]:  # noqa: ASYNC110  this node has yet to read it
+            await asyncio.sleep(0.01)
     async with StreamClient(node.port, query={"channels": "c"}) as client:
         await node.publish("c", "x")
         assert [event.kind for event in await client.messages(1)] == ["message"]
