@@ -86,8 +86,8 @@ class MqttClient(MqttDriver):
             self._shared.waiting.holds(self, self._reader.held)
 
     def may_speak(self, *, brief: bool) -> bool:
-        """See `Driver`. A CONNECT is always heard."""
-        return self._stage is not Stage.OPEN or super().may_speak(brief=brief)
+        """See `Driver`. A WebSocket's frame may hold any part of packets, which are asked for one by one in `_hear`."""
+        return True
 
     def leaving(self) -> None:
         """See `Driver`: where the client stands is known a last time."""
@@ -141,7 +141,7 @@ class MqttClient(MqttDriver):
     def _hear(self) -> None:
         """Takes the packets that are there, unless others have their turn or an answer is awaited."""
         while self._stage in (Stage.NEW, Stage.OPEN) and not self._paused and (said := self._reader.held):
-            if not self.may_speak(brief=said <= BRIEF_BYTES):
+            if self._stage is Stage.OPEN and not super().may_speak(brief=said <= BRIEF_BYTES):
                 return
             packet = self._reader.take()
             if packet is None:

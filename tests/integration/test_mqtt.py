@@ -9,7 +9,7 @@ import pytest
 import websockets
 
 from fanout import Config, Server
-from fanout.transports import terms
+from fanout.transports import terms, turns
 from tests.support.credentials import made_jwt
 from tests.support.mqtt_client import (
     ACK,
@@ -243,6 +243,27 @@ class TestOverWebSocket:
                 while not received.endswith(b"x"):
                     received += await socket.recv()  # type: ignore[operator]
         assert [received[0] >> 4, received.count(b"\x90")] == [CONNACK, 1]
+
+    async def test_a_ping_asks_once_whether_it_is_heard_and_as_a_brief_one(
+        self, node: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[bool] = []
+
+        def take(self: turns.Turns, speaker: turns.Speaker, *, brief: bool) -> bool:
+            asked.append(brief)
+            return True
+
+        monkeypatch.setattr(turns.Turns, "take", take)
+        url = f"ws://127.0.0.1:{node.port}/"
+        async with (
+            websockets.connect(url, subprotocols=[websockets.Subprotocol("mqtt")]) as socket,
+            asyncio.timeout(20),
+        ):
+            await socket.send(connect_packet(5, "me", key=KEY))
+            await socket.recv()
+            await socket.send(b"\xc0\x00")
+            assert await socket.recv() == bytes((PINGRESP << 4, 0))
+        assert asked == [True]
 
     async def test_text_is_no_packet(self, node: Server) -> None:
         url = f"ws://127.0.0.1:{node.port}/"
