@@ -4,16 +4,13 @@ Everything belongs to the loop that opened it.
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections.abc import Callable
 from typing import Any, Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from fanout.audit.returning import Owner
-from fanout.audit.sockets import connected_socket, reset_on_close
+from fanout.audit.sockets import limit_receive_buffer, local_address, reset_on_close
 
 __all__ = ["Link", "open_link"]
 
@@ -26,8 +23,9 @@ logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of 
 class Link(WSListener):
     """An open WebSocket. Made by `open_link`."""
 
-    def __init__(self, owner: Owner["Link"]) -> None:
+    def __init__(self, owner: Owner["Link"], receive_buffer: int | None) -> None:
         self._owner: Owner[Link] | None = owner
+        self._receive_buffer = receive_buffer
         self._transport: WSTransport | None = None
         self.close_code: int | None = None
         """Of the server's CLOSE."""
@@ -64,6 +62,7 @@ class Link(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows."""
         self._transport = transport
+        limit_receive_buffer(transport.underlying_transport, self._receive_buffer)
         if self._owner is not None:
             self._owner.opened(self)
 
@@ -91,28 +90,14 @@ async def open_link(
 
     Binds to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
     """
-    made: list[socket.socket] = []
-
-    async def make(url: Any) -> socket.socket | None:
-        if source is None and receive_buffer is None:
-            return None
-        made.append(await connected_socket(url.host, url.port, source=source, receive_buffer=receive_buffer))
-        return made[-1]
-
-    try:
-        async with asyncio.timeout(OPEN_S):
-            _, link = await ws_connect(
-                _factory(owner), url, read_buffer_init_size=BUFFER_BYTES, socket_factory=make, max_redirects=0
-            )
-    except BaseException:
-        for opened in made:  # a transport's by now, which nobody has: it sees the end, and closes
-            with contextlib.suppress(OSError):
-                opened.shutdown(socket.SHUT_RDWR)
-        raise
+    async with asyncio.timeout(OPEN_S):
+        _, link = await ws_connect(
+            lambda: Link(owner, receive_buffer),
+            url,
+            read_buffer_init_size=BUFFER_BYTES,
+            max_redirects=0,
+            **local_address(source),
+        )
     if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
         raise ConnectionResetError("cut before the handshake was done")
     return link
-
-
-def _factory(owner: Owner[Link]) -> Callable[[], Link]:
-    return lambda: Link(owner)

@@ -1,35 +1,27 @@
-"""Sockets of an audit's clients, before a transport owns them and at their ends.
+"""Sockets of an audit's clients: set while their transports own them, who alone open and close them. What two close is
+closed twice, and the second time it may be another's.
 
-Everything belongs to the loop that opened it.
+Everything belongs to the loop that opened them.
 """
 
-import asyncio
 import socket
 import struct
 from typing import Any, Final
 
-__all__ = ["connected_socket", "reset_on_close"]
+__all__ = ["limit_receive_buffer", "local_address", "reset_on_close"]
 
 _AT_ONCE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 
 
-async def connected_socket(host: str, port: int, *, source: str | None, receive_buffer: int | None) -> socket.socket:
-    """A TCP connection, over IPv4, that is still the caller's. Raises OSError.
+def local_address(source: str | None) -> dict[str, Any]:
+    """What `create_connection` is told so that it binds to that address of this machine, if any."""
+    return {} if source is None else {"local_addr": (source, 0)}
 
-    Bound to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
-    """
-    opened = socket.socket()
-    try:
-        opened.setblocking(False)
-        if receive_buffer is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            opened.bind((source, 0))
-        await asyncio.get_running_loop().sock_connect(opened, (host, port))
-    except BaseException:
-        opened.close()
-        raise
-    return opened
+
+def limit_receive_buffer(transport: Any, size: int | None) -> None:
+    """What the kernel holds for a reader that does not read (SO_RCVBUF: socket(7)), in bytes."""
+    if size is not None:
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
 
 
 def reset_on_close(transport: Any) -> None:

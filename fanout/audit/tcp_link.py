@@ -9,7 +9,7 @@ from typing import Final, cast
 from urllib.parse import SplitResult
 
 from fanout.audit.returning import Owner
-from fanout.audit.sockets import connected_socket, reset_on_close
+from fanout.audit.sockets import limit_receive_buffer, local_address, reset_on_close
 
 __all__ = ["TcpLink", "open_tcp"]
 
@@ -19,8 +19,9 @@ OPEN_S: Final = 10.0
 class TcpLink(asyncio.Protocol):
     """An open connection. Made by `open_tcp`."""
 
-    def __init__(self, owner: "Owner[TcpLink]") -> None:
+    def __init__(self, owner: "Owner[TcpLink]", receive_buffer: int | None) -> None:
         self._owner: Owner[TcpLink] | None = owner
+        self._receive_buffer = receive_buffer
         self._transport: asyncio.Transport | None = None
 
     def send(self, payload: bytes) -> None:
@@ -54,6 +55,7 @@ class TcpLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's only quack like it
+        limit_receive_buffer(transport, self._receive_buffer)
         if self._owner is not None:
             self._owner.opened(self)
 
@@ -83,11 +85,12 @@ async def open_tcp(
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context() if node.scheme.endswith("s") else None
     name = node.hostname if context is not None else None
-    link = TcpLink(owner)
-    async with asyncio.timeout(OPEN_S):
-        opened = await connected_socket(node.hostname, node.port, source=source, receive_buffer=receive_buffer)
-        try:  # the socket is the transport's from here on
-            await loop.create_connection(lambda: link, sock=opened, ssl=context, server_hostname=name)
-        except BaseException:
-            link.connection_lost(None)
-            raise
+    link = TcpLink(owner, receive_buffer)
+    try:
+        async with asyncio.timeout(OPEN_S):
+            await loop.create_connection(
+                lambda: link, node.hostname, node.port, ssl=context, server_hostname=name, **local_address(source)
+            )
+    except BaseException:
+        link.connection_lost(None)
+        raise

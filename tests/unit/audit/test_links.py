@@ -1,4 +1,6 @@
-"""The audit's links, while they open: a client that is closed meanwhile is closed, and nothing of it stays."""
+"""The audit's links, while they open: a client that is closed meanwhile is closed, nothing of it stays, and nothing is
+closed that by then is another's.
+"""
 
 import asyncio
 import base64
@@ -6,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import re
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -48,6 +51,13 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     writer.close()
 
 
+def is_open(one: socket.socket) -> bool:
+    try:
+        return one.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+    except OSError:
+        return False
+
+
 async def given_up_after(steps: int, one: Returning[Link] | Returning[TcpLink]) -> None:
     opening = asyncio.create_task(one.connect())
     for _ in range(steps):
@@ -64,7 +74,14 @@ async def given_up_at_every_step(made: Callable[[int, str | None], Returning[Lin
         before = len(os.listdir("/proc/self/fd"))
         for source in (None, "127.0.0.2"):
             for steps in range(STEPS):
-                await given_up_after(steps, made(port, source))
+                try:
+                    await given_up_after(steps, made(port, source))
+                finally:
+                    others = [socket.socket() for _ in range(8)]
+                await asyncio.sleep(0.001)
+                assert [one for one in others if not is_open(one)] == []
+                for one in others:
+                    one.close()
         while len(os.listdir("/proc/self/fd")) > before:  # noqa: ASYNC110  the transports close in turns of their own
             await asyncio.sleep(0.01)
 
