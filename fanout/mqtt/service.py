@@ -12,7 +12,7 @@ it comes. Nothing in it is a message: it says where each subscription stands, an
   their places in each `TICK_S`; with more clients than that allows each is written less often.
 - **Ending.** A session is over when its client said so, or its expiry interval has passed since its connection ended;
   that of a dead node's connections ends when the node is known to be dead (`fanout.presence.leases`).
-- What the log does not take now is told again until it does; another word about the same takes its place.
+- What the log does not take now is told again until it does (`fanout.mqtt.telling`).
 
 Belongs to the event loop.
 """
@@ -29,7 +29,7 @@ import msgspec
 from fanout.auth.realms import realm_of
 from fanout.callbacks import outcome
 from fanout.control import Control, Fact
-from fanout.errors import ClientError, ErrorInfo, SourceError, SourceTooLarge, error
+from fanout.errors import ClientError, ErrorInfo, SourceError, error
 from fanout.mqtt.begun import Begun, Scratch
 from fanout.mqtt.ends import Ends
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
@@ -39,6 +39,7 @@ from fanout.mqtt.releases import Releases
 from fanout.mqtt.resumed import end_of_log, given_at_most
 from fanout.mqtt.retained import Retained
 from fanout.mqtt.table import STATE_BYTES, SessionTable
+from fanout.mqtt.telling import Telling
 from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.mqtt.wills import Publish, Wills
 from fanout.transports.mqtt_ports import Client, Name, Subscription, Will
@@ -115,8 +116,8 @@ class Sessions:
         self._kept: OrderedDict[Held, None] = OrderedDict()  # those held that are; the one saved longest ago is first
         self._claiming: dict[str, asyncio.Future[Claim | None]] = {}  # by the connection's life
         self._last_words: dict[Name, tuple[int, asyncio.Event]] = {}  # of connections of these generations
-        self._untold: dict[tuple[str, Name], Fact] = {}  # what the log did not take: one for each name and kind
-        self._telling: dict[tuple[str, Name], object] = {}
+        self._telling = Telling(control)
+        self._tell = self._telling.tell
         control.listen(CLAIM, self._heard_claim)
         control.listen(STATE, self._heard_state)
 
@@ -188,7 +189,7 @@ class Sessions:
         state = held.moved() or held.state()
         if state.size() > RECORD_BYTES:
             raise ClientError(_TOO_LARGE)
-        self._untold.pop((STATE, held.name), None)
+        self._telling.forget(STATE, held.name)
         return outcome(partial(self._control.tell, STATE, name_text(held.name), msgspec.to_builtins(state)))
 
     def left(self, held: Held, /, *, expiry_s: int, lost: bool) -> None:
@@ -346,25 +347,6 @@ class Sessions:
         if (awaited := self._last_words.get(name)) is not None and self._table.has_last_word(name, awaited[0]):
             awaited[1].set()
 
-    # -- what goes to the log --
-
-    def _tell(self, kind: str, name: Name, fact: Fact) -> None:
-        """Writes a fact, now or later."""
-        key, mark = (kind, name), object()
-        self._untold.pop(key, None)
-        self._telling[key] = mark
-
-        def told(problem: SourceError | None) -> None:
-            if self._telling.get(key) is mark:
-                del self._telling[key]
-                if isinstance(problem, SourceTooLarge) and fact is not None:
-                    log.warning("what is to be kept of an MQTT client is too large for the log: it is not kept")
-                    self._tell(kind, name, None)
-                elif problem is not None:
-                    self._untold[key] = fact
-
-        self._control.tell(kind, name_text(name), fact, told)
-
     # -- in the course of time --
 
     async def run(self, ready: asyncio.Event) -> None:
@@ -391,8 +373,7 @@ class Sessions:
 
     def save(self, now: float) -> None:
         """Writes those whose turn it is, if they have moved; `now` by the loop's clock."""
-        for (kind, name), fact in list(self._untold.items())[:SLICE]:
-            self._tell(kind, name, fact)
+        self._telling.again()
         left = SAVED_PLACES
         while self._kept and left > 0:
             held = next(iter(self._kept))

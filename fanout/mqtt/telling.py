@@ -1,0 +1,56 @@
+"""Facts of MQTT clients on their way to the log: told again until it takes them.
+
+Of each name and kind only the newest word waits. One that is too large for the log is not kept at all: what the log has
+of it is taken back. Belongs to the event loop.
+"""
+
+import logging
+from itertools import islice
+from typing import Final
+
+from fanout.control import Control, Fact
+from fanout.errors import SourceError, SourceTooLarge
+from fanout.mqtt.records import name_text
+from fanout.transports.mqtt_ports import Name
+
+__all__ = ["Telling"]
+
+AT_ONCE: Final = 200  # told again in one turn of the loop
+
+log = logging.getLogger(__name__)
+
+
+class Telling:
+    """See the module's text. As many words wait as there are names and kinds at most."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._untold: dict[tuple[str, Name], Fact] = {}  # what the log did not take
+        self._under_way: dict[tuple[str, Name], object] = {}
+
+    def tell(self, kind: str, name: Name, fact: Fact) -> None:
+        """Writes a fact, now or later."""
+        key, mark = (kind, name), object()
+        self._untold.pop(key, None)
+        self._under_way[key] = mark
+
+        def told(problem: SourceError | None) -> None:
+            if self._under_way.get(key) is not mark:
+                return
+            del self._under_way[key]
+            if isinstance(problem, SourceTooLarge) and fact is not None:
+                log.warning("what is to be kept of an MQTT client is too large for the log: it is not kept")
+                self.tell(kind, name, None)
+            elif problem is not None:
+                self._untold[key] = fact
+
+        self._control.tell(kind, name_text(name), fact, told)
+
+    def forget(self, kind: str, name: Name) -> None:
+        """What waits counts no more: a newer word is on its way."""
+        self._untold.pop((kind, name), None)
+
+    def again(self) -> None:
+        """Tells what the log did not take, some of it."""
+        for (kind, name), fact in list(islice(self._untold.items(), AT_ONCE)):
+            self.tell(kind, name, fact)
