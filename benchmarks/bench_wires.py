@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.bench_connections import IDLE_BYTES_MAX
 from benchmarks.conftest import FULL, Record
 from benchmarks.harness import Crowd, Program, Received, Tools, load, node, settled
 
@@ -24,8 +25,8 @@ ROUNDS = 5 if FULL else 2
 ONE_BY_ONE = 10 if FULL else 20  # messages of a round
 SATURATED = 160 if FULL else 200
 WINDOW = 16
-FIRST = 2_000 if FULL else 500  # what the first connections take is partly what starting has left over
-HELD = 10_000 if FULL else 2_000
+FIRST = 2_000 if FULL else 1_000  # what the first connections take is partly what starting has left over
+HELD = 10_000 if FULL else 5_000
 
 
 def clients_of(tools: Tools, told: dict[str, Any], wire: str, connections: int) -> Program:
@@ -80,3 +81,4 @@ def bench_wires__memory(benchmark: Any, record: Record, tools: Tools, wire: str)
             idle_bytes = (server.memory() - before) // HELD
             settled(clients)
     record(wire=wire, connections=HELD, idle_bytes=idle_bytes)
+    assert idle_bytes <= IDLE_BYTES_MAX

@@ -154,6 +154,9 @@ impl Window {
             return;
         }
         let (given, open) = (SmallVec::new(), SmallVec::new());
+        if followed.is_empty() {
+            followed.reserve_exact(1); // most clients have one: room for four of this size would be their largest part
+        }
         followed.push(Followed { number, channel, stand, start, given, given_before, open });
     }
 
