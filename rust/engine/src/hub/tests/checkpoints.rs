@@ -287,7 +287,7 @@ fn the_next_is_written_when_the_newest_is_old_and_more_was_read() {
 
 #[test]
 fn who_is_behind_leaves_it_to_others_for_a_while() {
-    let (mut late, mut log) = late_reader();
+    let (late, mut log) = late_reader();
     assert!(!late.tick(&mut log, CHECKPOINT_LEFT_MS - 1));
     assert!(late.tick(&mut log, CHECKPOINT_LEFT_MS));
 }
