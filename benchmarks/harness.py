@@ -44,10 +44,10 @@ __all__ = [
 ROOT = Path(__file__).parent.parent
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORE, LOAD_CORE = CORES[0], CORES[-1]
-FIRST = "--fifo 1" if os.geteuid() == 0 else None
+FIRST = ("chrt", "--fifo", "1") if os.geteuid() == 0 else ()
 """Whose turn it is before everybody else's on the core, as soon as it wants; only root may ask for that."""
-LAST = "--idle 0"
-"""Whose turn it is when nobody else wants the core."""
+LAST = ("nice", "-n", "19")
+"""Whose turn it is when nobody else wants the core, or nearly so."""
 ANSWER_S = 90
 SETTLE_S = 0.2
 WAIT_S = 30
@@ -70,10 +70,9 @@ class Cost:
 class Program:
     """A running program; a context that kills it. It ends with the driver, and does not hear of its Ctrl-C."""
 
-    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT, turn: str | None = None) -> None:
-        """Its `turn` is None for the usual one, FIRST or LAST."""
-        policy = ["chrt", *turn.split()] if turn else []
-        pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *policy, *map(str, command)]
+    def __init__(self, *command: str | Path, core: int, folder: Path = ROOT, turn: tuple[str, ...] = ()) -> None:
+        """Its `turn` may be FIRST or LAST."""
+        pinned = ["setpriv", "--pdeathsig=KILL", "taskset", "--cpu-list", str(core), *turn, *map(str, command)]
         self._process = subprocess.Popen(
             pinned, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, process_group=0
         )
@@ -158,7 +157,7 @@ def node(*arguments: str) -> Iterator[tuple[Program, dict[str, Any]]]:
         yield server, server.hear()
 
 
-def load(tools: Tools, port: int, connections: int, *arguments: str, turn: str | None = None) -> Program:
+def load(tools: Tools, port: int, connections: int, *arguments: str, turn: tuple[str, ...] = ()) -> Program:
     """A load client; the first thing that it says is that all are attached."""
     count = f"--connections={connections}"
     command: tuple[str | Path, ...] = (tools.load, "receive", f"127.0.0.1:{port}", count, *arguments)
@@ -166,7 +165,7 @@ def load(tools: Tools, port: int, connections: int, *arguments: str, turn: str |
 
 
 @contextmanager
-def producer(kafka: str, topic: str, *arguments: str, turn: str | None = None) -> Iterator[Program]:
+def producer(kafka: str, topic: str, *arguments: str, turn: tuple[str, ...] = ()) -> Iterator[Program]:
     """A producer to a topic, as `benchmarks/producer.py` runs it: it obeys `send` like the node and the control."""
     command = (sys.executable, "-m", "benchmarks.producer", kafka, topic, *arguments)
     with Program(*command, core=LOAD_CORE, turn=turn) as feeder:
