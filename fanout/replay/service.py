@@ -37,7 +37,7 @@ GATHER_S: Final = 0.02
 BOUNDS_S: Final = 5.0  # half of what clients allow an ATTACH to take
 REPLAYS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
-ANSWERS_PER_TURN: Final = 20
+ANSWERS_PER_TURN: Final = 4
 _TOO_MANY: Final = "too many resume from the log at once"
 
 Answer = Callable[[Plan | ErrorInfo | None], None]
