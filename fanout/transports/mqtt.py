@@ -39,7 +39,7 @@ PACKET_BYTES: Final = 128 << 10
 
 _FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
 _ONLY_BINARY: Final = 1003  # RFC 6455 §7.4.1
-_TOLD: Final = (reasons.VERSION, reasons.TOPIC)  # of a CONNECT of MQTT 3.1.1, which could be read
+_TOLD: Final = (reasons.VERSION, reasons.TOPIC)  # faults of a CONNECT that can be read
 _WITH_WILL: Final = 4  # by which a client that leaves asks for its will
 
 
@@ -196,13 +196,12 @@ class MqttClient(MqttDriver):
         self.link.finish(NORMAL)
 
     def _unread(self, reason: int) -> packets.Connect | None:
-        """A CONNECT with a fault in it, if its client can be told so by CONNACK: not one of MQTT 3.1.1 that cannot be
-        read (MQTT 3.1.1 §3.1.4, MQTT 5.0 §4.13).
+        """A CONNECT with a fault in it, if its client is told so by CONNACK: one that can be read. Whoever cannot say
+        CONNECT is told nothing (MQTT 3.1.1 §3.1.4; MQTT 5.0 §4.13.1 allows it).
         """
-        version = self._reader.version
-        if version < 5 and reason not in _TOLD:
+        if reason not in _TOLD:
             return None
-        return remembered(version or 4, wants_reasons=False, kept=False)
+        return remembered(self._reader.version or 4, wants_reasons=False, kept=False)
 
     # -- the beginning --
 
