@@ -5,17 +5,20 @@ Everything belongs to the loop that opened it.
 
 import asyncio
 import logging
+import socket
+import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from fanout.audit.returning import Owner
-from fanout.audit.sockets import limit_receive_buffer, local_address, reset_on_close
 
 __all__ = ["Link", "open_link"]
 
 OPEN_S: Final = 10.0
 BUFFER_BYTES: Final = 4096  # thousands of links share a process
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 
 logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of thousands of connections
 
@@ -23,9 +26,8 @@ logging.getLogger("picows").setLevel(logging.WARNING)  # or it tells of each of 
 class Link(WSListener):
     """An open WebSocket. Made by `open_link`."""
 
-    def __init__(self, owner: Owner["Link"], receive_buffer: int | None) -> None:
+    def __init__(self, owner: Owner["Link"]) -> None:
         self._owner: Owner[Link] | None = owner
-        self._receive_buffer = receive_buffer
         self._transport: WSTransport | None = None
         self.close_code: int | None = None
         """Of the server's CLOSE."""
@@ -51,7 +53,7 @@ class Link(WSListener):
             return
         tcp = self._transport.underlying_transport
         if reset:
-            reset_on_close(tcp)
+            tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         tcp.abort()
 
     def deafen(self) -> None:
@@ -62,7 +64,6 @@ class Link(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows."""
         self._transport = transport
-        limit_receive_buffer(transport.underlying_transport, self._receive_buffer)
         if self._owner is not None:
             self._owner.opened(self)
 
@@ -90,14 +91,33 @@ async def open_link(
 
     Binds to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
     """
-    async with asyncio.timeout(OPEN_S):
-        _, link = await ws_connect(
-            lambda: Link(owner, receive_buffer),
-            url,
-            read_buffer_init_size=BUFFER_BYTES,
-            max_redirects=0,
-            **local_address(source),
-        )
+    made: list[socket.socket] = []
+
+    def make(_: Any) -> socket.socket | None:
+        if source is None and receive_buffer is None:
+            return None
+        opened = socket.socket()
+        made.append(opened)
+        opened.setblocking(False)
+        if receive_buffer is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            opened.bind((source, 0))
+        return opened
+
+    try:
+        async with asyncio.timeout(OPEN_S):
+            _, link = await ws_connect(
+                _factory(owner), url, read_buffer_init_size=BUFFER_BYTES, socket_factory=make, max_redirects=0
+            )
+    except (OSError, asyncio.CancelledError):  # nobody listens: picows leaves the socket to whoever made it
+        for opened in made:
+            opened.close()
+        raise
     if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
         raise ConnectionResetError("cut before the handshake was done")
     return link
+
+
+def _factory(owner: Owner[Link]) -> Callable[[], Link]:
+    return lambda: Link(owner)

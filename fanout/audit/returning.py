@@ -23,6 +23,7 @@ __all__ = ["ANSWER_S", "DEAF_MAX", "GRACE_S", "Owner", "Refused", "Returning", "
 ANSWER_S: Final = 20.0
 RETRY_S: Final = 0.2  # between two tries to come back; half as much again, by chance
 GRACE_S: Final = 10.0  # of silence beyond what the server promised
+CLOSE_S: Final = 1.0  # until a link that was ended is not waited for
 DEAF_MAX: Final = 2  # abandoned links that are kept; before the next one the oldest is ended
 
 
@@ -173,7 +174,9 @@ class Returning(ABC, Generic[L]):
                 await self._returning
         if self._link is not None:
             self._link.end()
-            await self._gone.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._gone.wait()
 
     # -- for subclasses --
 

@@ -4,24 +4,25 @@ Everything belongs to the loop that opened it.
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from typing import Final, cast
 from urllib.parse import SplitResult
 
 from fanout.audit.returning import Owner
-from fanout.audit.sockets import limit_receive_buffer, local_address, reset_on_close
 
 __all__ = ["TcpLink", "open_tcp"]
 
 OPEN_S: Final = 10.0
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 s
 
 
 class TcpLink(asyncio.Protocol):
     """An open connection. Made by `open_tcp`."""
 
-    def __init__(self, owner: "Owner[TcpLink]", receive_buffer: int | None) -> None:
+    def __init__(self, owner: "Owner[TcpLink]") -> None:
         self._owner: Owner[TcpLink] | None = owner
-        self._receive_buffer = receive_buffer
         self._transport: asyncio.Transport | None = None
 
     def send(self, payload: bytes) -> None:
@@ -44,7 +45,8 @@ class TcpLink(asyncio.Protocol):
         if self._transport is None:
             return
         if reset:
-            reset_on_close(self._transport)
+            tcp = self._transport.get_extra_info("socket")
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._transport.abort()
 
     def deafen(self) -> None:
@@ -55,7 +57,6 @@ class TcpLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's only quack like it
-        limit_receive_buffer(transport, self._receive_buffer)
         if self._owner is not None:
             self._owner.opened(self)
 
@@ -65,9 +66,7 @@ class TcpLink(asyncio.Protocol):
             self._owner.heard(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Called by the loop, and when the opening is given up: uvloop then says nothing of what it has just made."""
-        if self._transport is None:
-            return
+        """Called by the loop."""
         self._transport = None
         if self._owner is not None:
             self._owner.lost(self)
@@ -85,12 +84,16 @@ async def open_tcp(
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context() if node.scheme.endswith("s") else None
     name = node.hostname if context is not None else None
-    link = TcpLink(owner, receive_buffer)
+    opened = socket.socket()
+    opened.setblocking(False)
     try:
+        if receive_buffer is not None:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            opened.bind((source, 0))
         async with asyncio.timeout(OPEN_S):
-            await loop.create_connection(
-                lambda: link, node.hostname, node.port, ssl=context, server_hostname=name, **local_address(source)
-            )
+            await loop.sock_connect(opened, (node.hostname, node.port))
+            await loop.create_connection(lambda: TcpLink(owner), sock=opened, ssl=context, server_hostname=name)
     except BaseException:
-        link.connection_lost(None)
+        opened.close()
         raise

@@ -17,7 +17,7 @@ class FakeLink(Link):
     """Keeps what is sent; the test is the server."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__(client, None)
+        super().__init__(client)
         self.sent: list[dict[str, Any]] = []
         self.ended = False
         self._client = client

@@ -18,7 +18,7 @@ class FakeLink(TcpLink):
     """Keeps what is sent; the test is the server."""
 
     def __init__(self, client: Mqtt) -> None:
-        super().__init__(client, None)
+        super().__init__(client)
         self.sent: list[bytes] = []
         self.ended = False
         self._client = client

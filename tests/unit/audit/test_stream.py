@@ -20,7 +20,7 @@ class FakeLink(TcpLink):
     """Keeps what is sent; the test is the server."""
 
     def __init__(self, client: Stream) -> None:
-        super().__init__(client, None)
+        super().__init__(client)
         self.sent = b""
         self.ended = False
         self._client = client
