@@ -5,7 +5,8 @@
   left to read and they cannot all the same (they are ahead of the node, or the log was cut below them), they are asked
   again for `WAIT_S`; then they come back, and are told.
 - It holds `RING_BYTES` at most. Then it waits until all have been given that, and drops the older half of it; who has
-  not read as much within `WAIT_S` is left behind, and comes back to a replay that begins where it is.
+  not read as much within `WAIT_S`, or `STUCK_S` while others wait for its place, is left behind, and comes back to a
+  replay that begins where it is.
 - What cannot hold the channel, as far as the node knows, is passed over unread.
 - Which of a channel's first records in a partition are repeats is only known from those of one de-duplication window
   before them: then these are read, too.
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 RING_BYTES: Final = 8 << 20
 WAIT_S: Final = 10.0
+STUCK_S: Final = 2.0  # the same for who does not read what a replay holds, while others wait for its place
 IDLE_S: Final = 2.0  # a replay that nobody is on is kept so long for those who come a little later
 LOOK_S: Final = 0.25  # attachments that are no more are not told of
 RETRY_S: Final = 1.0
@@ -192,8 +194,9 @@ class Reading:
     async def _make_room(self) -> None:
         self._told.clear()
         self.replay.ask(hands_over=False)
-        deadline = asyncio.get_running_loop().time() + WAIT_S
-        while self._is_used() and asyncio.get_running_loop().time() < deadline:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while self._is_used() and loop.time() - began < (STUCK_S if self._room.is_awaited else WAIT_S):
             attachments = self.replay.attachments
             if attachments and self.replay.answers[0] >= attachments:
                 break

@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 GATHER_S: Final = 0.02
 BOUNDS_S: Final = 5.0  # half of what clients allow an ATTACH to take
+WARN_EVERY_S: Final = 5.0
 REPLAYS_MAX: Final = 1_000
 WAITING_MAX: Final = 20_000
 ANSWERS_PER_TURN: Final = 4
@@ -83,6 +84,7 @@ class Replays:
         self._bounds = Bounds(source)
         self._shared = Shared(memory, source)
         self._doubts = Doubts(memory, source, self._bounds)
+        self._warned_at = -WARN_EVERY_S
 
     def __len__(self) -> int:
         """Replays at the moment."""
@@ -138,7 +140,8 @@ class Replays:
     async def _begin(self, channel: str) -> None:
         """Answers those who were gathered, and begins the replays that they need."""
         await asyncio.sleep(GATHER_S)
-        earliest, settled, late = dict[Where, int](), set[str](), dict[str, ErrorInfo | None]()
+        earliest, ends = dict[Where, int](), dict[Where, int]()
+        settled, late = set[str](), dict[str, ErrorInfo | None]()
         try:
             async with asyncio.timeout(BOUNDS_S):
                 for one in self._gathered[channel]:  # with those who come meanwhile
@@ -148,9 +151,11 @@ class Replays:
                         if unheld := self._unheld(channel, one.serial):
                             await self._ask(unheld, earliest)
                         elif ahead := self._ahead(channel, one.serial):
-                            late[one.serial] = await self._late(ahead)
+                            late[one.serial] = await self._late(ahead, ends)
+                        if len(settled) % ANSWERS_PER_TURN == 0:
+                            await asyncio.sleep(0)
         except (SourceError, TimeoutError) as problem:
-            log.warning("the log cannot be asked for what clients missed: %s", problem)
+            self._warn(problem)
             await self._refuse(self._take(channel), "the log cannot be read now")
             return
         except Exception:
@@ -161,7 +166,9 @@ class Replays:
         for one in self._take(channel):
             gathered.setdefault(one.serial, []).append(one)
         found: dict[str, _Places] = {}
-        for serial, waiting in gathered.items():
+        for count, (serial, waiting) in enumerate(gathered.items(), 1):
+            if count % ANSWERS_PER_TURN == 0:
+                await asyncio.sleep(0)
             if serial in late:
                 await self._answer((one, late[serial]) for one in waiting)
                 continue
@@ -207,6 +214,13 @@ class Replays:
             if not readings:
                 del self._by_channel[channel]
 
+    def _warn(self, problem: Exception) -> None:
+        """Clients come back until the log can be asked: that is not told of each time."""
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at >= WARN_EVERY_S:
+            self._warned_at = now
+            log.warning("the log cannot be asked for what clients missed: %s", problem)
+
     def _located(self, channel: str, serial: str) -> _Places:
         """The places of a position. Raises ValueError."""
         return {(topic, number): offset for topic, number, offset in self._memory.places(channel, serial)}
@@ -221,7 +235,10 @@ class Replays:
     async def _answer(self, answers: Iterable[tuple[_Waiting, Plan | ErrorInfo | None]]) -> None:
         for count, (waiting, answer) in enumerate(answers, 1):
             self._waiting -= 1
-            waiting.answer(answer)
+            try:
+                waiting.answer(answer)
+            except Exception:  # of one client's: the others wait for theirs
+                log.exception("an answer ends with an error that was not expected")
             if count % ANSWERS_PER_TURN == 0:
                 await asyncio.sleep(0)
 
@@ -251,19 +268,21 @@ class Replays:
         except ValueError:
             return {}
 
-    async def _late(self, ahead: _Places) -> ErrorInfo | None:
-        """What who has places that this node has not read up to is told: to come back, if the log has got there. Raises
-        SourceError.
+    async def _late(self, ahead: _Places, ends: _Places) -> ErrorInfo | None:
+        """What who has places that this node has not read up to is told: to come back, if the log has got there. `ends`
+        are where partitions were found to end, to which is added. Raises SourceError.
         """
         for where, offset in ahead.items():
-            if (await self._bounds.now(*where))[1] < offset:
+            if ends.get(where, 0) < offset:
+                ends[where] = (await self._bounds.now(*where))[1]
+            if ends[where] < offset:
                 return None
         return error(50003, "this node has not read as far yet; try again")
 
 
 def _lowest(all_places: Sequence[_Places]) -> _Places:
-    """Of each partition the lowest place."""
-    return {where: min(places.get(where, 0) for places in all_places) for where in all_places[0]}
+    """Of each partition the lowest place; one that came while they were looked up has some of them alone."""
+    return {where: min(places.get(where, 0) for places in all_places) for where in max(all_places, key=len)}
 
 
 def _listed(places: _Places) -> list[Place]:

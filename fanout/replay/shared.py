@@ -6,7 +6,7 @@
   first.
 - What is held is below what this node had read itself before: had the log been cut there, the node would find that, and
   slices are held for an entry (`Sorter.entry`). So the end of a partition is never held.
-- Its records are sorted by the channels whose messages they may be, `PIECE` at a time with pauses: then a replay costs
+- Its records are sorted by the channels whose messages they may be, a piece at a time with pauses: then a replay costs
   what the records of its own channel cost.
 - At most `HELD_BYTES` of values and `HELD_RECORDS` records are held; what was used longest ago is dropped first.
 - Who waits may be cancelled: the reading goes on, for the others or for whoever comes next.
@@ -14,7 +14,7 @@
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ HELD_S: Final = 5.0
 HELD_BYTES: Final = 32 << 20
 HELD_RECORDS: Final = 64_000  # some 30 MiB besides their values
 PIECE: Final = 200  # records: a fifth of a millisecond of the loop
+PIECE_BYTES: Final = 256 << 10  # of their values, which a rule may have looked into
 PAUSE_S: Final = 0.001
 
 
@@ -84,14 +85,23 @@ class _Slice:
     async def read(self, where: Where, source: Source, sorter: Sorter) -> None:
         """Reads and sorts it. Raises SourceError."""
         found = await source.read(*where, self.start, self.stop)
-        for begin in range(0, len(found.records), PIECE):
-            piece = found.records[begin : begin + PIECE]
+        for begin, piece, size in _pieces(found.records):
             self._offsets += map(offset_of, piece)
-            self.bytes += sum(map(value_bytes_of, piece))
+            self.bytes += size
             for channel, numbers in sorter.channels_of(piece).items():
                 self._channels.setdefault(channel, []).extend(begin + number for number in numbers)
             await asyncio.sleep(PAUSE_S)
         self.records, self.next = found.records, found.next
+
+
+def _pieces(records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any], int]]:
+    """Where each piece begins, its records, and the bytes of their values."""
+    begin = size = 0
+    for at, record in enumerate(records, 1):
+        size += value_bytes_of(record)
+        if at - begin == PIECE or size >= PIECE_BYTES or at == len(records):
+            yield begin, records[begin:at], size
+            begin, size = at, 0
 
 
 _Key = tuple[Where, tuple[int, int]]

@@ -262,5 +262,6 @@ class ConnectionTable:
         if self._members is not None:
             self._members.ended(state.connection_id)
         self._ended[state.connection_id] = state.generation
+        self._ended.move_to_end(state.connection_id)
         if len(self._ended) > ENDED_CONNECTIONS:
             self._ended.popitem(last=False)

@@ -9,7 +9,8 @@ Rules:
 - Who leads since a moment ago may answer a fetch with an end below what has been acknowledged, until the others have
   reported to it. Asked for its end it waits for that (KIP-207): so it is asked, before a range is said to end where it
   begins.
-- What retention has taken is no error: reading begins at the earliest offset there is.
+- What retention has taken is no error: reading begins at the earliest offset there is. Where it has passed the reader
+  in the middle of a range, that ends before the hole.
 - A leader that is away is waited for, until the errand ends.
 """
 
@@ -143,6 +144,8 @@ class _Range:
             is_on = self.next > self.where.offset or self.next >= self._stop
             return is_on or _bounds(self._consumer, self.where.topic, self.where.partition, errand)[1] <= self.next
         if name == "_AUTO_OFFSET_RESET":
+            if self.records:  # there is a hole behind them: who reads on begins at it, and sees it
+                return True
             earliest = _bounds(self._consumer, self.where.topic, self.where.partition, errand)[0]
             if earliest <= self.next:  # it lies behind the end
                 return True
