@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_as_the_specification_has_it() {
-        assert_eq!(connect("a:b"), b"\x10\x12\0\x04MQTT\x04\xC2\0\0\0\0\0\x01a\0\x01b");
+        assert_eq!(connect("a:b"), b"\x10\x12\0\x04MQTT\x04\xC2\x0E\x10\0\0\0\x01a\0\x01b");
         assert_eq!(subscribe(["x".to_owned()].into_iter(), 1), b"\x82\x06\0\x01\0\x01x\x01");
         assert!(is_granted(&[0x20, 2, 0, 0], 0) && !is_granted(&[0x20, 2, 0, 5], 0));
         assert!(is_granted(&[0x90, 3, 0, 1, 1], 1) && !is_granted(&[0x90, 3, 0, 1, 0x80], 1));
