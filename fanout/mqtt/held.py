@@ -210,13 +210,15 @@ class Held:
         return known
 
     def release(self, packet_id: int, done: Callable[[bool], None]) -> None:
-        """See the port. A session that was had elsewhere before may know of identifiers that this node does not."""
+        """See the port. A session that was had elsewhere before may know of identifiers that this node does not; of
+        others that are not in use nothing is written.
+        """
         was_in_use = self.uses(packet_id) or self.present
-        if not self.is_kept:
-            if self._forget(packet_id):
-                if self._released is None:
-                    self._released = {}
-                self._released[packet_id] = self._released.get(packet_id, 0) + 1
+        if not self.is_kept and self._forget(packet_id):
+            if self._released is None:
+                self._released = {}
+            self._released[packet_id] = self._released.get(packet_id, 0) + 1
+        if not self.is_kept or not was_in_use:
             done(was_in_use)
             return
 

@@ -5,7 +5,11 @@ after PUBCOMP (MQTT 5.0 §4.3.3). So a message's id is made of the session, the 
 released; the log has a release before PUBCOMP is said. Whoever sees the PUBLISH, and whenever, makes the same id, and
 who uses the identifier anew gets another.
 
-A release is kept as long as a message of that id could be taken for a repeat. Belongs to the event loop.
+A release is kept as long as a message of that id could be taken for a repeat. Where there are too many, those of the
+session that has most are forgotten, oldest first, and one stamp that is newer than all of them stands for them: a later
+message has the id of no earlier one, though one that is sent again just then, to another node, may be there twice.
+
+Belongs to the event loop.
 """
 
 from collections import OrderedDict
@@ -22,11 +26,16 @@ from fanout.transports.mqtt_ports import Name
 __all__ = ["RELEASES_MAX", "Releases"]
 
 RELEASES_MAX: Final = 200_000
-"""Releases kept, of all sessions of the log: some 40 MiB. Past it the oldest are forgotten first: then a message that
-is sent again just then may be there twice."""
+"""Releases kept, of all sessions of the log: some 40 MiB. Past it room is made."""
 
 KEPT_MS: Final = 2 * DEDUP_WINDOW_MS
 """Twice the time in which a repeat is recognised: clocks of nodes differ."""
+
+ROOM_AT_ONCE: Final = 500
+"""Forgotten in one turn of the loop where there are too many: 4 ms. So many are as many as come meanwhile."""
+
+_ALL_OTHERS: Final = 0
+"""No packet has this identifier: its stamp counts for those of the session that have none of their own."""
 
 
 class Releases:
@@ -36,49 +45,102 @@ class Releases:
         """`clock` reads the time in ms."""
         self._control = control
         self._clock = clock
-        self._stamps: OrderedDict[tuple[Name, int], int] = OrderedDict()  # the one released first comes first
+        # By session, the identifier that was released first comes first.
+        self._stamps: OrderedDict[Name, OrderedDict[int, int]] = OrderedDict()
+        self._count = 0
+        self._makes_room = False
         control.listen(RELEASE, self._heard)
 
     def __len__(self) -> int:
-        return len(self._stamps)
+        return self._count
 
     def message_id(self, name: Name, uid: str, packet_id: int) -> str:
         """The id of what the session `uid` publishes under this identifier until it is released."""
-        return f"{uid}:{packet_id}:{self._stamps.get((name, packet_id), 0)}"
+        return f"{uid}:{packet_id}:{self._stamp(name, packet_id)}"
 
     def release(self, name: Name, packet_id: int, done: Callable[[SourceError | None], None]) -> None:
         """The client is done with the identifier. `done` is called once, perhaps before this returns, when the log
         knows.
         """
-        stamp = max(self._clock(), self._stamps.get((name, packet_id), 0) + 1)
+        stamp = max(self._clock(), self._stamp(name, packet_id) + 1)
 
         def told(problem: SourceError | None) -> None:
             if problem is None:
                 self._put(name, packet_id, stamp)
+                self._make_room()
             done(problem)
 
         self._control.tell(RELEASE, _text(name, packet_id), {"at_ms": stamp}, told)
 
-    def sweep(self, may_forget: Callable[[Name, int], bool], most: int) -> None:
-        """Has all nodes forget what is older than it has to be, where it `may_forget` that, and what is too much.
+    def sweep(self, is_over: Callable[[Name], bool], is_free: Callable[[Name, int], bool], most: int) -> None:
+        """Has all nodes forget what sessions have left that are over, and of others what is older than it has to be,
+        where the identifier `is_free` for sure.
 
-        Looks at so many at most.
+        Looks at so many at most, and at others the next time.
         """
-        horizon, too_many = self._clock() - KEPT_MS, len(self._stamps) - RELEASES_MAX
-        for index, ((name, packet_id), stamp) in enumerate(list(islice(self._stamps.items(), most))):
-            if index < too_many or (stamp < horizon and may_forget(name, packet_id)):
-                self._control.tell(RELEASE, _text(name, packet_id), None)
+        horizon = self._clock() - KEPT_MS
+        for _ in range(min(len(self._stamps), most)):
+            name, stamps = next(iter(self._stamps.items()))
+            self._stamps.move_to_end(name)
+            over = is_over(name)
+            for packet_id, stamp in list(islice(stamps.items(), most)):
+                most -= 1
+                if not over and stamp >= horizon:
+                    break
+                if over or (packet_id != _ALL_OTHERS and is_free(name, packet_id)):
+                    self._control.tell(RELEASE, _text(name, packet_id), None)
+            if most <= 0:
+                break
+        self._make_room()
+
+    def _stamp(self, name: Name, packet_id: int) -> int:
+        stamps = self._stamps.get(name)
+        return 0 if stamps is None else stamps.get(packet_id, stamps.get(_ALL_OTHERS, 0))
+
+    def _make_room(self) -> None:
+        """Of half of the session that has most, one stamp is left; once the log has that, the others are forgotten."""
+        if self._makes_room or self._count <= RELEASES_MAX:
+            return
+        name, stamps = max(self._stamps.items(), key=lambda one: len(one[1]))  # 4 ms with all there may be
+        if len(stamps) < 2:
+            return
+        most = min(ROOM_AT_ONCE, len(stamps) // 2 + 1)
+        oldest = [one for one in islice(stamps.items(), most) if one[0] != _ALL_OTHERS]
+        floor = 1 + max(self._clock(), stamps.get(_ALL_OTHERS, 0), *(stamp for _, stamp in oldest))
+
+        def told(problem: SourceError | None) -> None:
+            self._makes_room = False
+            if problem is not None:
+                return
+            self._put(name, _ALL_OTHERS, floor)
+            for packet_id, stamp in oldest:
+                if self._stamps[name].get(packet_id) == stamp:
+                    self._drop(name, packet_id)
+                    self._control.tell(RELEASE, _text(name, packet_id), None)
+
+        self._makes_room = True
+        self._control.tell(RELEASE, _text(name, _ALL_OTHERS), {"at_ms": floor}, told)
 
     def _put(self, name: Name, packet_id: int, stamp: int) -> None:
-        if stamp > self._stamps.get((name, packet_id), 0):
-            self._stamps[name, packet_id] = stamp
-            self._stamps.move_to_end((name, packet_id))
+        stamps = self._stamps.setdefault(name, OrderedDict())
+        before = stamps.get(packet_id, 0)
+        if stamp > before:
+            self._count += before == 0
+            stamps[packet_id] = stamp
+            stamps.move_to_end(packet_id)
+
+    def _drop(self, name: Name, packet_id: int) -> None:
+        stamps = self._stamps.get(name)
+        if stamps is not None and stamps.pop(packet_id, None) is not None:
+            self._count -= 1
+            if not stamps:
+                del self._stamps[name]
 
     def _heard(self, text: str, fact: Fact) -> None:
         names, _, number = text.rpartition(" ")
         name, packet_id = name_of(names), int(number)
         if fact is None:
-            self._stamps.pop((name, packet_id), None)
+            self._drop(name, packet_id)
         else:
             self._put(name, packet_id, int(fact["at_ms"]))
 

@@ -398,7 +398,7 @@ class Sessions:
         for name in self._table.over(now, SLICE):
             if name not in self._held and self._table.claim(name) is None:
                 self._tell(STATE, name, None)
-        self.releases.sweep(self._may_forget, RELEASES_SLICE)
+        self.releases.sweep(self._is_over, self._is_free, RELEASES_SLICE)
 
     def _lost_with_its_node(self, name: Name, claim: Claim, now: int) -> None:
         if name in self._held or name in self.wills:
@@ -416,8 +416,10 @@ class Sessions:
         lost_ms = now if claim.lost_ms is None else claim.lost_ms
         self.wills.lost(name, will, delay_s - (now - lost_ms) / 1_000, done)
 
-    def _may_forget(self, name: Name, packet_id: int) -> bool:
-        """Whether no message of that packet identifier can be under way."""
-        if (held := self._held.get(name)) is not None:
-            return not held.uses(packet_id)
-        return self._table.generation(name) == 0
+    def _is_over(self, name: Name) -> bool:
+        """Whether nothing is left of a session: the next one of that name makes other ids."""
+        return name not in self._held and self._table.generation(name) == 0
+
+    def _is_free(self, name: Name, packet_id: int) -> bool:
+        """Whether no message of that packet identifier is under way, as far as this node can tell for sure."""
+        return (held := self._held.get(name)) is not None and not held.uses(packet_id)

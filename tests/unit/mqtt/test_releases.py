@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from fanout.errors import SourceTimeout
-from fanout.mqtt import releases
+from fanout.mqtt import releases, service
 from fanout.mqtt.held import Held
+from fanout.transports.mqtt_ports import Name
 from tests.unit.mqtt.bed import Client, FactLog, Node, settle
 
 NewNode = Callable[[], Node]
@@ -31,9 +32,11 @@ async def test_an_identifier_names_one_message_until_it_is_released(new_node: Ne
 
 
 @pytest.mark.parametrize("expiry_s", [0, 60])
-async def test_what_was_not_in_use_is_said(new_node: NewNode, expiry_s: int) -> None:
+async def test_what_was_not_in_use_is_said_and_not_written(facts: FactLog, new_node: NewNode, expiry_s: int) -> None:
     held = await new_node().take(Client(), expiry_s=expiry_s)
     assert release(held, 9) == [False]
+    await settle()
+    assert [key for key in facts.newest() if key.startswith("release")] == []
 
 
 async def test_another_node_makes_the_same_id_before_and_after_a_release(facts: FactLog, new_node: NewNode) -> None:
@@ -82,13 +85,81 @@ async def test_a_release_is_forgotten_once_no_repeat_is_possible(facts: FactLog,
     assert [key for key in facts.newest() if key.startswith("release")] == ['release:["app","alice"] 2']
 
 
-async def test_there_is_a_most_of_releases(facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(releases, "RELEASES_MAX", 3)
+async def test_a_session_that_is_over_leaves_no_releases(facts: FactLog, new_node: NewNode) -> None:
     node = new_node()
     held = await node.take(Client())
-    for packet_id in range(1, 6):
-        held.received(packet_id)
-        release(held, packet_id)
+    held.received(1)
+    release(held, 1)
+    await settle()
+    held.leave(expiry_s=0, lost=False)
+    await settle()
     node.sessions.look_after()
     await settle()
-    assert len(node.sessions.releases) == 3
+    assert facts.newest() == {}
+    assert len(node.sessions.releases) == 0
+
+
+async def test_what_may_not_be_forgotten_yet_keeps_nothing_else(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "RELEASES_SLICE", 1)
+    node = new_node()
+    first, second = await node.take(Client()), await node.take(Client(), Name("app", "bob"))
+    for held in (first, second):
+        held.received(1)
+        release(held, 1)
+    first.received(1)
+    node.now_ms += releases.KEPT_MS + 1
+    for _ in range(2):
+        node.sessions.look_after()
+        await settle()
+    assert [key for key in facts.newest() if key.startswith("release")] == ['release:["app","alice"] 1']
+
+
+async def test_there_is_a_most_of_releases(facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(releases, "RELEASES_MAX", 30)
+    node = new_node()
+    quiet, busy = await node.take(Client(), Name("app", "quiet")), await node.take(Client())
+    quiet.received(1)
+    release(quiet, 1)
+    of_quiet = quiet.received(1)
+    given = {busy.received(packet_id) for packet_id in range(1, 101)}
+    most = 0
+    for packet_id in range(1, 101):
+        release(busy, packet_id)
+        await settle()
+        most = max(most, len(node.sessions.releases))
+    assert most == 30
+    kept = [key for key in facts.newest() if key.startswith("release")]
+    assert len(kept) <= 30
+    given |= {busy.received(packet_id) for packet_id in range(1, 101)}
+    assert len(given) == 200  # at once, and all others than before
+    for held in (quiet, busy):
+        held.leave(expiry_s=None, lost=True)
+    await settle()
+    later = new_node()
+    await settle()
+    quiet, busy = await later.take(Client(), Name("app", "quiet")), await later.take(Client())
+    assert quiet.received(1) == of_quiet  # another one's releases are no burden to it
+    assert {busy.received(packet_id) for packet_id in range(1, 101)} <= given
+
+
+async def test_room_is_made_again_when_the_log_is_back(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    before = [held.received(packet_id) for packet_id in range(1, 6)]
+    for packet_id in range(1, 6):
+        release(held, packet_id)
+    await settle()
+    monkeypatch.setattr(releases, "RELEASES_MAX", 3)
+    facts.failure = SourceTimeout("away")
+    node.sessions.look_after()
+    await settle()
+    assert len(node.sessions.releases) == 5
+    facts.failure = None
+    node.sessions.look_after()
+    await settle()
+    assert len(node.sessions.releases) <= 3
+    assert not set(before) & {held.received(packet_id) for packet_id in range(1, 6)}
