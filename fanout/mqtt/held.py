@@ -45,6 +45,9 @@ class Keeper(Protocol):
     releases: Releases
     followed: Wildcards
 
+    def check_room(self, name: Name, /) -> None:
+        """Raises ClientError 42910 if no more may be kept of sessions of that name's application."""
+
     def write(self, held: "Held", /) -> "asyncio.Future[SourceError | None]":
         """Writes the session as it is now. Raises ClientError 90010 if it is too large."""
         ...
@@ -157,8 +160,8 @@ class Held:
         await self._write()
 
     async def subscribe(self, subscriptions: Sequence[Subscription], places: Sequence[Place] = ()) -> None:
-        """See the port. Raises ClientError 90010 for too many subscriptions, or too large a session; 50003 if the log
-        does not take them.
+        """See the port. Raises ClientError 90010 for too many subscriptions, or too large a session; 42910 if there is
+        no room for more of all sessions; 50003 if the log does not take them.
         """
         filters = self._subscriptions.keys() | {one.filter for one in subscriptions}
         if len(filters) > SUBSCRIPTIONS_MAX:
@@ -167,6 +170,8 @@ class Held:
             wild = {one.filter: one for one in subscriptions if has_wildcard(one.filter)}
             self._subscriptions = {**self._subscriptions, **wild}
             return
+        if len(filters) > len(self._subscriptions):
+            self._keeper.check_room(self.name)
         known, stood = self._subscriptions, self._places
         self._places = {**{(place.filter, place.topic): place for place in places}, **stood}
         self._subscriptions = {**known, **{one.filter: one for one in subscriptions}}

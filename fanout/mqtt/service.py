@@ -38,7 +38,7 @@ from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, 
 from fanout.mqtt.releases import Releases
 from fanout.mqtt.resumed import end_of_log, given_at_most
 from fanout.mqtt.retained import Retained
-from fanout.mqtt.table import STATE_BYTES, SessionTable
+from fanout.mqtt.table import SessionTable
 from fanout.mqtt.telling import Telling
 from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.mqtt.wills import Publish, Wills
@@ -61,6 +61,7 @@ LOOK_AFTER_TICKS: Final = 8
 SLICE: Final = 200  # of what others left behind, looked after at a time
 RELEASES_SLICE: Final = 1_000
 
+_TOO_MANY: Final = error(42910, "no more sessions can be kept")
 _TOO_LARGE: Final = error(90010, f"{RECORD_BYTES} bytes is the limit of a session that is kept")
 
 log = logging.getLogger(__name__)
@@ -151,8 +152,10 @@ class Sessions:
         """
         held = Held(self, name, client, expiry_s=min(expiry_s, EXPIRY_MAX_S), clean=clean, will=will)
         is_known = self._table.generation(name) > 0 or name in self._held
-        if (not is_known and self._table.is_full) or (held.is_kept and self._table.bytes > STATE_BYTES):
-            raise ClientError(error(42910, "no more sessions can be kept"))
+        if not is_known and self._table.is_full:
+            raise ClientError(_TOO_MANY)
+        if held.is_kept and not self._table.has_state(name):
+            self.check_room(name)
         if (here := self._held.get(name)) is not None:
             self._supersede(here, over=clean)
         self._held[name] = held
@@ -183,6 +186,11 @@ class Sessions:
         return await self.messages.under(client.identity, subscription)
 
     # -- for `Held` --
+
+    def check_room(self, name: Name) -> None:
+        """See `fanout.mqtt.held.Keeper`. Raises ClientError 42910 if there is no room."""
+        if not self._table.has_room(name):
+            raise ClientError(_TOO_MANY)
 
     def write(self, held: Held) -> "asyncio.Future[SourceError | None]":
         """See `fanout.mqtt.held.Keeper`. Raises ClientError 90010 for a session that is too large."""

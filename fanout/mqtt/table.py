@@ -9,6 +9,7 @@ States are kept as the bytes that they were read as. Belongs to the event loop.
 """
 
 import sys
+from collections import Counter
 from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
@@ -20,13 +21,17 @@ from fanout.control import Fact
 from fanout.mqtt.records import Claim, State
 from fanout.transports.mqtt_ports import Name
 
-__all__ = ["SESSIONS_MAX", "STATE_BYTES", "SessionTable"]
+__all__ = ["APP_BYTES", "SESSIONS_MAX", "STATE_BYTES", "SessionTable"]
 
 SESSIONS_MAX: Final = 100_000
 """Names that are claimed or have a session, on all nodes: 20 MiB beside their states. Past it nobody new is let in."""
 
 STATE_BYTES: Final = 64 << 20
-"""What all states take as JSON: 670 bytes for each of the most that there are. Past it no session is kept."""
+"""What all states take as JSON: 670 bytes for each of the most that there are. Past it no other session is kept, nor
+more of one; those that there are go on."""
+
+APP_BYTES: Final = STATE_BYTES // 2
+"""What those of one application take, so that none shuts out all others."""
 
 _decoder: Final = msgspec.json.Decoder(State)
 
@@ -46,6 +51,7 @@ class SessionTable:
         self._claims: dict[Name, Claim] = {}
         self._of_nodes: dict[str, dict[Name, None]] = {}
         self._states: dict[Name, _Kept] = {}
+        self._of_apps: Counter[str] = Counter()  # bytes of states
         self.bytes = 0
         """What the states take."""
 
@@ -61,6 +67,10 @@ class SessionTable:
     def is_full(self) -> bool:
         """Whether no name may be added."""
         return max(len(self._claims), len(self._states)) >= SESSIONS_MAX
+
+    def has_room(self, name: Name) -> bool:
+        """Whether more may be kept of that name's application."""
+        return self.bytes <= STATE_BYTES and self._of_apps[_app_of(name)] <= APP_BYTES
 
     def claim(self, name: Name) -> Claim | None:
         """Who has the name."""
@@ -131,7 +141,7 @@ class SessionTable:
         self._forget(name)
         text = orjson.dumps(fact)
         self._states[name] = _Kept(state.generation, state.expires_ms(), text)
-        self.bytes += len(text)
+        self._grow(name, len(text))
         return True
 
     def _disclaim(self, name: Name) -> None:
@@ -145,7 +155,18 @@ class SessionTable:
     def _forget(self, name: Name) -> None:
         kept = self._states.pop(name, None)
         if kept is not None:
-            self.bytes -= len(kept.text)
+            self._grow(name, -len(kept.text))
+
+    def _grow(self, name: Name, size: int) -> None:
+        app = _app_of(name)
+        self.bytes += size
+        self._of_apps[app] += size
+        if not self._of_apps[app]:
+            del self._of_apps[app]
+
+
+def _app_of(name: Name) -> str:
+    return name.owner.partition(":")[0]
 
 
 def _of_one(claim: Claim, other: Claim) -> bool:

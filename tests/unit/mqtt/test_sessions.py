@@ -375,10 +375,42 @@ async def test_there_is_a_most_of_sessions(new_node: NewNode, monkeypatch: pytes
     assert refused.value.info == error(42910, "no more sessions can be kept")
     await node.take(Client())  # who has one keeps it
     monkeypatch.setattr(table, "SESSIONS_MAX", 2)
-    monkeypatch.setattr(service, "STATE_BYTES", -1)
+    monkeypatch.setattr(table, "STATE_BYTES", 0)
     with pytest.raises(ClientError):
         await node.take(Client(), Name("app", "bob"))
     assert not (await node.take(Client(), Name("app", "bob"), expiry_s=0)).is_kept
+
+
+async def test_who_has_a_session_keeps_it_with_no_room_for_more(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = new_node()
+    held = await node.take(Client())
+    await held.subscribe([Subscription("a", 1)])
+    held.leave(expiry_s=None, lost=True)
+    await settle()
+    monkeypatch.setattr(table, "STATE_BYTES", 0)
+    held = await node.take(Client())
+    assert held.present
+    await held.subscribe([Subscription("a", 0)])
+    with pytest.raises(ClientError) as refused:
+        await held.subscribe([Subscription("b", 1)])
+    assert refused.value.info.code == 42910
+    assert [one.filter for one in held.subscriptions] == ["a"]
+    await held.unsubscribe(["a"])
+
+
+async def test_no_application_takes_all_the_room(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = new_node()
+    hog = await node.take(Client(), Name("hog:of-a-token", "x"))
+    await settle()
+    monkeypatch.setattr(table, "APP_BYTES", 0)
+    with pytest.raises(ClientError):
+        await node.take(Client(), Name("hog", "y"))
+    await node.take(Client(), Name("app", "alice"))
+    hog.leave(expiry_s=0, lost=False)
+    await settle()
+    await node.take(Client(), Name("hog", "y"))
 
 
 async def test_there_is_a_most_of_subscriptions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
