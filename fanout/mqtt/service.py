@@ -162,6 +162,8 @@ class Sessions:
         try:
             before = await self._claim(held, wait=is_known or held.is_kept or will is not None)
             await self._find(held, before)
+            if held.over:
+                raise ClientError(error(80016))
         except BaseException as problem:
             if not held.over:
                 self._let_go(held)
@@ -262,8 +264,6 @@ class Sessions:
                     raise SourceError("a partition was not read in time")
                 end = await end_of_log([EVERYTHING] if state.place else followed, self.memory, self._ends)
             state = given_at_most(state, end, held.channel, self.memory)
-        if held.over:
-            raise ClientError(error(80016))
         held.go_on(state, place, end)
 
     async def _place_of(self, state: State, held: Held) -> Found | None:
@@ -295,6 +295,7 @@ class Sessions:
             self.wills.lost(held.name, held.will, 0.0, lambda: None)
         if (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
             claimed.set_exception(ClientError(error(80016)))
+            claimed.exception()  # nobody may be left who asks for it: no event loop is to complain
         held.client.end(error(80016))
 
     def _let_go(self, held: Held) -> None:

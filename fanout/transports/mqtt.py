@@ -128,7 +128,7 @@ class MqttClient(MqttDriver):
 
     def end(self, reason: ErrorInfo) -> None:
         """See `fanout.transports.mqtt_ports.Client`."""
-        self.finish(reasons.disconnect(reason), reason.message)
+        self._send_off(reason)
 
     # -- packets --
 

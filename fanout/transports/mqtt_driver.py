@@ -7,6 +7,7 @@
 Belongs to the event loop.
 """
 
+import logging
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -31,6 +32,8 @@ from fanout.transports.waiting import Waiting
 from fanout.wire import Action, ClientFrame
 
 __all__ = ["NORMAL", "MqttDriver", "Shared", "Stage"]
+
+log = logging.getLogger(__name__)
 
 NORMAL: Final = 1000  # RFC 6455 §7.4.1
 _Said = (
@@ -104,11 +107,14 @@ class MqttDriver(Driver):
         connect = self._connect
         if connect is not None and not self._handle:
             self._register("", heartbeats=False)
-        if connect is not None and stage is not Stage.OPEN:
-            code = reason if connect.version == 5 else reasons.return_code(reason)
-            self.send(packets.Connack(False, code), text)
-        elif connect is not None and connect.version == 5:
-            self.send(packets.Disconnect(reason), text)
+        try:
+            if connect is not None and stage is not Stage.OPEN:
+                code = reason if connect.version == 5 else reasons.return_code(reason)
+                self.send(packets.Connack(False, code), text)
+            elif connect is not None and connect.version == 5:
+                self.send(packets.Disconnect(reason), text)
+        except Exception:  # whatever it was, who is sent away must go, and who took its place is not to suffer
+            log.exception("a client could not be told why it is sent away")
         self.link.finish(NORMAL)
 
     def _publisher(self) -> Publishing:
@@ -191,10 +197,13 @@ class MqttDriver(Driver):
             self.finish(reasons.UNSPECIFIED)
         elif self._draining and self._shared.reference is not None:
             self.finish(reasons.MOVED, wrong.message)
-        elif self._stage is Stage.OPEN:
-            self.finish(reasons.disconnect(wrong), wrong.message)
         else:
-            self.finish(reasons.connack(wrong), wrong.message)
+            self._send_off(wrong)
+
+    def _send_off(self, wrong: ErrorInfo) -> None:
+        """Sends the client away by DISCONNECT, or does not let it in by CONNACK: they know different reason codes."""
+        told = reasons.disconnect if self._stage is Stage.OPEN else reasons.connack
+        self.finish(told(wrong), wrong.message)
 
 
 def _info(wrong: dict[str, Any]) -> ErrorInfo:

@@ -15,6 +15,7 @@ from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.mqtt_client import (
     ACK,
+    CONNACK,
     DISCONNECT,
     PINGRESP,
     PUBCOMP,
@@ -23,6 +24,7 @@ from tests.support.mqtt_client import (
     UNSUBACK,
     Raw,
     RawMqtt,
+    connect_packet,
     mqtt_client,
     packet,
     text,
@@ -331,6 +333,31 @@ async def test_what_was_subscribed_goes_on_if_a_newer_subscription_is_refused(no
     await publish(node, "r/2", "meanwhile")
     async with connected(node, present=True) as client:
         assert payloads(client, await given(client, 1)) == [(b"meanwhile", 0)]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+async def test_of_clients_that_come_at_once_with_one_name_one_is_let_in_and_all_are_told(
+    node: Server, version: int
+) -> None:
+    said = connect_packet(version, "me", key=KEY, clean=False, said=KEPT if version == 5 else b"")
+    for _ in range(5):
+        async with AsyncExitStack() as stack:
+            port = node.mqtt_port
+            assert port is not None
+            clients = [await stack.enter_async_context(mqtt_client(port, version)) for _ in range(4)]
+            for client in clients:
+                client.send(said)
+            greetings = [await client.expect(CONNACK) for client in clients]
+            for client in clients:
+                client.send(b"\xc0\x00")
+            ends = []
+            for client, greeting in zip(clients, greetings, strict=True):
+                told = greeting if greeting.body[1] == 0 else None
+                while told is not None and told.kind != PINGRESP:
+                    told = await client.receive()
+                ends.append(told is not None)
+                assert told is not None or await client.closed()
+            assert sorted(ends) == [False, False, False, True]
 
 
 async def test_qos_2_is_exactly_once_over_connections(node: Server) -> None:

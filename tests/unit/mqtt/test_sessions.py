@@ -1,6 +1,7 @@
 """Sessions: given to who connects, taken from who has them, kept in the log."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 
 import pytest
@@ -152,6 +153,41 @@ async def test_of_two_nodes_that_claim_at_once_one_has_the_client(facts: FactLog
     refused = [one for one in results if isinstance(one, ClientError)]
     ended = [client for client in clients if client.ended is not None]
     assert len(refused) + len([client for client in ended if client.held is not None]) == 1
+
+
+async def test_who_is_sent_away_just_as_it_has_its_name_has_no_session(facts: FactLog, new_node: NewNode) -> None:
+    first, second, early, late = new_node(), new_node(), Client(), Client()
+    second.now_ms = first.now_ms + 1
+    facts.holds_back = True
+    both = [asyncio.create_task(node.take(client, clean=True)) for node, client in ((first, early), (second, late))]
+    await settle()
+    facts.holds_back = False
+    first.catch_up()  # reads both claims at once
+    second.catch_up()
+    refused, held = await asyncio.gather(*both, return_exceptions=True)
+    assert isinstance(refused, ClientError)
+    assert refused.info.code == 80016
+    assert early.ended is not None
+    assert late.held is held
+    assert [len(node.sessions) for node in (first, second)] == [0, 1]
+
+
+async def test_nobody_complains_of_a_client_that_went_as_another_took_its_name(
+    facts: FactLog, new_node: NewNode
+) -> None:
+    node, complaints = new_node(), list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    facts.slow = b"claim:"
+    first = asyncio.create_task(node.take(Client()))
+    await settle()
+    facts.slow = None
+    assert await node.take(Client())
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    del first
+    gc.collect()
+    assert complaints == []
 
 
 async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
