@@ -3,12 +3,16 @@
 The session says where an attachment begins, and whether it may; it may have to ask the log first. Who waits for that is
 told; what nobody waits for, found under wildcards or going on after the ring has passed it, begins at once.
 
+What is subscribed again goes on: untouched if it is asked for as before, else from where it stands when it changes.
+
 Belongs to the event loop.
 """
 
 import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
+
+from msgspec.structs import replace
 
 from fanout._core import KIND_MESSAGES, KIND_WHOLE_APPENDS, Mqtt
 from fanout.errors import ErrorInfo
@@ -118,6 +122,8 @@ class Deliveries:
         if delivery is None or not self.handle:
             return
         sent, delivery.sent = delivery.sent, ""
+        if delivery.number is not None and (stands := self._place(delivery.number)) is not None:
+            sent = stands.sent or stands.position  # it was given more while the place was looked for
         subscription = delivery.subscription
         self.subscriptions.attached(delivery, effect.attachment)
         self._engine.attach(
@@ -137,6 +143,26 @@ class Deliveries:
                 dup_until=sent or None,
             ),
         )
+
+    def renew(self, subscription: Subscription) -> None:
+        """What is delivered under a filter without wildcards is given as `subscription` says from now on (MQTT 5.0
+        §3.8.4: nothing may be lost by that). Only what is given otherwise than before is attached again: with QoS 1
+        from where it is acknowledged, and with DUP up to where it was given.
+        """
+        topic = subscription.filter
+        delivery = self.subscriptions.find(self.subscriptions.spelling(topic, topic))
+        if delivery is not None and _is_given_alike(delivery.subscription, subscription):
+            return
+        place = self.place(topic, topic)
+        if place is None:
+            self.ask(subscription, topic, None)
+        else:
+            self.ask(subscription, topic, place.position, place.sent)
+
+    def is_begun(self, topic: str) -> bool:
+        """Whether a filter without wildcards that was added is delivered, be it that it has to go on from the log."""
+        delivery = self.subscriptions.find(self.subscriptions.spelling(topic, topic))
+        return delivery is not None and delivery.number is not None
 
     def go_on(self, number: int) -> bool:
         """The ring has passed an attachment: has it go on from where it was stopped, unless it is about to be left.
@@ -178,6 +204,10 @@ class Deliveries:
         """The connection is about to be the engine's no more."""
         self._ended = self.places() if self.kept else ()
         self.handle = 0
+
+
+def _is_given_alike(one: Subscription, other: Subscription) -> bool:
+    return replace(one, retain_handling=other.retain_handling) == other
 
 
 def _future() -> "asyncio.Future[Attach | ErrorInfo]":

@@ -39,7 +39,9 @@ _RETAINED_IF_NEW, _NO_RETAINED = 1, 2  # MQTT 5.0 §3.8.3.1
 
 
 class _Granted(NamedTuple):
-    """One subscription that is granted: where its channel begins, None with wildcards; and in whose place it is."""
+    """One subscription that is granted: where its channel begins, None with wildcards and for one that goes on; and in
+    whose place it is.
+    """
 
     subscription: Subscription
     effect: Attach | None
@@ -126,10 +128,13 @@ class Subscribing:
                 packets = b"".join(map(self._numbered, publishes))
                 if one.effect is not None:
                     self._deliveries.begin(one.effect, packets)
-                else:
-                    if packets:
-                        self._engine.send(self._deliveries.handle, packets)
+                    continue
+                if packets:
+                    self._engine.send(self._deliveries.handle, packets)
+                if has_wildcard(one.subscription.filter):
                     self._held.follow(one.subscription)
+                else:
+                    self._deliveries.renew(one.subscription)
 
         return tuple(told), begin
 
@@ -178,11 +183,10 @@ class Subscribing:
             identifier,
         )
         before = subscriptions.get(entry.filter)
-        place = None if before is None or wild else self._deliveries.place(entry.filter, entry.filter)
         subscriptions.add(subscription)
-        if wild:
+        if wild or self._deliveries.is_begun(entry.filter):
             return _Granted(subscription, None, before)
-        found = await self._deliveries.find(subscription, entry.filter, place)
+        found = await self._deliveries.find(subscription, entry.filter)
         if isinstance(found, ErrorInfo):
             subscriptions.remove(entry.filter)
             return reasons.suback(found)
@@ -237,7 +241,7 @@ class Subscribing:
 
 
 def _begun(granted: Iterable[_Granted]) -> Iterator[Place]:
-    """Where the channels of subscriptions without wildcards begin."""
+    """Where the channels of subscriptions without wildcards begin that do not go on."""
     for subscription, effect, _ in granted:
         if effect is not None:
             yield Place(subscription.filter, subscription.filter, effect.plan.serial)

@@ -21,12 +21,14 @@ from tests.support.mqtt_client import (
     PUBCOMP,
     PUBLISH,
     PUBREC,
+    SUBACK,
     UNSUBACK,
     Raw,
     RawMqtt,
     connect_packet,
     mqtt_client,
     packet,
+    subscribe_packet,
     text,
 )  # fmt: skip
 from tests.support.node import NodeProcess, free_port, node_process
@@ -333,6 +335,44 @@ async def test_what_was_subscribed_goes_on_if_a_newer_subscription_is_refused(no
     await publish(node, "r/2", "meanwhile")
     async with connected(node, present=True) as client:
         assert payloads(client, await given(client, 1)) == [(b"meanwhile", 0)]
+
+
+@pytest.mark.parametrize("version", [4, 5])
+@pytest.mark.parametrize("qos", [0, 1])
+async def test_what_is_subscribed_again_goes_on_as_if_it_were_not(node: Server, version: int, qos: int) -> None:
+    async with connected(node, "publisher", clean=True) as publisher, connected(node, version=version) as client:
+        await client.subscribe(("t", qos))
+        got: list[bytes] = []
+        for number in range(40):
+            await publisher.publish("t", b"%d" % number, qos=1, packet_id=number + 1)
+            client.send(subscribe_packet(version, 1, ("t", qos)))
+        answers = 0
+        while len(got) < 40 or answers < 40:
+            one = await client.receive()
+            assert one is not None
+            if one.kind == SUBACK:
+                answers += 1
+                continue
+            got.append(one.publish(version)[1])
+            assert not one.flags & DUP
+            if qos and len(got) % 3 == 0:  # some stay unacknowledged for a while: they are not given again either
+                acknowledge(client, one)
+        await heard(client)
+        assert got == [b"%d" % number for number in range(40)]
+
+
+async def test_a_subscription_that_changes_loses_nothing_and_marks_what_comes_again(node: Server) -> None:
+    async with connected(node) as client:
+        await client.subscribe(("t", 1))
+        await publish(node, "t", "1", "2")
+        first, second = await given(client, 2)
+        acknowledge(client, first)
+        await heard(client)
+        client.send(subscribe_packet(5, 1, ("t", 1), said=b"\x0b\x07"))
+        await client.expect(SUBACK)
+        await publish(node, "t", "3")
+        assert payloads(client, await given(client, 2)) == [(b"2", DUP), (b"3", 0)]
+        acknowledge(client, second)
 
 
 @pytest.mark.parametrize("version", [4, 5])
