@@ -8,10 +8,13 @@ from typing import Final, NamedTuple
 
 from fanout.packets import Publish
 
-__all__ = ["ALIASES_MAX", "RECEIVE_MAXIMUM", "Incoming", "Owed"]
+__all__ = ["ALIASES_MAX", "ALIAS_BYTES", "RECEIVE_MAXIMUM", "Incoming", "Owed"]
 
 ALIASES_MAX: Final = 64
-"""Topics that a client may have numbers for: 64 KiB with the longest names."""
+"""Topics that a client may have numbers for: 64 KiB of `ALIAS_BYTES` each."""
+
+ALIAS_BYTES: Final = 1_024
+"""Of a topic that a number is kept for; as many as a channel's name may have."""
 
 RECEIVE_MAXIMUM: Final = 1_000
 """Identifiers in use: as many publishes as a driver takes before it stops to hear."""
@@ -37,11 +40,16 @@ class Incoming:
         self._used: set[int] = set()
 
     def topic(self, publish: Publish) -> str | None:
-        """The topic that is meant; None for an alias that stands for none, or was not offered."""
+        """The topic that is meant; None for an alias that stands for none, or was not offered. A topic that is too long
+        is told, so that its publish is refused like any of that name, and its alias stands for none.
+        """
         if publish.alias == 0:
             return publish.topic
         if publish.alias > ALIASES_MAX:
             return None
+        if len(publish.topic.encode()) > ALIAS_BYTES:
+            self._aliases.pop(publish.alias, None)
+            return publish.topic
         if publish.topic:
             self._aliases[publish.alias] = publish.topic
         return self._aliases.get(publish.alias)

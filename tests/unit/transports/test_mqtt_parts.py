@@ -9,7 +9,7 @@ from fanout.packets import Properties, Publish
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports import mqtt_waiting
 from fanout.transports.mqtt_ports import Place, Subscription
-from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
+from fanout.transports.mqtt_publishes import ALIAS_BYTES, ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
 from fanout.transports.mqtt_subscriptions import Subscriptions
 from fanout.transports.mqtt_topics import Topics, has_wildcard
 from fanout.transports.mqtt_waiting import not_let_in
@@ -41,6 +41,13 @@ class TestIncoming:
         assert incoming.topic(publish("b", alias=1)) == "b"
         assert incoming.topic(publish("", alias=1)) == "b"
         assert incoming.topic(publish("c", alias=ALIASES_MAX + 1)) is None
+
+    def test_no_alias_is_kept_for_a_topic_that_no_channel_can_have(self) -> None:
+        incoming, longest = Incoming(), "\u00e9" * (ALIAS_BYTES // 2)
+        assert incoming.topic(publish(longest, alias=1)) == longest
+        assert incoming.topic(publish("", alias=1)) == longest
+        assert incoming.topic(publish(longest + "a", alias=1)) == longest + "a"  # to be refused by that name
+        assert incoming.topic(publish("", alias=1)) is None
 
     def test_answers_go_to_the_publishes_they_are_owed_to(self) -> None:
         incoming = Incoming()
