@@ -22,7 +22,7 @@ from fanout.mqtt.releases import Releases
 from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.session.names import parse_name
 from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
-from fanout.transports.mqtt_topics import has_wildcard
+from fanout.transports.mqtt_topics import has_wildcard, stands_for_none
 
 __all__ = ["EXPIRY_MAX_S", "SUBSCRIPTIONS_MAX", "Held", "Keeper"]
 
@@ -160,9 +160,12 @@ class Held:
         await self._write()
 
     async def subscribe(self, subscriptions: Sequence[Subscription], places: Sequence[Place] = ()) -> None:
-        """See the port. Raises ClientError 90010 for too many subscriptions, or too large a session; 42910 if there is
-        no room for more of all sessions; 50003 if the log does not take them.
+        """See the port. Raises ClientError 40010 for a filter that stands for no topic; 90010 for too many
+        subscriptions, or too large a session; 42910 if there is no room for more of all sessions; 50003 if the log does
+        not take them.
         """
+        if any(stands_for_none(one.filter) for one in subscriptions):
+            raise ClientError(error(40010, "a qualifier and wildcards do not go together"))
         filters = self._subscriptions.keys() | {one.filter for one in subscriptions}
         if len(filters) > SUBSCRIPTIONS_MAX:
             raise ClientError(error(90010, f"{SUBSCRIPTIONS_MAX} is the limit"))

@@ -2,7 +2,8 @@
 
 Each filter that a channel's topic matches is an attachment of its own, so that each delivers with its own QoS and
 identifier (MQTT 5.0 §3.3.4: a copy for each). The session tells attachments apart by their spelling, so a channel is
-spelled with a qualifier that means nothing but that: `[?filter=1]name`. One that the client gives a qualifier keeps it.
+spelled with a qualifier that means nothing but that: `[?filter=1]name`. It stands behind what a client's own qualifier
+says, so no two filters have one spelling.
 """
 
 import asyncio
@@ -100,8 +101,14 @@ class Subscriptions:
 
     def spelling(self, topic_filter: str, topic: str) -> str:
         """How the session is told of a channel under a filter that was added. KeyError for another."""
+        number = self._filters[topic_filter].number
         channel = self._topics.channel(topic)
-        return channel if channel.startswith("[") else f"[?filter={self._filters[topic_filter].number}]{channel}"
+        if not channel.startswith("["):
+            return f"[?filter={number}]{channel}"
+        qualifier, bracket, name = channel[1:].partition("]")
+        if not qualifier or not bracket:  # it is refused
+            return channel
+        return f"[{qualifier}{'&' if '?' in qualifier else '?'}filter={number}]{name}"
 
     def wanted(self, subscription: Subscription, topic: str) -> Delivery:
         """The channel is about to be attached."""

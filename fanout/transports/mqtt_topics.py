@@ -8,7 +8,7 @@ qualifiers"). Pure; any thread.
 
 from typing import Final
 
-__all__ = ["Topics", "has_wildcard"]
+__all__ = ["Topics", "has_wildcard", "stands_for_none"]
 
 _LEVEL: Final = "/"
 
@@ -16,6 +16,11 @@ _LEVEL: Final = "/"
 def has_wildcard(topic_filter: str) -> bool:
     """Whether a filter may stand for several topics (MQTT 5.0 §4.7.1)."""
     return "+" in topic_filter or "#" in topic_filter
+
+
+def stands_for_none(topic_filter: str) -> bool:
+    """Whether a filter stands for no topic at all: one with wildcards behind a qualifier, which no name begins with."""
+    return topic_filter.startswith("[") and has_wildcard(topic_filter)
 
 
 class Topics:

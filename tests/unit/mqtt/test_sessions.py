@@ -460,6 +460,15 @@ async def test_there_is_a_most_of_subscriptions(new_node: NewNode, monkeypatch: 
     assert [one.filter for one in held.subscriptions] == ["a", "b"]
 
 
+@pytest.mark.parametrize("expiry_s", [0, 60])
+async def test_a_filter_that_stands_for_no_topic_is_refused(new_node: NewNode, expiry_s: int) -> None:
+    held = await new_node().take(Client(), expiry_s=expiry_s)
+    with pytest.raises(ClientError) as refused:
+        await held.subscribe([Subscription("a/#", 1), Subscription("[?rewind=1]a/#", 1)])
+    assert refused.value.info.code == 40010
+    assert held.subscriptions == []
+
+
 async def test_a_session_that_is_too_large_is_neither_written_nor_kept(
     facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

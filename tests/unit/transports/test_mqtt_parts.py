@@ -4,14 +4,15 @@ import time
 
 import pytest
 
-from fanout.errors import error
+from fanout.errors import ClientError, error
 from fanout.packets import Properties, Publish
+from fanout.session.names import parse_name
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports import mqtt_waiting
 from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_publishes import ALIAS_BYTES, ALIASES_MAX, RECEIVE_MAXIMUM, Incoming
 from fanout.transports.mqtt_subscriptions import Subscriptions
-from fanout.transports.mqtt_topics import Topics, has_wildcard
+from fanout.transports.mqtt_topics import Topics, has_wildcard, stands_for_none
 from fanout.transports.mqtt_waiting import not_let_in
 
 
@@ -129,15 +130,32 @@ class TestSubscriptions:
             assert subscriptions.gone(delivery.spelling) is delivery
         assert time.process_time() - began < 1
 
-    def test_a_qualifier_of_the_clients_own_is_kept(self) -> None:
+    def test_a_qualifier_of_the_clients_own_is_kept_and_makes_no_two_spellings_one(self) -> None:
         subscriptions = Subscriptions(Topics())
-        subscriptions.add(Subscription("+", 0))
-        subscriptions.add(Subscription("[?rewind=1]t", 0))
-        assert subscriptions.spelling("[?rewind=1]t", "[?rewind=1]t") == "[?rewind=1]t"
+        filters = ["[?filter=2]t", "t", "[?rewind=1]t", "[filter=YQ==]t", "[?filter=2&filter=1]t"]
+        for one in filters:
+            subscriptions.add(Subscription(one, 0))
+        spellings = [subscriptions.spelling(one, one) for one in filters]
+        assert spellings[2:4] == ["[?rewind=1&filter=3]t", "[filter=YQ==?filter=4]t"]
+        assert len(set(spellings)) == len(filters)
+        names = [parse_name(spelling, 100, filtered=True) for spelling in spellings]
+        assert {name.channel for name in names} == {"t"}
+        assert (names[2].params["rewind"], names[3].filter) == ("1", "a")
+
+    @pytest.mark.parametrize("topic", ["[]t", "[?filter=1", "[mqtt]t", "[", "[?rewind=1]"])
+    def test_what_is_no_name_is_none_beside_others_too(self, topic: str) -> None:
+        subscriptions = Subscriptions(Topics())
+        subscriptions.add(Subscription(topic, 0))
+        with pytest.raises(ClientError):
+            parse_name(subscriptions.spelling(topic, topic), 100, filtered=True)
 
     @pytest.mark.parametrize(("name", "wild"), [("a/b", False), ("+", True), ("a/#", True), ("$x/+/b", True)])
     def test_wildcards(self, name: str, wild: bool) -> None:
         assert has_wildcard(name) == wild
+
+    @pytest.mark.parametrize(("name", "none"), [("[?rewind=1]a/#", True), ("[?rewind=1]a", False), ("a/#", False)])
+    def test_wildcards_behind_a_qualifier_stand_for_nothing(self, name: str, none: bool) -> None:
+        assert stands_for_none(name) == none
 
 
 class TestReasons:
