@@ -1,7 +1,9 @@
 """Retained messages: of each channel the last one that was published to be retained (MQTT 5.0 §3.3.1.3).
 
 - A retained message is a fact of the log, so it outlives the log of messages; its serial says which of two is the
-  newer one, whatever order they were told in. One without a payload takes it back.
+  newer one, whatever order they were told in. One without a payload takes back what is older, and is kept itself for
+  `LATE_MS` unless room is scarce. Who told an older one last tells the newer one again, for the log keeps the last.
+- What is told `LATE_MS` behind another counts whatever its serial: their topic may have been made anew, or grown.
 - Every node holds them all, at most `RETAINED_MAX` of `RETAINED_BYTES`: past that the publish is refused.
 - A message whose expiry interval has passed is not given any more, and taken back by whichever node notices first.
 
@@ -16,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from msgspec.structs import replace
 
+from fanout._core import DEDUP_WINDOW_MS
 from fanout.auth.capabilities import allows
 from fanout.auth.realms import bare, realm_of
 from fanout.control import Control, Fact
@@ -36,13 +39,21 @@ RETAINED_BYTES: Final = 64 << 20
 """What the messages take as JSON: 670 bytes for each of the most that there are."""
 
 SLICE: Final = 1_000  # looked at in one turn of the loop: 0.5 ms
+LATE_MS: Final = 2 * DEDUP_WINDOW_MS
+"""How much later than a newer one a message may be told: a repeat has the serial of what it repeats."""
+
 _SWEEP_S: Final = 60.0
 
 
 class _Kept(NamedTuple):
     serial: str
+    at_ms: int
     expires_ms: float
     text: bytes
+
+    def is_newer(self, serial: str, at_ms: int) -> bool:
+        """Whether it counts though that is told later."""
+        return self.serial > serial and at_ms < self.at_ms + LATE_MS
 
 
 class Retained:
@@ -56,6 +67,7 @@ class Retained:
         self._kept: dict[str, _Kept] = {}  # by channel, as the log knows it
         self.bytes = 0
         """What they take."""
+        self._told: dict[str, str] = {}  # by channel, the serial that this node told last and has not read back
         control.listen(RETAINED, self._heard)
 
     def __len__(self) -> int:
@@ -67,19 +79,20 @@ class Retained:
         `done` is called once, perhaps before this returns, when that holds on every node to come; or with 42910 if
         there is no room for more, or 50003 if the log did not take it.
         """
-        if not message.data:
-            self._tell(channel, None, done)
-            return
-        known = self._kept.get(channel)
-        if known is not None and known.serial >= serial:
+        known, now = self._kept.get(channel), self._clock()
+        if known is not None and (known.serial == serial or known.is_newer(serial, now)):
             done(None)
             return
-        fact = {"serial": serial, "at_ms": self._clock(), "message": shown_message(message)}
+        shown = shown_message(message) if message.data else {"id": message.id}
+        fact = {"serial": serial, "at_ms": now, "message": shown}
         size = self.bytes + len(orjson.dumps(fact)) - (len(known.text) if known else 0)
-        if (known is None and len(self._kept) >= RETAINED_MAX) or size > RETAINED_BYTES:
+        if not message.data and (len(self._kept) > RETAINED_MAX // 2 or size > RETAINED_BYTES):
+            # What is taken back leaves nothing, so that it needs no room that messages could have.
+            self._control.tell(RETAINED, channel, None, lambda problem: done(_refusal(problem)))
+        elif (known is None and len(self._kept) >= RETAINED_MAX) or size > RETAINED_BYTES:
             done(error(42910, "no more messages can be retained"))
-            return
-        self._tell(channel, fact, done)
+        else:
+            self._tell(channel, fact, done)
 
     async def under(self, identity: Identity, subscription: Subscription) -> list[tuple[str, OutMessage]]:
         """The retained messages of the channels that a subscription stands for and the client may subscribe to, with
@@ -110,7 +123,8 @@ class Retained:
             for index, (channel, kept) in enumerate(list(self._kept.items())):
                 if index % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
-                if kept.expires_ms <= now and self._kept.get(channel) is kept:
+                is_over = max(kept.expires_ms, kept.at_ms + LATE_MS) <= now
+                if is_over and self._kept.get(channel) is kept:
                     self._control.tell(RETAINED, channel, None)
 
     def _found(self, identity: Identity, topic: str, channel: str) -> list[tuple[str, OutMessage]]:
@@ -120,19 +134,31 @@ class Retained:
         message = message_of(orjson.loads(kept.text)["message"])
         return [(topic, _aged(message, kept.expires_ms - now))]
 
-    def _tell(self, channel: str, fact: Fact, done: Callable[[ErrorInfo | None], None]) -> None:
+    def _tell(self, channel: str, fact: dict[str, Any], done: Callable[[ErrorInfo | None], None]) -> None:
+        serial = self._told[channel] = fact["serial"]
+
         def told(problem: SourceError | None) -> None:
             if problem is None:
-                self._heard(channel, fact)  # who published it finds it here at once
-            done(None if problem is None else error(50003, "the message was not retained; send it again"))
+                self._take(channel, fact)  # who published it finds it here at once
+            elif self._told.get(channel) == serial:
+                del self._told[channel]
+            done(_refusal(problem))
 
         self._control.tell(RETAINED, channel, fact, told)
 
     def _heard(self, channel: str, fact: Fact) -> None:
+        known = self._kept.get(channel)
+        if fact is not None and self._told.get(channel) == fact["serial"]:
+            del self._told[channel]
+            if known is not None and known.is_newer(fact["serial"], fact["at_ms"]):
+                self._tell(channel, orjson.loads(known.text), lambda _: None)
+        self._take(channel, fact)
+
+    def _take(self, channel: str, fact: Fact) -> None:
         before = self._kept.get(channel)
         kept = None if fact is None else _kept(fact)
         if before is not None:
-            if kept is not None and kept.serial < before.serial:
+            if kept is not None and before.is_newer(kept.serial, kept.at_ms):
                 return
             self.bytes -= len(before.text)
             del self._kept[channel]
@@ -143,9 +169,16 @@ class Retained:
 
 def _kept(fact: dict[str, Any]) -> _Kept:
     """What a fact says. Raises KeyError, ValueError or TypeError for what is none of a retained message."""
-    expiry = _expiry(message_of(fact["message"]))
-    expires_ms = float("inf") if expiry is None else fact["at_ms"] + expiry * 1_000
-    return _Kept(str(fact["serial"]), expires_ms, orjson.dumps(fact))
+    message = message_of(fact["message"])
+    at_ms, expiry = int(fact["at_ms"]), _expiry(message)
+    expires_ms = float("inf") if expiry is None else at_ms + expiry * 1_000
+    if not message.data:  # nobody is given it, whatever the clocks say
+        expires_ms = 0
+    return _Kept(str(fact["serial"]), at_ms, expires_ms, orjson.dumps(fact))
+
+
+def _refusal(problem: SourceError | None) -> ErrorInfo | None:
+    return None if problem is None else error(50003, "the message was not retained; send it again")
 
 
 def _expiry(message: OutMessage) -> int | None:

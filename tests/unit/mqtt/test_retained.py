@@ -1,7 +1,9 @@
 """Retained messages: the last one of a channel, on every node, for whoever may have it."""
 
+import asyncio
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from fanout.errors import ErrorInfo, SourceTimeout
@@ -62,16 +64,61 @@ async def test_the_later_message_counts_whatever_is_told_first(facts: FactLog, n
     assert len(facts.facts) == written
 
 
+@pytest.mark.parametrize("text", ["x", ""])
+async def test_serials_that_begin_anew_count_after_some_time(new_node: NewNode, text: str) -> None:
+    first, second = new_node(), new_node()
+    await keep(first, "a", message("of a topic that is no more"), SERIALS[9])
+    first.now_ms += retained.LATE_MS
+    assert await keep(first, "a", message(text), SERIALS[1]) is None
+    for node in (first, second):
+        assert await under(node, "a") == ([("a", message(text))] if text else [])
+
+
 @pytest.mark.parametrize("nothing", [None, "", b""])
 async def test_one_without_payload_takes_it_back(
-    facts: FactLog, new_node: NewNode, nothing: str | bytes | None
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch, nothing: str | bytes | None
 ) -> None:
     node = new_node()
     await keep(node, "a", message("x"), SERIALS[1])
     assert await keep(node, "a", OutMessage("id", nothing), SERIALS[2]) is None
+    assert await under(node, "#") == await under(new_node(), "a") == []
+    assert await keep(node, "a", message("late"), SERIALS[1]) is None
     assert await under(node, "#") == []
-    assert facts.newest() == {}
+    node.now_ms += retained.LATE_MS
+    monkeypatch.setattr(retained, "_SWEEP_S", 0.001)
+    sweep = asyncio.create_task(node.sessions.messages.sweep())
+    while facts.newest():
+        await settle()
+    sweep.cancel()
     assert node.sessions.messages.bytes == 0
+
+
+async def test_one_without_payload_takes_back_nothing_that_is_newer(facts: FactLog, new_node: NewNode) -> None:
+    first, second = new_node(), new_node()
+    facts.holds_back = True
+    first.sessions.retain("a", message("new"), SERIALS[2], lambda _: None)
+    second.sessions.retain("a", OutMessage("id", ""), SERIALS[1], lambda _: None)
+    facts.holds_back = False
+    assert await keep(first, "b", message("x"), SERIALS[3]) is None
+    for node in (first, second):
+        assert await under(node, "a") == [("a", message("new"))]
+    kept = facts.newest()["retained:a"]
+    assert orjson.loads(kept)["serial"] == SERIALS[2]  # for nodes that start when the log is compacted
+    written = len(facts.facts)
+    assert await keep(first, "a", OutMessage("id", ""), SERIALS[1]) is None
+    assert len(facts.facts) == written
+
+
+@pytest.mark.parametrize("bound", ["RETAINED_BYTES", "RETAINED_MAX"])
+async def test_with_no_room_for_more_one_is_taken_back_all_the_same(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch, bound: str
+) -> None:
+    node = new_node()
+    await keep(node, "a", message("x"), SERIALS[1])
+    monkeypatch.setattr(retained, bound, 0)
+    assert await keep(node, "a", OutMessage("id", ""), SERIALS[2]) is None
+    assert await under(node, "a") == []
+    assert facts.newest() == {}
 
 
 async def test_a_client_is_given_what_it_may_subscribe_to(new_node: NewNode) -> None:
