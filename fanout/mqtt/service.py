@@ -207,7 +207,7 @@ class Sessions:
         name = held.name
         if expiry_s > 0:
             self._tell(STATE, name, _last_of(held.state(self._clock(), expiry_s)))
-        elif self._table.has_state(name):
+        elif held.is_kept or self._table.has_state(name):  # what was told of it may not be read yet
             self._tell(STATE, name, None)
         self._let_go(held)
         if lost and held.will is not None:

@@ -402,6 +402,13 @@ async def test_somebodys_late_word_about_a_name_is_answered(facts: FactLog, new_
     assert set(facts.newest()) == {'claim:["app","alice"]', 'state:["app","alice"]'}
 
 
+async def test_a_session_that_is_over_before_it_was_read_back_leaves_nothing(facts: FactLog, new_node: NewNode) -> None:
+    held = await new_node().take(Client())
+    held.leave(expiry_s=0, lost=False)
+    await settle()
+    assert facts.newest() == {}
+
+
 async def test_there_is_a_most_of_sessions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node = new_node()
     await node.take(Client())
