@@ -254,9 +254,8 @@ class Sessions:
             if place is None:
                 return
         end = None
-        is_old = (
-            before is not None and before.generation > state.generation
-        )  # its last connection has not told of it yet
+        # Its last connection may have yet to tell of it.
+        is_old = before is not None and before.generation > state.generation
         if state.ended_ms is None or not state.is_exact or is_old:
             followed = list(filter(None, map(held.channel, {one.topic for one in state.places})))
             async with asyncio.timeout(CLAIM_S):

@@ -207,16 +207,14 @@ class Attachments:
             plan, reason = self._locate(attachment, waiting.frame, now_ms)
         else:
             plan, reason = replay, _told(replay.outcome)
-        if plan.outcome in (Outcome.GAP, Outcome.UNREAD) and not asked and self._kinds(attachment) & Kinds.LOGGED:
+        if plan.outcome == Outcome.AHEAD and now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
+            self._waiting[spelling] = waiting
+            return [Retry(self._limits.ahead_retry_ms, waiting)]
+        may_be_in_log = plan.outcome in (Outcome.GAP, Outcome.UNREAD, Outcome.AHEAD)
+        if may_be_in_log and not asked and self._kinds(attachment) & Kinds.LOGGED:
             self._waiting[spelling] = waiting
             return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
         if plan.outcome == Outcome.AHEAD:
-            if now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
-                self._waiting[spelling] = waiting
-                return [Retry(self._limits.ahead_retry_ms, waiting)]
-            if not asked and self._kinds(attachment) & Kinds.LOGGED:
-                self._waiting[spelling] = waiting
-                return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
             plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
             if plan.outcome == Outcome.AHEAD:
                 return self._leave(spelling, _failed(spelling, error(50003, "this channel cannot be read now")))

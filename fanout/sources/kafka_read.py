@@ -142,11 +142,11 @@ class _Range:
         if name == "_PARTITION_EOF":
             self.next = max(self.next, offset or 0)
             is_on = self.next > self.where.offset or self.next >= self._stop
-            return is_on or _bounds(self._consumer, self.where.topic, self.where.partition, errand)[1] <= self.next
+            return is_on or self._bounds(errand)[1] <= self.next
         if name == "_AUTO_OFFSET_RESET":
             if self.records:  # there is a hole behind them: who reads on begins at it, and sees it
                 return True
-            earliest = _bounds(self._consumer, self.where.topic, self.where.partition, errand)[0]
+            earliest, _ = self._bounds(errand)
             if earliest <= self.next:  # it lies behind the end
                 return True
             self.next = earliest
@@ -155,3 +155,6 @@ class _Range:
         if name in ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_PARTITION", "_UNKNOWN_TOPIC", "TOPIC_AUTHORIZATION_FAILED"):
             raise SourceError(f"topic {self.where.topic!r}, partition {self.where.partition} cannot be read: {text}")
         return False  # a broker that is away, or no longer leads: the client looks for the next
+
+    def _bounds(self, errand: Errand) -> tuple[int, int]:
+        return _bounds(self._consumer, self.where.topic, self.where.partition, errand)

@@ -190,6 +190,16 @@ async def test_nobody_complains_of_a_client_that_went_as_another_took_its_name(
     assert complaints == []
 
 
+async def left_by_a_dead_node(new_node: NewNode, *, qos: int) -> Node:
+    """Another node, that is to go on with the session of a client who stands before the third message of `a`."""
+    first, second = new_node(), new_node()
+    held = await first.take(Client())
+    await held.subscribe([Subscription("a", qos)], [Place("a", "a", "a@2")])
+    first.is_deaf = True
+    second.gone.add("a")
+    return second
+
+
 async def test_of_a_node_that_says_nothing_a_client_may_have_been_given_all(
     new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,11 +233,7 @@ async def test_the_last_word_of_an_earlier_connection_is_not_that_of_the_last_on
 
 
 async def test_who_may_have_been_given_all_waits_until_the_log_says_how_much_that_is(new_node: NewNode) -> None:
-    first, second = new_node(), new_node()
-    held = await first.take(Client())
-    await held.subscribe([Subscription("a", 1)], [Place("a", "a", "a@2")])
-    first.is_deaf = True
-    second.gone.add("a")
+    second = await left_by_a_dead_node(new_node, qos=1)
     second.memory.is_away = True
     with pytest.raises(ClientError) as refused:
         await second.take(Client())
@@ -237,11 +243,7 @@ async def test_who_may_have_been_given_all_waits_until_the_log_says_how_much_tha
 
 
 async def test_who_may_have_been_given_all_waits_until_its_channels_are_read(new_node: NewNode) -> None:
-    first, second = new_node(), new_node()
-    held = await first.take(Client())
-    await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@2")])
-    first.is_deaf = True
-    second.gone.add("a")
+    second = await left_by_a_dead_node(new_node, qos=0)
     second.unread.add("a")  # its position would name no partition, and all that there ever was be news
     with pytest.raises(ClientError) as refused:
         await second.take(Client())
@@ -253,11 +255,7 @@ async def test_who_may_have_been_given_all_waits_until_its_channels_are_read(new
 async def test_what_was_given_with_qos_0_is_not_given_again_when_nobody_said_how_much(
     new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = new_node(), new_node()
-    held = await first.take(Client())
-    await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@2")])
-    first.is_deaf = True
-    second.gone.add("a")
+    second = await left_by_a_dead_node(new_node, qos=0)
     second.memory.end = 6
     assert (await second.take(Client())).places == [Place("a", "a", "a@9")]
 
