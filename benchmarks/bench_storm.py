@@ -18,7 +18,10 @@ AT_ONCE = 1_024  # connections being opened at any time
 
 def bench_storm__connects_while_delivering(benchmark: Any, record: Record, tools: Tools) -> None:
     """All connect and attach as fast as they can, while subscribers receive a message every now and then."""
-    with node() as (server, told), load(tools, told["port"], SUBSCRIBERS, f"--key={told['key']}") as subscribers:
+    with (
+        node("--watch-loop") as (server, told),
+        load(tools, told["port"], SUBSCRIBERS, f"--key={told['key']}") as subscribers,
+    ):
         assert subscribers.hear()["attached"] == SUBSCRIBERS
         sent = 0
 
@@ -35,17 +38,18 @@ def bench_storm__connects_while_delivering(benchmark: Any, record: Record, tools
         begun = server.cost()
         before = stream(lambda: sent >= QUIET)
         quiet = server.cost() - begun
+        server.ask("stall")
         options = (f"--key={told['key']}", f"--channels={CHANNELS}", f"--pace={AT_ONCE}")
 
-        def storm() -> tuple[dict[str, Any], dict[str, Any], float]:
+        def storm() -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], float]:
             begun = server.cost()
             with load(tools, told["port"], STORM, *options) as clients, ThreadPoolExecutor(1) as waiting:
                 attached = waiting.submit(clients.hear)
                 during = stream(attached.done)
-                cost = server.cost() - begun
-            return attached.result(), during, cost.cpu_s - quiet.cpu_s * cost.wall_s / quiet.wall_s
+                cost, late = server.cost() - begun, server.ask("stall")
+            return attached.result(), during, late, cost.cpu_s - quiet.cpu_s * cost.wall_s / quiet.wall_s
 
-        came, during, cpu_s = benchmark.pedantic(storm, rounds=1)
+        came, during, late, cpu_s = benchmark.pedantic(storm, rounds=1)
         assert came["attached"] == STORM
         settled(subscribers)
     record(
@@ -57,4 +61,6 @@ def bench_storm__connects_while_delivering(benchmark: Any, record: Record, tools
         p99_before_ms=before["p99_us"] / 1000,
         p50_during_ms=during["p50_us"] / 1000,
         p99_during_ms=during["p99_us"] / 1000,
+        loop_late_p99_ms=late["p99_ms"],
+        loop_late_max_ms=late["max_ms"],
     )

@@ -1,7 +1,8 @@
 """One channel, every wire: CPU time of the node per delivery beside WebSocket's, and the memory of an idle connection.
 
 A node for each wire, with as many subscribers of its channel; they take turns in each round, so that all meet the same
-machine. With MQTT and QoS 1 the clients acknowledge each message, and that is the node's work too.
+machine. With MQTT and QoS 1 the clients acknowledge each message, and that is the node's work too. The load client
+speaks MQTT 3.1.1; the clients of MQTT 5.0 are sockets that have subscribed.
 """
 
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.bench_connections import IDLE_BYTES_MAX
+from benchmarks.bench_half_open import half_open
 from benchmarks.conftest import FULL, Record
 from benchmarks.harness import Crowd, Program, Received, Tools, load, node, settled
 
@@ -27,6 +29,7 @@ SATURATED = 160 if FULL else 200
 WINDOW = 16
 FIRST = 2_000 if FULL else 1_000  # what the first connections take is partly what starting has left over
 HELD = 10_000 if FULL else 5_000
+CLEAN = "\xc2\x0e\x10\0"  # of CONNECT (MQTT 5.0 §3.1.2): flags, an hour to be silent for, no properties
 
 
 def clients_of(tools: Tools, told: dict[str, Any], wire: str, connections: int) -> Program:
@@ -82,3 +85,46 @@ def bench_wires__memory(benchmark: Any, record: Record, tools: Tools, wire: str)
             settled(clients)
     record(wire=wire, connections=HELD, idle_bytes=idle_bytes)
     assert idle_bytes <= IDLE_BYTES_MAX
+
+
+@pytest.mark.parametrize("qos", [0, 1])
+def bench_wires__memory_of_mqtt_5(benchmark: Any, record: Record, qos: int) -> None:
+    """The same of a client of MQTT 5.0."""
+    with node() as (server, told), things(told, qos, FIRST):
+        before = server.memory()
+
+        def hold() -> int:
+            with things(told, qos, HELD):
+                return (server.memory() - before) // HELD
+
+        idle_bytes = benchmark.pedantic(hold, rounds=1)
+    record(wire=f"mqtt5-qos{qos}", connections=HELD, idle_bytes=idle_bytes)
+    assert idle_bytes <= IDLE_BYTES_MAX
+
+
+@contextmanager
+def things(told: dict[str, Any], qos: int, count: int) -> Iterator[None]:
+    """So many clients of MQTT 5.0 that have subscribed to a channel."""
+    name = "".join(map(text, told["key"].split(":")))
+    subscribe = packet(0x82, f"\0\1\0{text('c')}{chr(qos)}")
+    with ExitStack() as stack:
+        answers = []
+        for number in range(count):
+            client = stack.enter_context(half_open(told["mqtt_port"], number, b""))
+            answers.append(stack.enter_context(client.makefile("rb")))
+            says = text("MQTT") + "\5" + CLEAN
+            client.sendall(packet(0x10, says + text(f"{count}-{number}") + name) + subscribe)
+        for answer in answers:
+            _, length = answer.read(2)
+            assert answer.read(length)[1] == 0, "CONNACK refuses"
+            _, length = answer.read(2)
+            assert answer.read(length)[-1] == qos, "SUBACK refuses"
+        yield
+
+
+def text(value: str) -> str:
+    return chr(0) + chr(len(value)) + value
+
+
+def packet(first: int, body: str) -> bytes:
+    return bytes([first, len(body)]) + body.encode("latin-1")

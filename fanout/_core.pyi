@@ -109,6 +109,9 @@ class Plan:
     def serial(self) -> str:
         """The position to put into ATTACHED: the client's own if a backlog follows a resume, the current one else."""
     @property
+    def first(self) -> str:
+        """The position of who was given nothing yet: of one that is rewound, before the first message of that."""
+    @property
     def backlog(self) -> int:
         """Messages that will follow before live ones."""
     @property
@@ -241,6 +244,10 @@ class Engine:
 
         To be called before the topic's first `partition`, and again when there are more.
         """
+    def read_since(self, topic: str, topic_id: bytes, since: Sequence[int], /) -> None:
+        """From these offsets on, by number, the topic's partitions are read for clients: who comes back with a position
+        from before there was a rule for it goes on from there. From any thread.
+        """
     def needed(self) -> list[tuple[str, int]]:
         """The same of all channels that somebody is attached or subscribed to. From any thread; lets go of the lock."""
     def partitions_of(self, channel: str, /) -> list[tuple[str, int]]:
@@ -290,8 +297,11 @@ class Engine:
         """
     def packet_id(self, connection: int) -> int:
         """Takes a place in an MQTT connection's window, for a message with QoS 1 that the loop sends itself: its packet
-        id, or 0 if the window is full. `acked` gives it back.
+        id, or 0 if the window is full: then nothing is delivered with QoS 1 before `window_free`. `acked` gives the
+        place back.
         """
+    def window_free(self, connection: int) -> None:
+        """The loop has sent all messages that `packet_id` had no place for."""
     def acked(self, connection: int, packet_id: int) -> None:
         """An MQTT client has acknowledged a message. An id that is not under way is counted and ignored."""
     def standing(self, connection: int, attachment: int | None = ...) -> list[tuple[int, str, str | None]]:

@@ -271,6 +271,9 @@ cdef class Engine:
             self._bind(topic)
             self._native.topic(topic, topic_id, partitions)
 
+    def read_since(self, topic, topic_id, since, /):
+        self._native.read_since(topic, topic_id, since)
+
     def needed(self):
         return self._native.needed()
 
@@ -343,6 +346,9 @@ cdef class Engine:
 
     def packet_id(self, connection):
         return self._native.packet_id(connection)
+
+    def window_free(self, connection):
+        self._native.window_free(connection)
 
     def standing(self, connection, attachment=None):
         return self._native.standing(connection, attachment)

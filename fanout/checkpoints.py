@@ -6,7 +6,8 @@
   since. Nobody is chosen for that. Two that write at once only write one too many.
 - Nobody writes where partitions are few: positions list them.
 - A position whose checkpoint the log has no more is refused, as one of another log. It is never guessed.
-- Those whose checkpoints have to be read back wait for one reading each; `WAITING_MAX` wait at most.
+- Those whose checkpoints have to be read back wait for one reading each. Those who know of a newer one than this node
+  has read are looked after together, some in each turn of the loop. `WAITING_MAX` wait at most.
 """
 
 import asyncio
@@ -33,7 +34,7 @@ AHEAD: Final = 64  # checkpoints read with the one that is asked for: who was cu
 WAITING_MAX: Final = 20_000
 ANSWERS_PER_TURN: Final = 20
 BEHIND_EVERY_S: Final = 0.05  # for a node that has not read as far as the one where the client was
-BEHIND_LOOKS: Final = 100
+BEHIND_S: Final = 5.0
 
 Whole = Callable[[str | ErrorInfo | None], None]
 """Takes a position without a checkpoint; None, if it is none of the channel in this log; or why that is not known."""
@@ -71,6 +72,8 @@ class Checkpoints:
         self._source = source
         self._topic = topic
         self._waiting: dict[int, list[_Waiting]] = {}  # by what is being read back
+        self._behind: list[tuple[_Waiting, float]] = []  # for what this node has yet to read, and until when
+        self._is_behind = False  # whether somebody looks after those
         self._count = 0  # of all that wait
         self._readings = asyncio.Semaphore(READINGS)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -124,7 +127,10 @@ class Checkpoints:
 
     def _wait(self, one: _Waiting, missing: _Missing) -> None:
         if missing.number is None:
-            self._start(self._catch_up(one))
+            self._behind.append((one, asyncio.get_running_loop().time() + BEHIND_S))
+            if not self._is_behind:
+                self._is_behind = True
+                self._start(self._catch_up())
             return
         waiting = self._waiting.setdefault(missing.number, [])
         waiting.append(one)
@@ -138,20 +144,33 @@ class Checkpoints:
 
     def _answer(self, one: _Waiting, found: str | ErrorInfo | None) -> None:
         self._count -= 1
-        one.then(found)
+        try:
+            one.then(found)
+        except Exception:  # of one client's: the others wait for theirs
+            log.exception("an answer ends with an error that was not expected")
 
-    async def _catch_up(self, one: _Waiting) -> None:
-        """Waits until this node has read the checkpoint, for a while."""
-        for _ in range(BEHIND_LOOKS):
+    async def _catch_up(self) -> None:
+        """Answers those who wait when this node has read their checkpoints, or when their time is up."""
+        while self._behind:
             await asyncio.sleep(BEHIND_EVERY_S)
-            found = self._look(one)
-            if not isinstance(found, _Missing):
-                self._answer(one, found)
-                return
-            if found.number is not None:
-                self._wait(one, found)
-                return
-        self._answer(one, error(50003, "this node has not read as far yet; try again"))
+            waiting, self._behind = self._behind, []
+            unread = set[tuple[str, str]]()  # a thousand clients of a channel are looked up once
+            for count, (one, until) in enumerate(waiting, 1):
+                is_unread = (one.channel, one.position) in unread
+                found = _Missing(None) if is_unread else self._look(one)
+                if found == _Missing(None):
+                    unread.add((one.channel, one.position))
+                if not isinstance(found, _Missing):
+                    self._answer(one, found)
+                elif found.number is not None:
+                    self._wait(one, found)
+                elif asyncio.get_running_loop().time() >= until:
+                    self._answer(one, error(50003, "this node has not read as far yet; try again"))
+                else:
+                    self._behind.append((one, until))
+                if count % ANSWERS_PER_TURN == 0:
+                    await asyncio.sleep(0)
+        self._is_behind = False
 
     async def _read_back(self, number: int) -> None:
         """Reads a checkpoint back and answers those who wait for it."""

@@ -15,7 +15,16 @@ from urllib.parse import urlsplit
 
 from fanout.errors import ConfigError
 
-__all__ = ["HISTORY_MAX_MS", "RETENTION_MS", "Config", "RegistryAddress", "is_loopback", "parse_duration"]
+__all__ = [
+    "HISTORY_MAX_MS",
+    "MASK",
+    "RETENTION_MS",
+    "Config",
+    "RegistryAddress",
+    "is_loopback",
+    "masked_url",
+    "parse_duration",
+]
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 HISTORY_MIN_MS = UNITS_MS["s"]  # a shorter one is over before any client is back
@@ -23,6 +32,7 @@ HISTORY_MAX_MS = 72 * UNITS_MS["h"]  # the longest history of the protocol; long
 RETENTION_MS = 72 * UNITS_MS["h"]
 RETENTION_MAX_MS = 8760 * UNITS_MS["h"]
 DRAIN_MAX_MS = UNITS_MS["h"]
+MASK = "********"  # stands where a secret is not shown
 SECRET_MIN = 16  # bytes of the key of a position's MAC: less can be searched through
 
 
@@ -177,8 +187,8 @@ class Config:
         self._check_retention()
         for setting in self.kafka_setting:
             name, equals, _ = setting.partition("=")
-            if not name or not equals:  # the value is left out of the text: it may be a password
-                raise _wrong("kafka-setting", name, "write NAME=VALUE, like security.protocol=SSL")
+            if not name or not equals:
+                raise _wrong("kafka-setting", _beginning(setting), "write NAME=VALUE, like security.protocol=SSL")
         if self.schema_registry is not None and not all(map(_is_http, self.schema_registry.split(","))):
             raise ConfigError(
                 "schema-registry is no URL: give one like http://localhost:8081"
@@ -186,7 +196,9 @@ class Config:
         for setting in self.schema_registry_setting:
             name, equals, _ = setting.partition("=")
             if not name or not equals or name in ("url", "timeout", "max.retries"):
-                raise _wrong("schema-registry-setting", name, "write NAME=VALUE, like ssl.ca.location=ca.pem")
+                raise _wrong(
+                    "schema-registry-setting", _beginning(setting), "write NAME=VALUE, like ssl.ca.location=ca.pem"
+                )
         if self.sandbox and not is_loopback(self.host):
             raise _wrong("host", self.host, "with --sandbox give an address of this machine alone, like 127.0.0.1")
         for namespace in self.mutable:
@@ -203,6 +215,9 @@ class Config:
                 raise _wrong("mqtt-port", self.mqtt_port, "give another one than port")
         if re.fullmatch(r"[^\s+#\[\]\x00-\x1f]", self.mqtt_separator) is None:
             raise _wrong("mqtt-separator", self.mqtt_separator, "give one character, like / or :")
+        for name in self.revocable:
+            if ":" in name:
+                raise _wrong("revocable", _beginning(name), "give the part of a key before the colon, and no more")
         for url in self.jwks:
             _check_key_set(url)
         if self.secret is not None and len(self.secret.encode()) < SECRET_MIN:
@@ -283,6 +298,18 @@ def _wrong(option: str, value: object, advice: str) -> ConfigError:
     return ConfigError(f"{option}: '{value}' is wrong; {advice}")
 
 
+def masked_url(url: str) -> str:
+    """A URL without what may be secret in it: who asks, and what stands behind the path."""
+    path = re.sub(r"[?#].*", f"?{MASK}", url, flags=re.DOTALL)
+    return re.sub(r"^(https?://)?.*@", rf"\1{MASK}@", path, flags=re.DOTALL)
+
+
+def _beginning(text: str) -> str:
+    """What of a text is a name for certain; the rest is shown to nobody, for it may be a password."""
+    found = re.match(r"[\w.-]*", text)
+    return "" if found is None else found[0]
+
+
 def _check_bootstrap(text: str) -> None:
     for server in text.split(","):
         host, colon, port = server.strip().rpartition(":")
@@ -305,7 +332,10 @@ def _check_key_set(url: str) -> None:
     except ValueError:
         host = ""
     if not host or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(host))):
-        raise _wrong("jwks", url, "give an https URL, like https://login.example.com/.well-known/jwks.json")
+        shown = masked_url(url)
+        raise _wrong("jwks", shown, "give an https URL, like https://login.example.com/.well-known/jwks.json")
+    if "@" in parts.netloc:
+        raise _wrong("jwks", masked_url(url), "give it without name and password: documents are fetched without")
 
 
 def _check_range(option: str, value: object, least: int, most: int) -> None:

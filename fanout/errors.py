@@ -29,6 +29,7 @@ __all__ = [
     "ErrorInfo",
     "FanoutError",
     "SourceBusy",
+    "SourceDamaged",
     "SourceError",
     "SourceTimeout",
     "SourceTooLarge",
@@ -68,6 +69,10 @@ class SourceBusy(SourceError):
 
 class SourceTooLarge(SourceError):
     """The log does not take records of this size; it never will."""
+
+
+class SourceDamaged(SourceError):
+    """What the log has there is not as it was written. The log counts as beginning behind that, from now on."""
 
 
 class SourceTimeout(SourceError):

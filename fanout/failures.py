@@ -7,6 +7,9 @@ Rules:
 - Every node reads the same records and meets the same failures; so a node reads dead letters too, and writes only those
   that nobody has written. It waits a moment first, on each node another. Two that write in the same instant both do: a
   dead letter is written once or, rarely, more than once, and never not at all.
+- Dead letters of late are read when the node starts. A record that is older than those, or says that it is of the
+  future, may have failed long ago (a topic with snapshots is read from its beginning each time): the dead letters of
+  its time are read back before one is written.
 - What waits to be written is bounded; past that dead letters are lost, counted, and told. So are those that are larger
   than their topic takes.
 - A rule that stops is told by `/ready` until the node is started anew, with another rule or without that record.
@@ -16,6 +19,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -53,8 +57,12 @@ class Failures:
         source: Source,
         wait_s: tuple[float, float] = WAIT_S,
         as_written: Callable[[Record], Record] = lambda record: record,
+        history_ms: int = 0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`as_written` gives the record that lies in the log of one that was changed before it was delivered."""
+        """`as_written` gives the record that lies in the log of one that was changed before it was delivered. `read` is
+        given all dead letters since `history_ms` ago; `clock` reads the time in ms.
+        """
         self.counts = {"dead_letters": 0, "dead_letters_lost": 0}
         self.stopped = ""
         """Why a rule has stopped; empty while none has."""
@@ -65,6 +73,10 @@ class Failures:
         self._loop = asyncio.get_running_loop()
         self._waiting: OrderedDict[Place, tuple[float, NewRecord]] = OrderedDict()
         self._waiting_bytes = 0
+        self._unsure: dict[Place, str] = {}
+        """Of those that wait: who may be written already, longer ago than was read; and its topic."""
+        self._clock = clock
+        self._read_since_ms = clock() - history_ms
         self._written: OrderedDict[Place, None] = OrderedDict()
 
     def taken(self, batch: Sequence[Any], failed: Sequence[tuple[tuple[str, int, int], int, str, str]]) -> None:
@@ -79,18 +91,50 @@ class Failures:
 
     def read(self, batch: Sequence[Any]) -> None:
         """Takes dead letters as they are in the log, on the source's thread."""
-        places = [place for record in map(as_record, batch) if (place := _place_told(record)) is not None]
-        self._loop.call_soon_threadsafe(self._have_been_written, places)
+        self._loop.call_soon_threadsafe(self._have_been_written, _places_told(batch))
 
     async def run(self, ready: asyncio.Event) -> None:
         """Writes dead letters once the node has caught up, and so has read those that there are, until cancelled."""
         await ready.wait()
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._write_what_is_due())
+            both.create_task(self._make_sure())
+
+    # -- on the loop --
+
+    async def _write_what_is_due(self) -> None:
         while True:
             await asyncio.sleep(WRITE_EVERY_S)
             for due in self._due():
                 await self._write(due)
 
-    # -- on the loop --
+    async def _make_sure(self) -> None:
+        """Reads back what may have been written long ago; what the log does not let it read is tried again."""
+        while True:
+            await asyncio.sleep(WRITE_EVERY_S)
+            for topic in set(self._unsure.values()):
+                places = [place for place, of_topic in self._unsure.items() if of_topic == topic]
+                with contextlib.suppress(SourceError):
+                    await self._read_back(topic, self._oldest(places))
+                    for place in places:
+                        self._unsure.pop(place, None)
+
+    def _oldest(self, places: Sequence[Place]) -> int:
+        """Since when dead letters of these may have been written; of one from the future nobody knows."""
+        times = [int(timestamp) for _, _, _, timestamp in places]
+        return max(0, min(times)) if max(times) <= self._clock() else 0
+
+    async def _read_back(self, topic: str, since_ms: int) -> None:
+        ends = await self._source.bounds(topic)
+        starts = await self._source.since(topic, since_ms)
+        for partition, (first, end) in ends.items():
+            at = max(first, starts.get(partition, first))
+            while at < end:
+                records, following = await self._source.read(topic, partition, at, end)
+                if following <= at:
+                    raise SourceError("the log was cut")
+                at = following
+                self._have_been_written(await asyncio.to_thread(_places_told, records))
 
     def _failed(
         self,
@@ -119,6 +163,8 @@ class Failures:
             return
         self._waiting[place] = (self._loop.time() + random.uniform(*self._wait_s), letter)
         self._waiting_bytes += size
+        if not self._read_since_ms <= int(place[3]) <= self._clock():
+            self._unsure[place] = letter.topic
 
     def _have_been_written(self, places: Sequence[Place]) -> None:
         for place in places:
@@ -129,6 +175,7 @@ class Failures:
             self._written.popitem(last=False)
 
     def _remove(self, place: Place) -> None:
+        self._unsure.pop(place, None)
         if (waiting := self._waiting.pop(place, None)) is not None:
             self._waiting_bytes -= _size(waiting[1])
 
@@ -139,7 +186,7 @@ class Failures:
         now = self._loop.time()
         due: dict[str, dict[Place, NewRecord]] = {}
         for place, (at, letter) in self._waiting.items():
-            of_topic = due.setdefault(letter.topic, {}) if at <= now else None
+            of_topic = due.setdefault(letter.topic, {}) if at <= now and place not in self._unsure else None
             if of_topic is not None and len(of_topic) < LIMITS.read_batch:
                 of_topic[place] = letter
         return list(due.values())
@@ -188,6 +235,11 @@ def _coordinates(record: Record) -> tuple[str, int, int]:
 
 def _place(record: Record) -> Place:
     return record.topic, str(record.partition), str(record.offset), str(record.timestamp)
+
+
+def _places_told(batch: Sequence[Any]) -> list[Place]:
+    """Of which records these are the dead letters."""
+    return [place for record in map(as_record, batch) if (place := _place_told(record)) is not None]
 
 
 def _place_told(letter: Record) -> Place | None:

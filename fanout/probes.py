@@ -1,8 +1,9 @@
 """What orchestrators and Prometheus ask a node: `/health`, `/ready`, `/metrics`. No key is needed.
 
 `/health` answers while the event loop turns: when it does not, restarting helps. `/ready` answers 503 with the reason
-while clients are better sent elsewhere: the log is away, the node still reads it back, or it drains. Partitions that
-stand still though the log answers are told with the 200 (`held`): they do so on every node, and all others go on.
+while clients are better sent elsewhere: the log is away, the node still reads it back, it drains, or what looked after
+something has ended, which a restart mends. Partitions that stand still though the log answers are told with the 200
+(`held`): they do so on every node, and all others go on. So is what of the log is damaged (`reason`).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,9 @@ def probes(readiness: Callable[[], Health], metrics: Callable[[], bytes]) -> Seq
 
     async def ready(_request: Request) -> Response:
         state = readiness()
-        body: dict[str, object] = {"ready": True} if state.ok else {"ready": False, "reason": state.reason}
+        body: dict[str, object] = {"ready": state.ok}
+        if state.reason:
+            body["reason"] = state.reason
         if state.held:
             body["held"] = [
                 {"topic": topic, "partition": partition, "seconds": round(seconds), "reason": reason}

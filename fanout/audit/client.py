@@ -204,7 +204,8 @@ class Client(Returning[Link]):
     def _is_connected(self, frame: dict[str, Any]) -> None:
         self.hello = frame
         self._connection_key = frame["connectionDetails"]["connectionKey"]
-        if self.connection_id is not None and frame["connectionId"] != self.connection_id:
+        resumed = self.connection_id in (None, frame["connectionId"])
+        if not resumed:
             self.refusals += 1
             self._count_anew()
         self.connection_id = frame["connectionId"]
@@ -212,7 +213,7 @@ class Client(Returning[Link]):
             self._attach(channel)
         for pending in self._pending.values():
             self._send_publish(pending)
-        self._is_in()
+        self._is_in("" if resumed else ", not resumed")
 
     def _count_anew(self) -> None:
         pending = list(self._pending.values())

@@ -57,9 +57,12 @@ class Subscriber:
         await self.client.follow(self.views)
 
     def _on_message(self, channel: str, message: dict[str, Any]) -> None:
-        self.views[channel].take(received(message))
+        taken = received(message)
+        self.client.story.given(channel, taken.text)
+        self.views[channel].take(taken)
 
     def _on_gap(self, channel: str, code: int | None) -> None:
+        self.client.story.tell(f"gap {code} in {channel}, behind {len(self.views[channel].numbers)}")
         self.views[channel].gap(code)
 
 

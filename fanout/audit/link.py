@@ -13,6 +13,7 @@ from typing import Any, Final
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from fanout.audit.returning import Owner
+from fanout.audit.sockets import connected
 
 __all__ = ["Link", "open_link"]
 
@@ -52,7 +53,7 @@ class Link(WSListener):
         if self._transport is None:
             return
         tcp = self._transport.underlying_transport
-        if reset:
+        if reset and not tcp.is_closing():
             tcp.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         tcp.abort()
 
@@ -93,26 +94,25 @@ async def open_link(
     """
     made: list[socket.socket] = []
 
-    def make(_: Any) -> socket.socket | None:
+    async def make(url: Any) -> socket.socket | None:
         if source is None and receive_buffer is None:
             return None
-        opened = socket.socket()
-        made.append(opened)
-        opened.setblocking(False)
-        if receive_buffer is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            opened.bind((source, 0))
-        return opened
+        made.append(await connected(url.host, url.port, source=source, receive_buffer=receive_buffer))
+        return made[-1]
 
     try:
         async with asyncio.timeout(OPEN_S):
             _, link = await ws_connect(
-                _factory(owner), url, read_buffer_init_size=BUFFER_BYTES, socket_factory=make, max_redirects=0
+                _factory(owner),
+                url,
+                read_buffer_init_size=BUFFER_BYTES,
+                socket_factory=make,
+                max_redirects=0,
+                use_aiofastnet=False,  # the loop's own transports: only they close their descriptors
             )
-    except (OSError, asyncio.CancelledError):  # nobody listens: picows leaves the socket to whoever made it
+    except BaseException:
         for opened in made:
-            opened.close()
+            opened.detach()
         raise
     if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
         raise ConnectionResetError("cut before the handshake was done")

@@ -33,7 +33,7 @@ RECEIVE_MAXIMUM: Final = 64
 REMEMBERED: Final = 1_000  # messages: of a killed node's client, all come again since its session was written last
 PACKET_BYTES: Final = 1 << 20
 
-_CONNACK, _PUBLISH, _SUBACK = 2, 3, 9
+_CONNACK, _PUBLISH, _SUBACK, _DISCONNECT = 2, 3, 9, 14
 _PING: Final = b"\xc0\x00"
 _BUSY: Final = frozenset({0x80, 0x88, 0x89, 0x97})  # of CONNACK: another time, or another node, may do
 _VERSION: Final = 5
@@ -67,6 +67,7 @@ class Mqtt(Returning[TcpLink]):
         self._reader = MqttReader(PACKET_BYTES)
         self._recent = deque[tuple[str, bytes]](maxlen=REMEMBERED)
         self._is_subscribed = False
+        self._told_repeated = 0
         self._pinged_at = 0.0
 
     async def follow(self, channels: Iterable[str]) -> None:
@@ -83,6 +84,13 @@ class Mqtt(Returning[TcpLink]):
         elif self._link is not None and time.monotonic() - self._pinged_at > PING_EVERY_S:
             self._pinged_at = time.monotonic()
             self._link.send(_PING)
+
+    def lost(self, link: TcpLink) -> None:
+        """See `Owner`."""
+        if again := self.repeated - self._told_repeated:
+            self._told_repeated = self.repeated
+            self.story.tell(f"{again:,} messages had come again")
+        super().lost(link)
 
     # -- what comes --
 
@@ -104,24 +112,27 @@ class Mqtt(Returning[TcpLink]):
         self._heard_at = time.monotonic()
         *packets, self._rest = packets_of(self._rest + payload)
         for packet in packets:
-            kind = packet[0] >> 4  # others: PINGRESP; DISCONNECT, after which the server closes
+            kind = packet[0] >> 4  # the other is PINGRESP
             if kind == _PUBLISH:
                 self._is_given(link, packet)
             elif kind == _CONNACK:
                 self._is_answered(link, packet)
             elif kind == _SUBACK:
                 self._is_granted(link, packet)
+            elif kind == _DISCONNECT:  # the server closes
+                self.story.tell(f"DISCONNECT, reason 0x{packet[2] if len(packet) > 2 else 0:02x}")
 
     def _is_answered(self, link: TcpLink, packet: bytes) -> None:
         present, reason = packet[2] & 1, packet[3]
         if reason:
+            self.story.tell(f"CONNACK, reason 0x{reason:02x}")
             if reason in _BUSY:
                 self.errors[reason] += 1
             else:
                 self._is_refused_for_good({"code": reason, "message": "refused by CONNACK"})
             link.end()
         elif present:
-            self._is_in()
+            self._is_in(", with its session")
         else:
             if self._is_subscribed:
                 for channel in self._channels:
@@ -132,7 +143,7 @@ class Mqtt(Returning[TcpLink]):
         granted = packet[-len(self._channels) :]
         if granted == b"\x01" * len(self._channels):
             self._is_subscribed = True
-            self._is_in()
+            self._is_in(", without a session")
         else:
             self._is_refused_for_good({"code": max(granted), "message": "refused by SUBACK"})
             link.end()
@@ -144,6 +155,7 @@ class Mqtt(Returning[TcpLink]):
             raise ConnectionResetError(f"no PUBLISH: {said.text}")
         assert isinstance(said, Publish)
         message = said.topic, said.payload
+        self.story.given(said.topic, said.payload.decode(), again=said.dup)
         if said.dup and message in self._recent:
             self.repeated += 1
         else:

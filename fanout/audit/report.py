@@ -10,9 +10,11 @@ from fanout.audit.publishes import FAULTS, Publish, Published, judge_publishes
 from fanout.audit.verdict import KINDS, Judge
 from fanout.audit.views import Catalogue, View
 
-__all__ = ["Clients", "Report", "judge"]
+__all__ = ["STORIES_OF_GAP", "Clients", "Report", "judge"]
 
 EXAMPLES_MAX: Final = 10
+STORIES_OF_GAP: Final = 3
+"""Clients that were told of a gap, of each code, whose stories are wanted."""
 
 
 @dataclass(slots=True)
@@ -51,6 +53,10 @@ class Report:
     covered: int = 0
     """Deliveries that are missing and a gap says so."""
     examples: list[str] = field(default_factory=list)
+    wanted: dict[str, str] = field(default_factory=dict)
+    """Of which clients it is to be told what happened to them, and why: not all that differ, and some with gaps."""
+    stories: list[str] = field(default_factory=list)
+    """What happened to those."""
 
     @property
     def exact(self) -> bool:
@@ -72,6 +78,7 @@ class Report:
             f"delivered  {self.delivered:,} to {self.views:,} views: " + _each(KINDS, self.differences),
             f"gaps       {_by(self.gaps)}; they cover {self.covered:,} deliveries",
             *(f"  {example}" for example in self.examples),
+            *(f"story of {story}" for story in self.stories),
             "exact" if self.exact else "NOT exact",
         ]
         return "\n".join(lines)
@@ -89,6 +96,7 @@ def judge(
     report = Report(clients, published, repeated=len(expected.repeated), channels=len(expected.channels))
     report.examples += [f"{kind}: {text}" for kind, text in published.examples.items()]
     report.examples += clients.ended[:EXAMPLES_MAX]
+    told: dict[str, set[str]] = {}
     for channel, of_channel in views.items():
         entries = expected.channels.get(channel, [])
         report.records += len(entries)
@@ -98,10 +106,17 @@ def judge(
             report.views += 1
             report.delivered += verdict.seen
             report.covered += verdict.covered
-            report.gaps.update(str(gap.code) for gap in view.gaps)
+            codes = [str(gap.code) for gap in view.gaps]
+            report.gaps.update(codes)
+            for code in codes:
+                names = told.setdefault(code, set())
+                if len(names) < STORIES_OF_GAP:
+                    names.add(name)
+                    report.wanted.setdefault(name, f"told of gap {code}")
             report.differences.update({kind: found.times for kind, found in verdict.differences.items()})
             if not verdict.exact and len(report.examples) < EXAMPLES_MAX:
                 report.examples.append(f"{name}, {verdict}")
+                report.wanted[name] = "not exact"
     return report
 
 

@@ -18,6 +18,8 @@ from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from picows import WSError
 
+from fanout.audit.story import Story
+
 __all__ = ["ANSWER_S", "DEAF_MAX", "GRACE_S", "Owner", "Refused", "Returning", "Socket"]
 
 ANSWER_S: Final = 20.0
@@ -86,6 +88,8 @@ class Returning(ABC, Generic[L]):
         """Why it does not come back any more."""
         self.urls = list(urls)
         """Of the nodes; after each loss the next one's turn has come."""
+        self.story = Story()
+        """What happened to it."""
         self._source = source
         self._receive_buffer = receive_buffer
         self._turn = 0
@@ -129,6 +133,7 @@ class Returning(ABC, Generic[L]):
     def cut(self) -> None:
         """Resets the connection; it comes back by itself."""
         if self._link is not None:
+            self.story.tell("resets the connection")
             self._link.end(reset=True)
 
     def leave(self) -> None:
@@ -143,6 +148,7 @@ class Returning(ABC, Generic[L]):
     def abandon(self) -> None:
         """Comes back on a new link, and leaves the old one open to the server, and silent, for a while."""
         if self._link is not None and self.is_connected:
+            self.story.tell("leaves the connection open and silent")
             link, self._link = self._link, None
             link.deafen()
             if len(self._deaf) == DEAF_MAX:
@@ -152,12 +158,14 @@ class Returning(ABC, Generic[L]):
 
     def pause(self) -> None:
         """Stops reading."""
+        self.story.tell("stops reading")
         self._is_paused = True
         if self._link is not None:
             self._link.pause()
 
     def resume(self) -> None:
         """Reads again."""
+        self.story.tell("reads again")
         self._is_paused = False
         self._heard_at = time.monotonic()
         if self._link is not None:
@@ -180,8 +188,9 @@ class Returning(ABC, Generic[L]):
 
     # -- for subclasses --
 
-    def _is_in(self) -> None:
-        """The server has let it in."""
+    def _is_in(self, how: str = "") -> None:
+        """The server has let it in; `how` is told of it."""
+        self.story.is_in(f"let in by {self.urls[self._turn % len(self.urls)]}{how}")
         self.connections += 1
         self._heard_at = time.monotonic()
         if self._connected is not None and not self._connected.done():
@@ -209,6 +218,7 @@ class Returning(ABC, Generic[L]):
 
     def lost(self, link: L) -> None:
         """See `Owner`."""
+        self.story.tell("the connection is over")
         self._link = None
         self._gone.set()
         self._turn += 1

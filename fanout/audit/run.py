@@ -183,7 +183,12 @@ class Audit:
             for channel, view in subscriber.views.items():
                 views[channel].append((f"subscriber {number}", view))
         publishes = (publish for publisher in self.publishers for publish in publisher.publishes)
-        return judge(self._fared(), publishes, expected, views, self.catalogues)
+        report = judge(self._fared(), publishes, expected, views, self.catalogues)
+        stories = {
+            f"subscriber {number}": subscriber.client.story for number, subscriber in enumerate(self.subscribers)
+        }
+        report.stories += [f"{name}, {why}:\n{stories[name]}" for name, why in report.wanted.items()]
+        return report
 
     def _fared(self) -> Clients:
         fared = Clients(len(self.subscribers), len(self.publishers))

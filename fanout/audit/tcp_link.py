@@ -11,6 +11,7 @@ from typing import Final, cast
 from urllib.parse import SplitResult
 
 from fanout.audit.returning import Owner
+from fanout.audit.sockets import connected
 
 __all__ = ["TcpLink", "open_tcp"]
 
@@ -54,6 +55,10 @@ class TcpLink(asyncio.Protocol):
         self._owner = None
         self.pause()
 
+    def given_up(self) -> None:
+        """It is no more, and need not have said so: uvloop does not, of what it has just made."""
+        self._transport = None
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop."""
         self._transport = cast("asyncio.Transport", transport)  # uvloop's only quack like it
@@ -84,16 +89,14 @@ async def open_tcp(
     loop = asyncio.get_running_loop()
     context = ssl.create_default_context() if node.scheme.endswith("s") else None
     name = node.hostname if context is not None else None
-    opened = socket.socket()
-    opened.setblocking(False)
-    try:
-        if receive_buffer is not None:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        if source is not None:
-            opened.bind((source, 0))
-        async with asyncio.timeout(OPEN_S):
-            await loop.sock_connect(opened, (node.hostname, node.port))
-            await loop.create_connection(lambda: TcpLink(owner), sock=opened, ssl=context, server_hostname=name)
-    except BaseException:
-        opened.close()
-        raise
+    async with asyncio.timeout(OPEN_S):
+        opened = await connected(node.hostname, node.port, source=source, receive_buffer=receive_buffer)
+        link = TcpLink(owner)
+        try:
+            transport, _ = await loop.create_connection(lambda: link, sock=opened, ssl=context, server_hostname=name)
+        except BaseException:
+            opened.detach()
+            link.given_up()
+            raise
+        if transport.is_closing():
+            opened.detach()

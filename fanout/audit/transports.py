@@ -7,6 +7,7 @@ from typing import Any, Final, Protocol
 from fanout.audit.client import Client
 from fanout.audit.mqtt import Mqtt
 from fanout.audit.returning import Refused
+from fanout.audit.story import Story
 from fanout.audit.stream import CHANNELS_MAX, Stream
 
 __all__ = ["QUERY", "TRANSPORTS", "WIRES", "Follower", "follower"]
@@ -25,6 +26,7 @@ class Follower(Protocol):
     refusals: int
     errors: Counter[int]
     refused: Refused | None
+    story: Story
 
     @property
     def is_connected(self) -> bool:

@@ -19,6 +19,7 @@ import msgspec
 from jwt import PyJWK, PyJWTError
 
 from fanout.auth.credentials import KeysAwaited
+from fanout.config import masked_url
 from fanout.errors import ClientError, error
 
 __all__ = ["DOCUMENT_BYTES", "KEYS_MAX", "OLDEST_S", "OLD_S", "PAUSE_S", "KeySets", "read_keys"]
@@ -108,7 +109,7 @@ class KeySets:
         try:
             keys = read_keys(await self._fetch(each.url))
         except (OSError, ValueError) as problem:
-            log.warning("the keys at %s cannot be had: %s", each.url, problem)
+            log.warning("the keys at %s cannot be had: %s", masked_url(each.url), problem)
             each.tried_at = self._clock()
             return
         each.keys = keys

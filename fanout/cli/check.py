@@ -10,13 +10,12 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from fanout.config import Config
+from fanout.config import MASK, Config, masked_url
 from fanout.rules.publish import PublishRule
 from fanout.rules.route import Rule
 
 __all__ = ["check"]
 
-MASK = "********"
 PRIVATE = re.compile(
     r"password|secret|key|token|credential|jaas|user\.info|oauthbearer\.config", re.IGNORECASE
 )  # names of the Kafka and the registry client's settings
@@ -114,7 +113,9 @@ def _masked(name: str, value: object) -> object:
     if name == "key":
         return tuple(re.sub(r":[^=]*", f":{MASK}", key, count=1) for key in value)
     if name == "schema_registry":
-        return re.sub(r"//[^/,]*@", f"//{MASK}@", str(value))
+        return ",".join(map(masked_url, str(value).split(",")))
+    if name == "jwks":
+        return tuple(map(masked_url, value))
     if name in ("kafka_setting", "schema_registry_setting"):
         return tuple(re.sub(r"=.*", f"={MASK}", text, flags=re.DOTALL) if _is_private(text) else text for text in value)
     return value

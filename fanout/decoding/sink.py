@@ -6,13 +6,14 @@
   asked for it. One lock is around every call of the sink.
 - At most `WAITING_RECORDS` of `WAITING_BYTES` wait in all lines together; past that the source's thread waits too.
   Nothing is given up for a registry that is away: nodes that know its schemas already would deliver it.
+- At a start, partitions that a registry has held up for `AWAY_S` are not waited for, those of topics of state excepted.
 - A record that cannot be decoded goes on as it is, with a header that says why: its rule fails it.
 """
 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -29,6 +30,7 @@ __all__ = ["DecodingSink", "Formats", "FormatsOf", "decoded"]
 REASON_MAX: Final = 1_000  # bytes
 WAITING_RECORDS: Final = 20_000  # four seconds of a node that reads 5,000 a second
 WAITING_BYTES: Final = 64 << 20
+AWAY_S: Final = 5.0
 
 
 class Formats(NamedTuple):
@@ -91,8 +93,9 @@ def _part(what: str, form: str | None, data: bytes | None, schemas: Schemas) -> 
 class DecodingSink:
     """A `fanout.sources.base.Sink` in front of another one."""
 
-    def __init__(self, sink: Sink, formats_of: FormatsOf, schemas: Schemas) -> None:
+    def __init__(self, sink: Sink, formats_of: FormatsOf, schemas: Schemas, state_topics: Collection[str] = ()) -> None:
         self._sink = sink
+        self._state_topics = state_topics
         self._formats_of = formats_of
         self._schemas = schemas
         self._lock = threading.Condition()
@@ -144,7 +147,7 @@ class DecodingSink:
             self._lock.wait_for(lambda: self._stopped or not self.is_full)
 
     def ready(self) -> None:
-        """See `Sink.ready`. Said when nothing waits any more."""
+        """See `Sink.ready`. Said when nothing waits any more, but for a registry that is away."""
         with self._lock:
             self._ready_waits = True
             self._say_ready()
@@ -238,9 +241,13 @@ class DecodingSink:
         return bool(through or calls)
 
     def _say_ready(self) -> None:
-        if self._ready_waits and not self._lines and not self._stopped:
+        if self._ready_waits and not self._stopped and all(self._is_let_wait(*line) for line in self._lines.items()):
             self._ready_waits = False
             self._sink.ready()
+
+    def _is_let_wait(self, key: tuple[str, int], line: _Line) -> bool:
+        is_long = bool(self._schemas.away) and time.monotonic() - line.since >= AWAY_S
+        return is_long and key[0] not in self._state_topics
 
 
 def _size(record: Record) -> int:

@@ -39,7 +39,7 @@ class DecodedSource:
         on_demand: Sequence[str] = (),
     ) -> None:
         """See `Source.start`."""
-        self._sink = DecodingSink(sink, self._formats_of, self._schemas)
+        self._sink = DecodingSink(sink, self._formats_of, self._schemas, state_topics)
         self._schemas.start(self._sink.settled)
         try:
             await self._source.start(self._sink, topics, history_ms, state_topics, on_demand)

@@ -192,12 +192,16 @@ class History:
         """What the log has below the floors, between the times."""
         streams = []
         for topic in sorted({name for name, _ in places}):
-            bounds = await self._source.bounds(topic)
-            first = await self._source.since(topic, query.start_ms) if query.start_ms > 0 else {}
-            behind = await self._source.since(topic, query.end_ms + 1) if query.end_ms < END_OF_TIME else {}
-            for where in (where for where in places if where[0] == topic):
-                number = where[1]
-                earliest, end = bounds.get(number, (0, 0))
+            numbers = [number for name, number in places if name == topic]
+            bounds = await self._source.bounds(topic, numbers)
+            if not bounds.keys() >= set(numbers):
+                raise SourceError(f"topic {topic!r} has partitions that cannot be asked for now")
+            first = await self._source.since(topic, query.start_ms, numbers) if query.start_ms > 0 else {}
+            is_open = query.end_ms >= END_OF_TIME
+            behind = {} if is_open else await self._source.since(topic, query.end_ms + 1, numbers)
+            for number in numbers:
+                where = (topic, number)
+                earliest, end = bounds[number]
                 low, high = max(earliest, first.get(number, 0)), min(floors[where], behind.get(number, end))
                 place = max(places[where], low) if query.forwards else min(places[where], high)
                 stream = Stream(

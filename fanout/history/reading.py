@@ -32,6 +32,7 @@ class _Ahead:
 
     outcome = Outcome.AHEAD
     serial = ""
+    first = ""
     backlog = 0
     has_presence = False
 

@@ -2,7 +2,8 @@
 
 The records between where a session stands and where memory begins are given to an engine of their own, which follows
 the node's rules and tells which channels they make. At most `RECORDS_MAX` are read for one session, and for one session
-at a time; of who was away for longer nothing is found, and the session begins anew. Belongs to the event loop.
+at a time; of who was away for longer nothing is found, and the session begins anew. Where the log cannot be read now,
+or seems to end below where memory begins, its client is to come back. Belongs to the event loop.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from fanout.errors import SourceError
 from fanout.mqtt.ports import Log, Stretch
+from fanout.replay.standing import Standing
 
 __all__ = ["RECORDS_MAX", "Begun", "Scratch"]
 
@@ -46,10 +48,11 @@ class Begun:
         self._log = log
         self._scratch = scratch
         self._turn = asyncio.Lock()
+        self._short = Standing()
 
     async def within(self, stretches: Sequence[Stretch], realm: str) -> set[str] | None:
         """The channels of a realm with records in these stretches of the log. None if they are too long, or the log has
-        not all of them any more.
+        not all of them any more. Raises SourceError.
         """
         if sum(high - low for _, _, low, high in stretches) > RECORDS_MAX:
             return None
@@ -57,8 +60,6 @@ class Begun:
             engine = self._scratch()
             try:
                 return await self._read(engine, stretches, realm)
-            except SourceError:
-                return None
             finally:
                 engine.close()
 
@@ -67,13 +68,19 @@ class Begun:
         slices = 0
         for topic, partition, low, high in stretches:
             bounds = await self._log.bounds(topic, [partition])
-            if bounds.get(partition, (high, high))[0] > low:  # retention has taken some
+            if partition not in bounds:
+                raise SourceError(f"topic {topic!r}, partition {partition} cannot be asked for now")
+            if bounds[partition][0] > low:  # retention has taken some
                 return None
+            place = (topic, partition, low)
             engine.partition(topic, bytes(16), partition, low)
             while low < high:
                 records, following = await self._log.read(topic, partition, low, high)
-                if following <= low:  # the log has been cut here since
+                is_cut = following <= low
+                if self._short.has_stood(place, is_so=is_cut):
                     return None
+                if is_cut:
+                    raise SourceError(f"topic {topic!r}, partition {partition} seems to end at offset {low}")
                 low = following
                 await asyncio.to_thread(engine.records, list(records))
                 slices += 1

@@ -1,15 +1,15 @@
 """Where partitions of the log end now, asked once for all who want to know.
 
-Whoever asks wants to know of everything that was there before, so a question that is under way already is not shared:
-one that waits for its turn is. However many clients come back at once, a partition's end is asked for by the one that
-is being answered and the one that waits.
+Whoever asks wants to know of everything that was there before, so a question is shared only until it is put.
 
 Belongs to the event loop.
 """
 
-import asyncio
+from functools import partial
 from typing import Final
 
+from fanout.asking import Asking
+from fanout.errors import SourceError
 from fanout.mqtt.ports import Log
 
 __all__ = ["Ends"]
@@ -23,30 +23,18 @@ class Ends:
 
     def __init__(self, log: Log) -> None:
         self._log = log
-        self._turn = asyncio.Semaphore(ASKING)
-        self._waiting: dict[_Where, asyncio.Task[int]] = {}
-        self._asked = set[asyncio.Task[int]]()
+        self._asking: Asking[_Where, int] = Asking(ASKING, afresh=True)
 
     async def of(self, topic: str, partition: int) -> int:
-        """The offset behind the last record of a partition; 0 for one that is not read. Raises SourceError. May be
-        cancelled.
-        """
-        where = topic, partition
-        if where not in self._waiting:
-            asked = self._waiting[where] = asyncio.get_running_loop().create_task(self._ask(where))
-            self._asked.add(asked)
-            asked.add_done_callback(self._asked.discard)
-            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # heard, also if nobody waits
-        return await asyncio.shield(self._waiting[where])
+        """The offset behind the last record of a partition. Raises SourceError. May be cancelled."""
+        return await self._asking.answer((topic, partition), partial(self._ask, topic, partition))
 
     def close(self) -> None:
         """Asks no more."""
-        for asked in self._asked:
-            asked.cancel()
+        self._asking.close()
 
-    async def _ask(self, where: _Where) -> int:
-        topic, partition = where
-        async with self._turn:
-            del self._waiting[where]
-            _, behind = (await self._log.bounds(topic, [partition])).get(partition, (0, 0))
-            return behind
+    async def _ask(self, topic: str, partition: int) -> int:
+        found = await self._log.bounds(topic, [partition])
+        if partition not in found:
+            raise SourceError(f"topic {topic!r}, partition {partition} cannot be asked for now")
+        return found[partition][1]

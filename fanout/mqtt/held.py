@@ -22,6 +22,7 @@ from fanout.mqtt.releases import Releases
 from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
 from fanout.session.names import parse_name
 from fanout.transports.mqtt_ports import Client, Name, Place, Subscription, Will
+from fanout.transports.mqtt_publishes import RECEIVE_MAXIMUM
 from fanout.transports.mqtt_topics import has_wildcard, stands_for_none
 
 __all__ = ["EXPIRY_MAX_S", "SUBSCRIPTIONS_MAX", "Held", "Keeper"]
@@ -49,7 +50,9 @@ class Keeper(Protocol):
         """Raises ClientError 42910 if no more may be kept of sessions of that name's application."""
 
     def write(self, held: "Held", /) -> "asyncio.Future[SourceError | None]":
-        """Writes the session as it is now. Raises ClientError 90010 if it is too large."""
+        """Writes the session as it is now. Raises ClientError 90010 if it is too large, 42910 if there is no room for
+        it as it has grown.
+        """
         ...
 
     def left(self, held: "Held", /, *, expiry_s: int, lost: bool) -> None:
@@ -61,9 +64,9 @@ class Held:
     """See the module's text, and `fanout.transports.mqtt_ports.Held`."""
 
     __slots__ = (
-        "_acknowledged", "_end", "_finding", "_in_use", "_keeper", "_place", "_places", "_released", "_subscriptions",
-        "clean", "client", "expiry_s", "generation", "is_begun", "is_claimed", "life", "name", "over", "present",
-        "saved_at", "uid", "will",
+        "_acknowledged", "_end", "_finding", "_in_use", "_keeper", "_place", "_places", "_released", "_strangers",
+        "_subscriptions", "clean", "client", "expiry_s", "generation", "is_begun", "is_claimed", "life", "name", "over",
+        "placed", "present", "saved_at", "uid", "will",
     )  # fmt: skip
 
     def __init__(
@@ -86,6 +89,8 @@ class Held:
         self.over = False
         self.saved_at = 0.0
         """When its places were looked at last, by the loop's clock."""
+        self.placed = 0
+        """Places that it has had room for."""
         self.uid = self.life
         self._keeper = keeper
         self._subscriptions: Mapping[str, Subscription] = _NONE  # of one that is not kept, those with wildcards
@@ -95,6 +100,7 @@ class Held:
         self._finding = 0
         self._acknowledged = 0  # messages, when it was written last
         self._in_use: dict[int, str] | None = None  # packet identifiers, and the ids made for them, once there are any
+        self._strangers = 0  # identifiers that may be in use without this node knowing
         self._released: dict[int, int] | None = None  # how often each was, where the session is nowhere but here
 
     @property
@@ -117,6 +123,8 @@ class Held:
         may have been given everything.
         """
         self.present = True
+        self.placed = len(state.places)
+        self._strangers = RECEIVE_MAXIMUM
         self.uid = state.uid
         self._subscriptions = {one.filter: one for one in state.subscriptions}
         self._places = {(one.filter, one.topic): one for one in state.places}
@@ -155,6 +163,7 @@ class Held:
     async def begin_anew(self) -> None:
         """See the port. Raises ClientError 50003 if the log does not take it."""
         self.present = False
+        self._strangers = 0
         self._place = None
         self._subscriptions = self._places = _NONE
         await self._write()
@@ -218,10 +227,13 @@ class Held:
         return known
 
     def release(self, packet_id: int, done: Callable[[bool], None]) -> None:
-        """See the port. A session that was had elsewhere before may know of identifiers that this node does not; of
-        others that are not in use nothing is written.
+        """See the port. A session that was had elsewhere before may know of identifiers that this node does not: of as
+        many as may be in use at a time. Of others that are not in use nothing is written.
         """
-        was_in_use = self.uses(packet_id) or self.present
+        was_in_use = self.uses(packet_id)
+        if not was_in_use and self._strangers:
+            self._strangers -= 1
+            was_in_use = True
         if not self.is_kept and self._forget(packet_id):
             if self._released is None:
                 self._released = {}

@@ -26,21 +26,20 @@ from typing import Final
 
 import msgspec
 
-from fanout.auth.realms import realm_of
 from fanout.callbacks import outcome
 from fanout.control import Control, Fact
 from fanout.errors import ClientError, ErrorInfo, SourceError, error
-from fanout.mqtt.begun import Begun, Scratch
-from fanout.mqtt.ends import Ends
+from fanout.mqtt.begun import Scratch
+from fanout.mqtt.finding import Finding
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
+from fanout.mqtt.left_behind import LeftBehind
 from fanout.mqtt.ports import Lives, Log, Memory, Topics
-from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, shown_will, will_of
+from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, shown_will
 from fanout.mqtt.releases import Releases
-from fanout.mqtt.resumed import end_of_log, given_at_most
 from fanout.mqtt.retained import Retained
 from fanout.mqtt.table import SessionTable
 from fanout.mqtt.telling import Telling
-from fanout.mqtt.wildcards import EVERYTHING, Found, Wildcards
+from fanout.mqtt.wildcards import Wildcards
 from fanout.mqtt.wills import Publish, Wills
 from fanout.transports.mqtt_ports import Client, Name, Subscription, Will
 from fanout.types import OutMessage
@@ -58,8 +57,6 @@ not subscribe to more, is sent away, and its session is over."""
 
 SAVED_PLACES: Final = 500  # looked at in one tick, at 10 µs each: 2 % of the loop
 LOOK_AFTER_TICKS: Final = 8
-SLICE: Final = 200  # of what others left behind, looked after at a time
-RELEASES_SLICE: Final = 1_000
 
 _TOO_MANY: Final = error(42910, "no more sessions can be kept")
 _TOO_LARGE: Final = error(90010, f"{RECORD_BYTES} bytes is the limit of a session that is kept")
@@ -70,12 +67,6 @@ log = logging.getLogger(__name__)
 async def _is_read(_channel: str) -> bool:
     """Of a node that reads all there is."""
     return True
-
-
-def _last_of(state: State) -> Fact:
-    """What is written of a session when its connection is over: nothing, if it is too large."""
-    fact: Fact = None if state.size() > RECORD_BYTES else msgspec.to_builtins(state)
-    return fact
 
 
 class Sessions:
@@ -106,12 +97,10 @@ class Sessions:
         """The retained ones."""
         self.wills = Wills(publish, self.messages.keep)
         self._control = control
-        self._ends = Ends(source)
-        self._begun = Begun(source, scratch)
+        self._finding = Finding(memory, source, scratch, self.followed, wait)
         self._lives = lives
         self._node = node
         self._clock = clock
-        self._wait = wait
         self._table = SessionTable()
         self._held: dict[Name, Held] = {}
         self._kept: OrderedDict[Held, None] = OrderedDict()  # those held that are; the one saved longest ago is first
@@ -119,6 +108,10 @@ class Sessions:
         self._last_words: dict[Name, tuple[int, asyncio.Event]] = {}  # of connections of these generations
         self._telling = Telling(control)
         self._tell = self._telling.tell
+        self._left_behind = LeftBehind(
+            self._table, self._held, self.wills, self.releases, lives,
+            node=node, tell=self._tell, disclaim=self._disclaim,
+        )  # fmt: skip
         control.listen(CLAIM, self._heard_claim)
         control.listen(STATE, self._heard_state)
 
@@ -152,7 +145,7 @@ class Sessions:
         """
         held = Held(self, name, client, expiry_s=min(expiry_s, EXPIRY_MAX_S), clean=clean, will=will)
         is_known = self._table.generation(name) > 0 or name in self._held
-        if not is_known and self._table.is_full:
+        if not is_known and not self._table.has_place(name):
             raise ClientError(_TOO_MANY)
         if held.is_kept and not self._table.has_state(name):
             self.check_room(name)
@@ -195,18 +188,18 @@ class Sessions:
             raise ClientError(_TOO_MANY)
 
     def write(self, held: Held) -> "asyncio.Future[SourceError | None]":
-        """See `fanout.mqtt.held.Keeper`. Raises ClientError 90010 for a session that is too large."""
-        state = held.moved() or held.state()
-        if state.size() > RECORD_BYTES:
-            raise ClientError(_TOO_LARGE)
+        """See `fanout.mqtt.held.Keeper`. Raises ClientError 90010 for a session that is too large, 42910 if there is no
+        room for it as it has grown.
+        """
+        fact = self._shown(held, held.moved() or held.state())
         self._telling.forget(STATE, held.name)
-        return outcome(partial(self._control.tell, STATE, name_text(held.name), msgspec.to_builtins(state)))
+        return outcome(partial(self._control.tell, STATE, name_text(held.name), fact))
 
     def left(self, held: Held, /, *, expiry_s: int, lost: bool) -> None:
         """See `fanout.mqtt.held.Keeper`."""
         name = held.name
         if expiry_s > 0:
-            self._tell(STATE, name, _last_of(held.state(self._clock(), expiry_s)))
+            self._tell(STATE, name, self._last_of(held, held.state(self._clock(), expiry_s)))
         elif held.is_kept or self._table.has_state(name):  # what was told of it may not be read yet
             self._tell(STATE, name, None)
         self._let_go(held)
@@ -218,10 +211,29 @@ class Sessions:
         else:
             self._disclaim(name, held.life)
 
+    def _shown(self, held: Held, state: State) -> Fact:
+        """What is written of a session. Raises ClientError 90010, 42910: its channels under wildcards may have made it
+        larger than it may be, or than there is room for.
+        """
+        if state.size() > RECORD_BYTES:
+            raise ClientError(_TOO_LARGE)
+        if len(state.places) > held.placed:
+            self.check_room(held.name)
+            held.placed = len(state.places)
+        fact: Fact = msgspec.to_builtins(state)
+        return fact
+
+    def _last_of(self, held: Held, state: State) -> Fact:
+        """What is written of a session when its connection is over: nothing, if that may not be."""
+        try:
+            return self._shown(held, state)
+        except ClientError:
+            return None
+
     # -- taking --
 
     async def _claim(self, held: Held, *, wait: bool) -> Claim | None:
-        """Claims the name; whose it was before, once that is known from the log."""
+        """Claims the name; who had it last before, once that is known from the log."""
         held.generation = max(self._clock(), self._table.generation(held.name) + 1)
         fact = self._claim_of(held)
         if not wait:
@@ -246,32 +258,11 @@ class Sessions:
         if before is not None and before.node != self._node and not self._lives.is_gone(before.node):
             await self._last_word(name, before.generation)
         state = self._table.state(name, self._clock())
-        if state is None:
-            return
-        place = None
-        if state.place:
-            place = await self._place_of(state, held)
-            if place is None:
-                return
-        end = None
-        # Its last connection may have yet to tell of it.
-        is_old = before is not None and before.generation > state.generation
-        if state.ended_ms is None or not state.is_exact or is_old:
-            followed = list(filter(None, map(held.channel, {one.topic for one in state.places})))
-            async with asyncio.timeout(CLAIM_S):
-                if not all([await self._wait(channel) for channel in followed]):
-                    raise SourceError("a partition was not read in time")
-                end = await end_of_log([EVERYTHING] if state.place else followed, self.memory, self._ends)
-            state = given_at_most(state, end, held.channel, self.memory)
-        held.go_on(state, place, end)
-
-    async def _place_of(self, state: State, held: Held) -> Found | None:
-        """Where the session's wildcards go on; None if the channels that began meanwhile cannot be found."""
-        stretches = self.followed.forgotten(state.place)
-        if not stretches:
-            return None if stretches is None else Found(state.place)
-        channels = await self._begun.within(stretches, realm_of(held.client.identity.key_name))
-        return None if channels is None else Found(state.place, stretches, channels)
+        if state is not None:
+            # Its last connection may have yet to tell of it.
+            is_old = before is not None and before.generation > state.generation
+            is_exact = state.ended_ms is not None and state.is_exact and not is_old
+            await self._finding.go_on(held, state, is_exact=is_exact)
 
     async def _last_word(self, name: Name, generation: int) -> None:
         if self._table.has_last_word(name, generation):
@@ -288,7 +279,7 @@ class Sessions:
     def _supersede(self, held: Held, *, over: bool) -> None:
         """Another connection has the name now. `over`: the session does not go on."""
         if held.is_kept and held.is_begun and not over:
-            self._tell(STATE, held.name, _last_of(held.state(self._clock())))
+            self._tell(STATE, held.name, self._last_of(held, held.state(self._clock())))
         self._let_go(held)
         if held.will is not None and (over or held.will.delay_s == 0 or not held.is_kept):
             self.wills.lost(held.name, held.will, 0.0, lambda: None)
@@ -323,7 +314,7 @@ class Sessions:
         held = self._held.get(name)
         if held is not None:
             name = held.name  # one object of all that are equal
-        before = self._table.claim(name)
+        before, last = self._table.claim(name), self._table.last_claim(name)
         counts = self._table.heard_claim(name, fact)
         claim = self._table.claim(name)
         if claim is None:
@@ -341,7 +332,7 @@ class Sessions:
         elif counts:
             held.is_claimed = True
             if (claimed := self._claiming.get(held.life)) is not None and not claimed.done():
-                claimed.set_result(before)
+                claimed.set_result(last)
         else:
             held.generation = claim.generation + 1
             self._tell(CLAIM, name, self._claim_of(held))
@@ -361,7 +352,6 @@ class Sessions:
         """Saves what moves, and looks after what others left behind; from when the node is `ready`, until cancelled."""
         await ready.wait()
         loop = asyncio.get_running_loop()
-        others = loop.create_task(self.followed.run()), loop.create_task(self.messages.sweep())
         tick = 0
         try:
             while True:
@@ -375,9 +365,7 @@ class Sessions:
                     log.exception("sessions could not be looked after")
         finally:
             self.wills.close()
-            self._ends.close()
-            for task in others:
-                task.cancel()
+            self._finding.close()
 
     def save(self, now: float) -> None:
         """Writes those whose turn it is, if they have moved; `now` by the loop's clock."""
@@ -391,43 +379,13 @@ class Sessions:
             self._kept.move_to_end(held)
             state = held.moved()
             left -= 1 + len(held.places)
-            if state is not None and state.size() > RECORD_BYTES:
-                held.client.end(_TOO_LARGE)
-            elif state is not None:
-                self._control.tell(STATE, name_text(held.name), msgspec.to_builtins(state))
+            if state is None:
+                continue
+            try:
+                self._control.tell(STATE, name_text(held.name), self._shown(held, state))
+            except ClientError as refused:
+                held.client.end(refused.info)
 
     def look_after(self) -> None:
         """Acts for connections of nodes that have died, and lets go of what is over."""
-        now = self._clock()
-        for node in self._table.nodes():
-            if node != self._node and self._lives.is_gone(node):
-                for name, claim in self._table.claims_of(node, SLICE):
-                    self._lost_with_its_node(name, claim, now)
-        for name in self._table.over(now, SLICE):
-            if name not in self._held and self._table.claim(name) is None:
-                self._tell(STATE, name, None)
-        self.releases.sweep(self._is_over, self._is_free, RELEASES_SLICE)
-
-    def _lost_with_its_node(self, name: Name, claim: Claim, now: int) -> None:
-        if name in self._held or name in self.wills:
-            return
-        state = self._table.state(name, now)
-        if state is not None and state.ended_ms is None:
-            ended = msgspec.structs.replace(state, ended_ms=now, is_exact=False)
-            self._tell(STATE, name, msgspec.to_builtins(ended))
-        done = partial(self._disclaim, name, claim.life)
-        if claim.will is None:
-            done()
-            return
-        will = will_of(claim.will)
-        delay_s = min(will.delay_s, state.expiry_s if state is not None else 0)
-        lost_ms = now if claim.lost_ms is None else claim.lost_ms
-        self.wills.lost(name, will, delay_s - (now - lost_ms) / 1_000, done)
-
-    def _is_over(self, name: Name) -> bool:
-        """Whether nothing is left of a session: the next one of that name makes other ids."""
-        return name not in self._held and self._table.generation(name) == 0
-
-    def _is_free(self, name: Name, packet_id: int) -> bool:
-        """Whether no message of that packet identifier is under way, as far as this node can tell for sure."""
-        return (held := self._held.get(name)) is not None and not held.uses(packet_id)
+        self._left_behind.look_after(self._clock())

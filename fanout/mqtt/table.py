@@ -4,6 +4,11 @@ What counts is decided from the order of the log alone, so that all nodes that h
 
 - A claim counts if it is of a newer generation than the one that counts, or says more of the same connection.
 - A state counts unless it is of an older generation than the one that counts.
+- Whoever takes a claim back may mean an earlier one, and be late: of a name with a session the claim is remembered, for
+  its connection may have gone on with the session since it was written.
+
+Of names, and of what their states take, an application may have more as long as it has less than is free: one alone has
+half of all, and none shuts out the others.
 
 States are kept as the bytes that they were read as. Belongs to the event loop.
 """
@@ -21,17 +26,14 @@ from fanout.control import Fact
 from fanout.mqtt.records import Claim, State
 from fanout.transports.mqtt_ports import Name
 
-__all__ = ["APP_BYTES", "SESSIONS_MAX", "STATE_BYTES", "SessionTable"]
+__all__ = ["SESSIONS_MAX", "STATE_BYTES", "SessionTable"]
 
-SESSIONS_MAX: Final = 100_000
-"""Names that are claimed or have a session, on all nodes: 20 MiB beside their states. Past it nobody new is let in."""
+SESSIONS_MAX: Final = 200_000
+"""Names that are claimed or have a session, on all nodes: 40 MiB beside their states. Past it nobody new is let in."""
 
 STATE_BYTES: Final = 64 << 20
-"""What all states take as JSON: 670 bytes for each of the most that there are. Past it no other session is kept, nor
+"""What all states take as JSON: 335 bytes for each of the most that there are. Past it no other session is kept, nor
 more of one; those that there are go on."""
-
-APP_BYTES: Final = STATE_BYTES // 2
-"""What those of one application take, so that none shuts out all others."""
 
 _decoder: Final = msgspec.json.Decoder(State)
 
@@ -49,32 +51,38 @@ class SessionTable:
 
     def __init__(self) -> None:
         self._claims: dict[Name, Claim] = {}
+        self._former: dict[Name, Claim] = {}  # that were taken back, of names with a state
         self._of_nodes: dict[str, dict[Name, None]] = {}
         self._states: dict[Name, _Kept] = {}
         self._of_apps: Counter[str] = Counter()  # bytes of states
+        self._names: Counter[str] = Counter()  # of each application
+        self._count = 0  # of all names
         self.bytes = 0
         """What the states take."""
 
     def __len__(self) -> int:
-        return len(self._claims.keys() | self._states.keys())
+        return self._count
 
     @property
     def kept(self) -> int:
         """Sessions that outlive their connections."""
         return len(self._states)
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no name may be added."""
-        return max(len(self._claims), len(self._states)) >= SESSIONS_MAX
+    def has_place(self, name: Name) -> bool:
+        """Whether another name of that one's application may be added."""
+        return self._names[_app_of(name)] < SESSIONS_MAX - self._count
 
     def has_room(self, name: Name) -> bool:
         """Whether more may be kept of that name's application."""
-        return self.bytes <= STATE_BYTES and self._of_apps[_app_of(name)] <= APP_BYTES
+        return self._of_apps[_app_of(name)] <= STATE_BYTES - self.bytes
 
     def claim(self, name: Name) -> Claim | None:
         """Who has the name."""
         return self._claims.get(name)
+
+    def last_claim(self, name: Name) -> Claim | None:
+        """Who has the name, or had it last: of one without a session that is not known."""
+        return self._claims.get(name) or self._former.get(name)
 
     def nodes(self) -> list[str]:
         """The nodes that have names."""
@@ -86,7 +94,7 @@ class SessionTable:
 
     def generation(self, name: Name) -> int:
         """The newest that is known of the name; 0 if none is."""
-        claim, kept = self._claims.get(name), self._states.get(name)
+        claim, kept = self.last_claim(name), self._states.get(name)
         return max(claim.generation if claim else 0, kept.generation if kept else 0)
 
     def state(self, name: Name, now_ms: int) -> State | None:
@@ -118,12 +126,17 @@ class SessionTable:
     def heard_claim(self, name: Name, fact: Fact) -> bool:
         """A claim has been read, or its end; whether it counts."""
         if fact is None:
-            self._disclaim(name)
+            claim = self._disclaim(name)
+            if claim is not None and name in self._states:
+                self._former[name] = claim
             return True
         claim, counts = msgspec.convert(fact, Claim), self._claims.get(name)
         if counts is not None and claim.generation <= counts.generation and not _of_one(claim, counts):
             return False
         self._disclaim(name)
+        self._former.pop(name, None)
+        if name not in self._states:
+            self._named(name, 1)
         # Its node's name is one object of all claims.
         self._claims[name] = msgspec.structs.replace(claim, node=sys.intern(claim.node))
         self._of_nodes.setdefault(claim.node, {})[name] = None
@@ -134,28 +147,43 @@ class SessionTable:
         before = self._states.get(name)
         if fact is None:
             self._forget(name)
+            self._former.pop(name, None)
             return True
         state = msgspec.convert(fact, State)
         if before is not None and state.generation < before.generation:
             return False
         self._forget(name)
+        if name not in self._claims:
+            self._named(name, 1)
         text = orjson.dumps(fact)
         self._states[name] = _Kept(state.generation, state.expires_ms(), text)
         self._grow(name, len(text))
         return True
 
-    def _disclaim(self, name: Name) -> None:
+    def _disclaim(self, name: Name) -> Claim | None:
         claim = self._claims.pop(name, None)
         if claim is not None:
             names = self._of_nodes[claim.node]
             del names[name]
             if not names:
                 del self._of_nodes[claim.node]
+            if name not in self._states:
+                self._named(name, -1)
+        return claim
 
     def _forget(self, name: Name) -> None:
         kept = self._states.pop(name, None)
         if kept is not None:
             self._grow(name, -len(kept.text))
+            if name not in self._claims:
+                self._named(name, -1)
+
+    def _named(self, name: Name, by: int) -> None:
+        app = _app_of(name)
+        self._count += by
+        self._names[app] += by
+        if not self._names[app]:
+            del self._names[app]
 
     def _grow(self, name: Name, size: int) -> None:
         app = _app_of(name)

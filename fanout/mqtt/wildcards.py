@@ -209,6 +209,7 @@ class Wildcards:
             if followed.over:
                 return
             if (stands := followed.client.place(wanted.filter, topic)) is not None:
+                stands = stands.given_with(wanted.qos)
                 followed.client.attach(wanted, topic, stands.position, stands.sent)
             else:
                 self._unattach(followed, topic)  # nobody knows: from now on

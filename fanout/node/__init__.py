@@ -10,9 +10,9 @@ Each part is made by the first of these that has what it needs, and each knows o
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 from fanout._core import DEDUP_WINDOW_MS
 from fanout.config import Config
@@ -20,6 +20,7 @@ from fanout.credentials import Access
 from fanout.node.doors import Doors
 from fanout.node.messages import Messages
 from fanout.node.people import People
+from fanout.observe.forgotten import warn_of_forgotten
 from fanout.observe.metrics import Metrics, Readings
 from fanout.observe.statistics import watch_minutes
 from fanout.probes import probes
@@ -27,6 +28,7 @@ from fanout.routing import Route, Routing
 from fanout.session.limits import SessionSettings
 from fanout.sources.base import Health, Source
 from fanout.stats import Stats
+from fanout.tasks import Tasks
 
 __all__ = ["Node"]
 
@@ -53,6 +55,7 @@ class Node:
     ) -> None:
         self.config = config
         self.draining = False
+        self.tasks = Tasks()
         self.metrics = Metrics(self._readings())
         self.stats = Stats()
         self.messages = Messages(
@@ -91,20 +94,25 @@ class Node:
         read_back_ms = self.config.history_ms + DEDUP_WINDOW_MS
         sink = _Sink(messages, loop)
         await source.start(sink, messages.topics, read_back_ms, messages.state_topics, messages.on_demand)
-        for watching in (
-            self.metrics.watch_loop(),
-            watch_minutes(self.stats, self._readings(), _now_ms),
-            people.presence.run(),
-            people.occupancy.run(),
-            people.leases.run(caught_up),
-            people.mqtt.run(caught_up),
-            people.revocations.sweep(),
-            messages.failures.run(caught_up),
-            messages.checkpoints.run(caught_up),
-            messages.interest.run(),
-            messages.counted.run(caught_up),
+        stack.callback(self.tasks.close)
+        for name, work in (
+            ("the loop's lateness", self.metrics.watch_loop()),
+            ("statistics", watch_minutes(self.stats, self._readings(), _now_ms)),
+            ("message ids", warn_of_forgotten(lambda: engine.stats()["ids_forgotten"])),
+            ("presence", people.presence.run()),
+            ("occupancy", people.occupancy.run()),
+            ("leases", people.leases.run(caught_up)),
+            ("MQTT sessions", people.mqtt.run(caught_up)),
+            ("MQTT wildcards", _once(caught_up, people.mqtt.followed.run)),
+            ("retained messages", _once(caught_up, people.mqtt.messages.sweep)),
+            ("revocations", people.revocations.sweep()),
+            ("dead letters", messages.failures.run(caught_up)),
+            ("checkpoints", messages.checkpoints.run(caught_up)),
+            ("what is read on demand", messages.interest.run()),
+            ("partition counts", messages.counted.run(caught_up)),
+            ("where rules began", messages.since.run(caught_up)),
         ):
-            stack.callback(loop.create_task(watching).cancel)
+            self.tasks.start(name, work)
         stack.callback(self.doors.connections.abort_all)
 
     async def drain(self, window_s: float) -> None:
@@ -117,12 +125,24 @@ class Node:
         """Whether clients are well served here, and if not why not: what `/ready` answers."""
         if self.draining:
             return Health(False, "the node is draining")
+        if self.tasks.failure:
+            return Health(False, self.tasks.failure)
         log_state = self.messages.source.health()
         if log_state.ok and not self.messages.subscriptions.ready.is_set():
-            return Health(False, "the node is reading the log back")
+            return Health(False, self._left_to_read(), log_state.held)
         if log_state.ok and self.messages.failures.stopped:
             return Health(False, self.messages.failures.stopped)
         return log_state
+
+    def _left_to_read(self) -> str:
+        """What the node waits for before it is ready: where most is left to read."""
+        left = {key: count for key, count in self.messages.source.lag().items() if count}
+        if not left:
+            return "the node is reading the log back"
+        topic, partition = max(left, key=lambda key: left[key])
+        others = f", and {len(left) - 1} partitions more" if len(left) > 1 else ""
+        count = left[topic, partition]
+        return f"the node is reading the log back: {count} records of {topic!r}, partition {partition}{others}"
 
     def _readings(self) -> Readings:
         return Readings(
@@ -138,6 +158,7 @@ class Node:
             connections=lambda: len(self.doors.connections),
             opened=lambda: self.doors.connections.opened,
             refused=lambda: self.doors.refused,
+            tasks_failed=lambda: self.tasks.failed,
             ready=lambda: self.health().ok,
         )
 
@@ -158,32 +179,42 @@ class _Sink:
     """What a source delivers to: the engine, and those who have to hear of what is not about records."""
 
     def __init__(self, messages: Messages, loop: asyncio.AbstractEventLoop) -> None:
-        self.partition = messages.engine.partition
         self.records = messages.engine.records
         self.progress = messages.engine.progress
         self.caught_up = messages.interest.caught_up
         self._engine = messages.engine
         self._interest = messages.interest
         self._counted = messages.counted
+        self._since = messages.since
         self._loop = loop
-        self._is_ready = messages.subscriptions.caught_up
+        self._has_caught_up = messages.caught_up
 
     def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
         with self._interest.counting(topic, topic_id, partitions):
             self._counted.topic(topic, topic_id, partitions)
+
+    def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
+        self._engine.partition(topic, topic_id, partition, start)
+        self._since.began(topic, topic_id, partition)
 
     def let_go(self, topic: str, partition: int, /) -> None:
         self._engine.let_go(topic, partition)
         self._interest.let_go(topic, partition)
 
     def ready(self) -> None:
-        self._loop.call_soon_threadsafe(self._is_ready)
+        self._loop.call_soon_threadsafe(self._has_caught_up)
 
 
 def _watch(stack: AsyncExitStack, descriptor: int, act: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     loop.add_reader(descriptor, act)
     stack.callback(loop.remove_reader, descriptor)
+
+
+async def _once(ready: asyncio.Event, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Runs that from when the node is `ready`."""
+    await ready.wait()
+    await run()
 
 
 def _now_ms() -> int:

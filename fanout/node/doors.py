@@ -89,15 +89,16 @@ class Doors:
             config.mqtt_server_reference,
         )
         upgrade = by_subprotocol({SUBPROTOCOL: mqtt_websockets(self.mqtt_shared)}, websockets(self.connections))
-        self.front = Front(router.Router([*probes, *self._routes()]), upgrade)
+        turns = self.connections.turns
+        self.front = Front(router.Router([*probes, *self._routes()]), upgrade, turns)
         self.door = _door(config, self.front.adopt)
-        self.listener = Listener(self.door.take if self.door else self.front.take, self._open_connections, most)
+        take = self.door.take if self.door else self.front.take
+        self.listener = Listener(take, self._open_connections, turns, most)
         self.mqtt = MqttPort(self.mqtt_shared)
         self.mqtt_door = _door(config, self.mqtt.adopt)
         self.mqtt_port = config.mqtt_port
-        self.mqtt_listener = Listener(
-            self.mqtt_door.take if self.mqtt_door else self.mqtt.take, self._open_connections, most, speaks_http=False
-        )
+        take = self.mqtt_door.take if self.mqtt_door else self.mqtt.take
+        self.mqtt_listener = Listener(take, self._open_connections, turns, most, speaks_http=False)
 
     async def listen(self) -> None:
         """Opens the ports; `port` and `mqtt_port` are the real ones from now on. Raises ConfigError, in the option's

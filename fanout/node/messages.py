@@ -35,6 +35,7 @@ from fanout.routing import (
     guarded,
 )
 from fanout.session.limits import SessionSettings
+from fanout.since import Since
 from fanout.sources.base import Source
 from fanout.subscribe import Subscriptions
 from fanout.targets import Targets
@@ -77,11 +78,20 @@ class Messages:
         self.on_demand = routing.on_demand
         self.interest = Interest(self.engine, self.source, self.on_demand, config.history_ms)
         stack.callback(self.interest.close)
-        self.failures = Failures(routing.rules, self.source, as_written=as_written)
+        self.failures = Failures(
+            routing.rules, self.source, as_written=as_written, history_ms=config.history_ms, clock=clock
+        )
         self.engine.failures(self.failures.taken)
         self.engine.dead_letters(routing.dead_letters, self.failures.read)
         self.control = Control(self.source, CONTROL_TOPIC)
         self.counted = Counted(self.control, self.engine.topic, routing.tells_partition)
+        self.since = Since(
+            self.control,
+            [rule.topic for rule in routing.rules],
+            lambda topic: None if topic in self.on_demand else _rule_name(routing, topic),
+            lambda topic, number: self.engine.entry(topic, number)[2],
+            self.engine.read_since,
+        )
         self.engine.presence_topic(PRESENCE_TOPIC)
         self.engine.facts(CONTROL_TOPIC, self.control.taken)
         self.mqtt_facts = Control(self.source, MQTT_TOPIC)
@@ -119,9 +129,19 @@ class Messages:
             limits=settings.limits,
         )
 
+    def caught_up(self) -> None:
+        """All that the log had when the node started is read."""
+        self.since.settle()
+        self.subscriptions.caught_up()
+
     async def _newest(self, channel: str, messages: list[Message], who: str) -> list[Message]:
         """Messages of the log in their newest versions: only where some may be changed is that looked for."""
         return await self.lookup.newest(channel, messages, who) if self.namespaces.mutable(channel) else messages
+
+
+def _rule_name(routing: Routing, topic: str) -> str | None:
+    rule = routing.rule_of(topic)
+    return None if rule is None else rule.topic
 
 
 def _engine(stack: AsyncExitStack, config: Config, routing: Routing, secret: bytes, max_idle_ms: int) -> Engine:

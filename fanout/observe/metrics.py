@@ -35,6 +35,7 @@ class Readings(NamedTuple):
     connections: Callable[[], int]
     opened: Callable[[], int]
     refused: Callable[[], int]
+    tasks_failed: Callable[[], int]
     ready: Callable[[], bool]
 
 
@@ -55,6 +56,10 @@ COUNTERS: Final = {
         "Records that went on without their headers: the name of one is not UTF-8.",
     ),
     "failures_untold": ("failures_untold", "Failing records that were neither told nor became dead letters: too many."),
+    "ids_forgotten": (
+        "dedup_forgotten",
+        "Message ids that were forgotten within two minutes, since too many came: a repeat of theirs is a message.",
+    ),
     "messages": ("messages", "Messages appended to channels."),
     "presence_events": ("presence_events", "Members that entered, were updated or left."),
     "presence_late": ("presence_late", "What a node that was away wrote of members whose connections had gone on."),
@@ -143,7 +148,7 @@ GAUGES: Final = {
     "index_bytes": ("index_bytes", "Bytes of the index that tells where in the log channels lie."),
     "checkpoint_bytes": ("checkpoint_bytes", "Memory that checkpoints take, those that were read back among them."),
     "replay_bytes": ("replay_bytes", "Memory that replays of the log take beside it."),
-    "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats."),
+    "dedup_ids": ("dedup_ids", "Message ids remembered to recognise repeats: 4,194,304 at most."),
 }
 """What the engine holds at the moment: its name for it -> ours and the help."""
 
@@ -246,6 +251,11 @@ class _Scrape(Collector):
         )
         yield CounterMetricFamily(
             "fanout_connections_refused", "Clients answered with 503: too many.", value=self._readings.refused()
+        )
+        yield CounterMetricFamily(
+            "fanout_tasks_failed",
+            "Tasks of the node that ended for an error nobody expected.",
+            value=self._readings.tasks_failed(),
         )
         yield GaugeMetricFamily("fanout_ready", "1 when /ready says yes.", value=int(self._readings.ready()))
 

@@ -1,13 +1,18 @@
 """What the log has of partitions: asked once for all who want to know the same, and remembered for `HELD_S`.
 
 Retention may have gone on since. Whoever begins too early for that finds it (`now`), and then it is asked for again.
+That the log ends below a place that somebody was given is told when it has been so for a while (`standing`), and who
+asks sooner is to come back: a broker that has just woken, or been elected, may tell an end that was.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
+from fanout.asking import Asking
+from fanout.errors import SourceError
+from fanout.replay.standing import Standing
 from fanout.sources.base import Source
 
 __all__ = ["Bounds"]
@@ -19,6 +24,7 @@ GRAIN_MS: Final = 10_000  # of times that are asked for: replays that begin side
 
 _Question = tuple[str, frozenset[int], int | None]
 _Answer = dict[int, int]
+_Found = TypeVar("_Found")
 
 
 class Bounds:
@@ -26,56 +32,61 @@ class Bounds:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._asking = asyncio.Semaphore(ASKING)
-        self._asked: dict[_Question, asyncio.Task[_Answer]] = {}
+        self._asking: Asking[_Question, _Answer] = Asking(ASKING)
         self._held: dict[_Question, _Answer] = {}
+        self._short = Standing()
 
     def __len__(self) -> int:
         """Answers that are held."""
         return len(self._held)
 
     async def earliest(self, topic: str, numbers: Collection[int]) -> dict[int, int]:
-        """The earliest offset of each, of those that are read; up to `HELD_S` old. Raises SourceError. May be
-        cancelled.
+        """The earliest offset of each; up to `HELD_S` old. Raises SourceError, also if one of them cannot be asked for
+        now. May be cancelled.
         """
 
         async def find() -> _Answer:
-            found = await self._source.bounds(topic, numbers)
+            found = _all(topic, numbers, await self._source.bounds(topic, numbers))
             return {number: earliest for number, (earliest, _) in found.items()}
 
         return await self._answer((topic, frozenset(numbers), None), find)
 
-    async def since(self, topic: str, number: int, timestamp: int) -> int | None:
-        """The first offset whose record is not older than `timestamp`, or one up to `GRAIN_MS` before that; None if the
-        partition is not read. Raises as `earliest`.
+    async def since(self, topic: str, number: int, timestamp: int) -> int:
+        """The first offset whose record is not older than `timestamp`, or one up to `GRAIN_MS` before that. Raises as
+        `earliest`.
         """
         rounded = timestamp // GRAIN_MS * GRAIN_MS
-        find = partial(self._source.since, topic, rounded, [number])
-        return (await self._answer((topic, frozenset([number]), rounded), find)).get(number)
 
-    async def now(self, topic: str, number: int) -> tuple[int, int]:
-        """The earliest offset, and the one behind the last; both 0 if it is not read. Raises as `earliest`."""
+        async def find() -> _Answer:
+            return _all(topic, [number], await self._source.since(topic, rounded, [number]))
+
+        return (await self._answer((topic, frozenset([number]), rounded), find))[number]
+
+    async def now(self, topic: str, number: int, place: int, goal: int | None = None) -> tuple[int, int]:
+        """The earliest offset, and the one behind the last. Raises as `earliest`, and while it only seems that the log
+        ends below the `goal` of who stands at `place`; below that place itself, unless there is a goal.
+        """
         for question in [question for question in self._held if question[0] == topic and number in question[1]]:
             del self._held[question]
-        return (await self._source.bounds(topic, [number])).get(number, (0, 0))
+        earliest, end = _all(topic, [number], await self._source.bounds(topic, [number]))[number]
+        is_short = end < (place if goal is None else goal)
+        if not self._short.has_stood((topic, number, place), is_so=is_short) and is_short:
+            raise SourceError(
+                f"topic {topic!r}, partition {number} seems to end at offset {end}, below a client's place"
+            )
+        return earliest, end
 
     def close(self) -> None:
         """Asks no more."""
-        for task in self._asked.values():
-            task.cancel()
+        self._asking.close()
 
     async def _answer(self, question: _Question, find: Callable[[], Awaitable[_Answer]]) -> _Answer:
         if question in self._held:
             return self._held[question]
-        if question not in self._asked:
-            self._asked[question] = asked = asyncio.get_running_loop().create_task(self._ask(question, find))
-            asked.add_done_callback(lambda _: self._asked.pop(question))
-            asked.add_done_callback(lambda asked: asked.cancelled() or asked.exception())  # heard, also if nobody waits
-        return await asyncio.shield(self._asked[question])
+        return await self._asking.answer(question, partial(self._ask, question, find))
 
     async def _ask(self, question: _Question, find: Callable[[], Awaitable[_Answer]]) -> _Answer:
-        async with self._asking:
-            answer = await find()
+        answer = await find()
         self._held[question] = answer
         if len(self._held) > HELD_MAX:
             del self._held[next(iter(self._held))]
@@ -85,3 +96,12 @@ class Bounds:
     def _forget(self, question: _Question, answer: _Answer) -> None:
         if self._held.get(question) is answer:
             del self._held[question]
+
+
+def _all(topic: str, numbers: Collection[int], found: dict[int, _Found]) -> dict[int, _Found]:
+    """What was found, of all of them. Raises SourceError: clients have been given places in each, so of one that is not
+    found now nothing is known.
+    """
+    if absent := [number for number in numbers if number not in found]:
+        raise SourceError(f"topic {topic!r}, partition {absent[0]} cannot be asked for now")
+    return found

@@ -63,11 +63,12 @@ class Doubts:
 
     async def _settle(self, topic: str, partition: int, offset: int, epoch: int) -> None:
         source = self._source
-        earliest = (await self._bounds.earliest(topic, [partition])).get(partition, offset)
+        earliest = (await self._bounds.earliest(topic, [partition]))[partition]
         last = await _last(source, topic, partition, max(earliest, offset - 1), offset)
         if last is None:
             last = await _last(source, topic, partition, max(earliest, offset - BACK), offset - 1)
         if last is None:
+            await self._bounds.now(topic, partition, offset)  # it may only seem so
             return
         if leader_epoch_of(last) > epoch:
             last = await _first_newer(source, topic, partition, epoch, (earliest, last))

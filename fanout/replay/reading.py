@@ -10,7 +10,7 @@
 - What cannot hold the channel, as far as the node knows, is passed over unread.
 - Which of a channel's first records in a partition are repeats is only known from those of one de-duplication window
   before them: then these are read, too.
-- Where retention has taken what comes next, it ends: its clients come back, and are told so.
+- Where retention has taken what comes next, or it is damaged, it ends: its clients come back, and are told so.
 - A log that cannot be read now is tried again, as long as somebody waits.
 - Of the loop it takes `PIECE` records or one look at the index at a time, with pauses. It has a place while it reads,
   and until all are live if there is no room for what it holds without one (`room`). Where others wait for a place, who
@@ -25,7 +25,7 @@ from typing import Any, Final, Protocol
 
 from fanout._core import DEDUP_WINDOW_MS, RESUMED, Plan, Replay
 from fanout.delivered import headers_of, timestamp_of
-from fanout.errors import SourceError
+from fanout.errors import SourceDamaged, SourceError
 from fanout.replay.bounds import Bounds
 from fanout.replay.order import Goal, Order, Where
 from fanout.replay.room import Room
@@ -225,7 +225,13 @@ class Reading:
             self.replay.advance(goal.topic, goal.partition, first)
             await asyncio.sleep(PAUSE_S)
             return True
-        part = await self._shared.read(self._channel, goal.where, goal.place, stop)
+        try:
+            part = await self._shared.read(self._channel, goal.where, goal.place, stop)
+        except SourceDamaged:
+            earliest, _ = await self._bounds.now(*goal.where, goal.place)
+            if earliest <= goal.place:
+                raise
+            return False
         if await self._is_cut(goal, part):
             return False
         clock_ms = self._order.clock_ms(goals)
@@ -240,17 +246,19 @@ class Reading:
         return True
 
     async def _is_cut(self, goal: Goal, part: Part) -> bool:
-        """Whether the log no longer has what comes next: it has been taken by retention, or cut off."""
+        """Whether the log no longer has what comes next: it has been taken by retention, or cut off. Raises
+        SourceError, also while that is not certain.
+        """
         if part.first is not None and part.first <= goal.place:
             return False
-        earliest, end = await self._bounds.now(*goal.where)
-        return earliest > goal.place or end < goal.place or (part.next <= goal.place and end < goal.goal)
+        needed = goal.goal if part.next <= goal.place else goal.place
+        earliest, end = await self._bounds.now(*goal.where, goal.place, needed)
+        return earliest > goal.place or end < needed
 
     async def _read_ids(self, where: Where, since_ms: int, start: int, clock_ms: int) -> None:
         """Reads what a partition has since then, below where its reading began."""
         topic, partition = where
-        since = await self._bounds.since(topic, partition, since_ms)
-        at = start if since is None else since
+        at = await self._bounds.since(topic, partition, since_ms)
         while at < start:
             stop = min(start, at + LOOK)
             at, stop = next(iter(self._feeder.blocks(self._channel, *where, at, stop)), (stop, stop))

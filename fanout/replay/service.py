@@ -258,7 +258,7 @@ class Replays:
                 wanted.setdefault(topic, set()).add(number)
         for topic, numbers in wanted.items():
             found = await self._bounds.earliest(topic, numbers)
-            earliest |= {(topic, number): found.get(number, 0) for number in numbers}
+            earliest |= {(topic, number): found[number] for number in numbers}
 
     def _ahead(self, channel: str, serial: str) -> _Places:
         """The places of this position that this node has not read up to."""
@@ -269,14 +269,18 @@ class Replays:
             return {}
 
     async def _late(self, ahead: _Places, ends: _Places) -> ErrorInfo | None:
-        """What who has places that this node has not read up to is told: to come back, if the log has got there. `ends`
-        are where partitions were found to end, to which is added. Raises SourceError.
+        """What who has places that this node has not read up to is told: to come back, if the log has got there, or
+        that is not certain. `ends` are where partitions were found to end, to which is added.
         """
-        for where, offset in ahead.items():
-            if ends.get(where, 0) < offset:
-                ends[where] = (await self._bounds.now(*where))[1]
-            if ends[where] < offset:
-                return None
+        try:
+            for where, offset in ahead.items():
+                if ends.get(where, 0) < offset:
+                    ends[where] = (await self._bounds.now(*where, offset))[1]
+                if ends[where] < offset:
+                    return None
+        except SourceError as problem:  # it may be this place's alone: others are looked for
+            self._warn(problem)
+            return error(50003, "the log cannot be read now")
         return error(50003, "this node has not read as far yet; try again")
 
 

@@ -9,15 +9,16 @@
 - Its records are sorted by the channels whose messages they may be, a piece at a time with pauses: then a replay costs
   what the records of its own channel cost.
 - At most `HELD_BYTES` of values and `HELD_RECORDS` records are held; what was used longest ago is dropped first.
-- Who waits may be cancelled: the reading goes on, for the others or for whoever comes next.
 """
 
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol
 
+from fanout.asking import Asking
 from fanout.delivered import offset_of, timestamp_of, value_bytes_of
 from fanout.replay.order import Where
 from fanout.sources.base import LIMITS, Source
@@ -56,21 +57,21 @@ class Part(NamedTuple):
 
 
 class _Slice:
-    """What is read from `start` on, below `stop`; once `reading` is done, what the log has below `next`."""
+    """What is read from `start` on, below `stop`; once it is read, what the log has below `next`."""
 
     def __init__(self, start: int, stop: int) -> None:
         self.start = start
         self.stop = stop
         self.next = start
         self.bytes = 0
-        self.reading: asyncio.Task[None]
+        self.is_read = False
         self.records: Sequence[Any] = ()
         self._offsets: list[int] = []
         self._channels: dict[str, list[int]] = {}
 
     def covers(self, start: int) -> bool:
         """Whether an offset is in it, or while it is read, may be expected to be."""
-        until = self.next if self.reading.done() else min(self.stop, self.start + LIMITS.slice_records)
+        until = self.next if self.is_read else min(self.stop, self.start + LIMITS.slice_records)
         return self.start <= start < until
 
     def part(self, channel: str, start: int, stop: int) -> Part:
@@ -91,7 +92,7 @@ class _Slice:
             for channel, numbers in sorter.channels_of(piece).items():
                 self._channels.setdefault(channel, []).extend(begin + number for number in numbers)
             await asyncio.sleep(PAUSE_S)
-        self.records, self.next = found.records, found.next
+        self.records, self.next, self.is_read = found.records, found.next, True
 
 
 def _pieces(records: Sequence[Any]) -> Iterator[tuple[int, Sequence[Any], int]]:
@@ -113,6 +114,7 @@ class Shared:
     def __init__(self, sorter: Sorter, source: Source) -> None:
         self._sorter = sorter
         self._source = source
+        self._asking: Asking[_Slice, None] = Asking(LIMITS.reads)
         self._slices: dict[_Key, list[_Slice]] = {}  # by their starts
         self._held: dict[_Slice, tuple[_Key, asyncio.TimerHandle]] = {}  # that used longest ago first
         self.bytes = 0
@@ -127,9 +129,9 @@ class Shared:
         while True:
             number, began, reached = self._sorter.entry(*where)
             key = where, (number, began)
-            found = self._find(key, start) or self._begin(key, start, stop, reached)
-            if not found.reading.done():
-                await asyncio.shield(found.reading)
+            found = self._find(key, start) or self._insert(key, start, stop, reached)
+            if not found.is_read:
+                await self._asking.answer(found, partial(self._fill, key, found))
                 if self._sorter.entry(*where)[:2] != key[1]:
                     continue
             if found.start == start or found.covers(start):
@@ -139,29 +141,29 @@ class Shared:
 
     def close(self) -> None:
         """Ends what is being read."""
-        for slices in self._slices.values():
-            for one in slices:
-                one.reading.cancel()
+        self._asking.close()
 
     def _find(self, key: _Key, start: int) -> _Slice | None:
         slices = self._slices.get(key, [])
         before = bisect_right(slices, start, key=attrgetter("start"))
         return slices[before - 1] if before and slices[before - 1].covers(start) else None
 
-    def _begin(self, key: _Key, start: int, stop: int, reached: int) -> _Slice:
-        """Begins to read a slice, further than is asked for if others may want that."""
+    def _insert(self, key: _Key, start: int, stop: int, reached: int) -> _Slice:
+        """A slice that is to be read, further than is asked for if others may want that."""
         slices = self._slices.setdefault(key, [])
         after = bisect_right(slices, start, key=attrgetter("start"))
         stop = max(stop, min(start + LIMITS.slice_records, reached))
         new = _Slice(start, min(stop, slices[after].start) if after < len(slices) else stop)
         slices.insert(after, new)
-        new.reading = asyncio.get_running_loop().create_task(new.read(key[0], self._source, self._sorter))
-        new.reading.add_done_callback(lambda _: self._was_read(key, new))
         return new
 
-    def _was_read(self, key: _Key, one: _Slice) -> None:
-        if one.reading.cancelled() or one.reading.exception() or one.next == one.start:
-            self._remove(key, one)
+    async def _fill(self, key: _Key, one: _Slice) -> None:
+        try:
+            await one.read(key[0], self._source, self._sorter)
+        finally:
+            if one.next == one.start:  # also where it failed
+                self._remove(key, one)
+        if one.next == one.start:
             return
         self._held[one] = key, asyncio.get_running_loop().call_later(HELD_S, self._drop, one)
         self.bytes += one.bytes

@@ -127,10 +127,16 @@ class Attachments:
         del self._waiting[waiting.spelling]
         return self._attach(waiting, now_ms)
 
+    def awaits(self, asked: WaitingAttach | Passed) -> bool:
+        """Whether what the log was asked for is still wanted."""
+        if isinstance(asked, Passed):
+            return self._passed is not None and self._passed.get(asked.number) is asked
+        return self._waiting.get(asked.spelling) is asked
+
     def replayed(self, waiting: WaitingAttach, plan: PlanLike | None, now_ms: int) -> list[Effect]:
-        """The log was asked for an ATTACH, and this is its place; None if it has none, and memory has to do."""
-        if self._waiting.get(waiting.spelling) is not waiting:
-            return []
+        """The log was asked for an ATTACH that awaits it, and this is its place; None if it has none, and memory has to
+        do.
+        """
         del self._waiting[waiting.spelling]
         return self._attach(waiting, now_ms, plan, asked=True)
 
@@ -174,11 +180,13 @@ class Attachments:
         return [self._attached_effect(attached, plan, reason)]
 
     def recovered(self, passed: Passed, plan: PlanLike | None, now_ms: int) -> list[Effect]:
-        """The log was asked for what memory has passed, and this is its place; None if it does not have that."""
+        """The log was asked for what memory has passed, which awaits that, and this is its place; None if it does not
+        have it.
+        """
         attached = self._of_number(passed.number)
-        if attached is None or (self._passed or {}).get(passed.number) is not passed:
-            return []
         self._forget_passed(passed.number)
+        if attached is None:
+            return []
         if plan is None:
             return self.lost(passed.number, passed.reason, now_ms)
         if plan.outcome == Outcome.RESUMED:

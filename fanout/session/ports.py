@@ -44,6 +44,11 @@ class PlanLike(Protocol):
         ...
 
     @property
+    def first(self) -> str:
+        """The position of who was given nothing yet."""
+        ...
+
+    @property
     def backlog(self) -> int:
         """Messages that will follow before live ones."""
         ...

@@ -49,18 +49,23 @@ class Accepted(NamedTuple):
 class Publisher:
     """The publishing half of one transport. A client that only listens has none."""
 
-    __slots__ = ("_attachments", "_connection_id", "_last", "_limits", "_publishes", "_waiting", "_wire")
+    __slots__ = ("_attachments", "_connection_id", "_id_base", "_last", "_limits", "_publishes", "_waiting", "_wire")
 
     def __init__(
         self,
         *,
         connection_id: str,
+        id_base: str,
         wire: int,
         attachments: Attachments,
         publishes: Publishes,
         limits: Limits,
     ) -> None:
+        """Messages come from `connection_id`; ids that the client does not give begin with `id_base`, which only this
+        msgSerial sequence has.
+        """
         self._connection_id = connection_id
+        self._id_base = id_base
         self._wire = wire
         self._attachments = attachments
         self._publishes = publishes
@@ -180,7 +185,7 @@ class Publisher:
             "wire": self._wire,
             "identity": self._attachments.identity,
             "connection_id": self._connection_id,
-            "id_base": f"{self._connection_id}:{serial}",
+            "id_base": f"{self._id_base}:{serial}",
             "limits": self._limits,
         }
 

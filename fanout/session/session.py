@@ -54,6 +54,8 @@ class Session:
         """
         self.params = params
         self.connection_id = state.connection_id
+        """Where its messages come from; `echo` goes by it. A driver may set another, before anything is published, that
+        all connections of one client share."""
         self.deliver: Callable[[list[Effect]], None] = _unheard
         """Set by the driver, before `open`: carries out effects that no call of its own brought about. These are the
         answer to a publish of an earlier transport, and the end when a newer transport supersedes this one."""
@@ -118,15 +120,15 @@ class Session:
     def replayed(
         self, attach: WaitingAttach | Passed, answer: PlanLike | ErrorInfo | None, now_ms: int
     ) -> list[Effect]:
-        """The answer to a `Replay`: a place, None if the log has none, or an error: then who has come for this comes
-        back later, and who was passed is told so.
+        """The answer to a `Replay`: a place, None if the log has none, or an error: the client comes back then, and
+        goes on from where it is.
         """
-        if self._over:
+        if self._over or not self._attachments.awaits(attach):
             return []
-        if isinstance(attach, Passed):
-            return self._attachments.recovered(attach, None if isinstance(answer, ErrorInfo) else answer, now_ms)
         if isinstance(answer, ErrorInfo):
             return self._end(connection.ended(answer))
+        if isinstance(attach, Passed):
+            return self._attachments.recovered(attach, answer, now_ms)
         return self._attachments.replayed(attach, answer, now_ms)
 
     def left(self) -> list[Effect]:
@@ -225,6 +227,7 @@ class Session:
         if self._publisher is None:
             self._publisher = Publisher(
                 connection_id=self.connection_id,
+                id_base=self.state.connection_id,
                 wire=self.params.wire,
                 attachments=self._attachments,
                 publishes=self.state.publishes,

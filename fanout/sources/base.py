@@ -20,7 +20,7 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
   value takes the key back. It is read from its beginning whatever the history window. Of what is older than that window
   the log keeps the newest of each key, so that reading it whole stays short; a record without a key is refused.
 - **Ready.** `Sink.ready` is called once, when everything that the log held at the start has been delivered, that of
-  topics of state included.
+  topics of state included. A partition of another topic that cannot be read then (`Health.held`) is not waited for.
 - **Progress.** The sink is told how far a partition has been read also where no record is left to deliver
   (transaction markers, compacted tails): `Sink.progress`.
 - **Append.** `append` writes records next to each other and in the order of the calls, per partition. `done` hears of
@@ -117,7 +117,8 @@ class Held(NamedTuple):
 
 
 class Health(NamedTuple):
-    """Whether the log answers; `reason` is one line for people, empty when it does.
+    """Whether the log answers; `reason` is one line for people, empty when all is well: what is damaged is told though
+    the log answers.
 
     `held` are the partitions, by topic and number, of which nothing can be read now: their channels stand still, all
     others go on.
@@ -167,7 +168,7 @@ class Sink(Protocol):
         """Nothing more of a partition that was read on demand is delivered, before `partition` is said of it again."""
 
     def ready(self) -> None:
-        """All that the log held at the start has been delivered."""
+        """All that the log held at the start has been delivered, as far as it can be read."""
 
 
 class Source(Protocol):
@@ -208,13 +209,14 @@ class Source(Protocol):
         """What the log holds from offset `start` on, below `stop`; of a topic that is read.
 
         At most `LIMITS.slice_records` and `LIMITS.slice_bytes`, and one record if there is any: read on from
-        `Slice.next` until that is `stop`. It never is if `stop` lies behind the end. Raises SourceBusy, SourceTimeout
-        or another SourceError. May be cancelled.
+        `Slice.next` until that is `stop`. It never is if `stop` lies behind the end. Raises SourceBusy, SourceTimeout,
+        SourceDamaged or another SourceError. May be cancelled.
         """
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """By partition, the earliest offset there is, and the one behind the last; of these `partitions`, or of all
-        that are read. Those that there are not are left out. Raises as `read`.
+        that are read. Those that there are not are left out, and no others: one of which nothing is read just now is
+        asked for all the same. Raises as `read`.
         """
 
     async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:

@@ -6,6 +6,8 @@ Rules:
   it commits, the next group gathers.
 - One thread reads committed records back and calls the sink; the writer wakes it, it never polls. Who looks further
   back has threads of their own (`reads`).
+- What was delivered and is damaged since counts as deleted, with all that lies before it: who looks back is told as
+  where retention has passed. `health()` then says what is damaged, though it is well.
 - One process owns the directory. A disk that is full or broken refuses appends, with the reason, and goes on being
   read; the writer tries it every second, and the log is well again as soon as the disk is.
 """
@@ -21,8 +23,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from fanout.config import RETENTION_MS
-from fanout.errors import SourceError
+from fanout.errors import SourceDamaged, SourceError
 from fanout.sources.base import LIMITS, Done, Health, NewRecord, Sink, Slice
+from fanout.sources.embedded_file import DamagedRange
 from fanout.sources.embedded_store import BadRecord, Reader, Writer
 from fanout.sources.embedded_upkeep import EXPIRE_BYTES
 from fanout.sources.patterns import Patterns
@@ -70,6 +73,8 @@ class EmbeddedSource:
         self._behind: dict[str, int] = {}  # those of which not all has been delivered yet up to there
         self._history_ms = 0
         self._next: dict[str, int] = {}  # per topic, the first offset not yet delivered
+        self._sound: dict[str, int] = {}  # of topics that were found to be damaged: the first offset behind that
+        self._damage = ""
         self._write_error = ""
         self._read_error = ""
 
@@ -136,21 +141,31 @@ class EmbeddedSource:
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
         end = min(stop, self._end(topic))
-        return await self._read_back(lambda reader: reader.slice(topic, start, end))
+        try:
+            return await self._read_back(lambda reader: reader.slice(topic, start, end))
+        except DamagedRange as problem:
+            self._damage = f"the log in {self._directory} has what cannot be read: {problem}"
+            self._sound[topic] = max(problem.sound, self._sound.get(topic, 0))
+            log.error("%s; what topic %r has below offset %d is not given any more", self._damage, topic, problem.sound)
+            raise SourceDamaged(self._damage) from problem
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """See `Source.bounds`."""
         end = self._end(topic)
         if partitions is not None and 0 not in partitions:
             return {}
-        return {0: (await self._read_back(lambda reader: reader.first(topic, end)), end)}
+        first = await self._read_back(lambda reader: reader.first(topic, end))
+        if self._sound.get(topic, 0) <= first:
+            self._sound.pop(topic, None)
+        return {0: (max(first, self._sound.get(topic, 0)), end)}
 
     async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
         """See `Source.since`."""
         end = self._end(topic)
         if partitions is not None and 0 not in partitions:
             return {}
-        return {0: await self._read_back(lambda reader: reader.since(topic, timestamp, end))}
+        found = await self._read_back(lambda reader: reader.since(topic, timestamp, end))
+        return {0: max(found, self._sound.get(topic, 0))}
 
     def _end(self, topic: str) -> int:
         if topic not in self._ends:
@@ -160,6 +175,8 @@ class EmbeddedSource:
     async def _read_back(self, job: Callable[[Reader], T]) -> T:
         try:
             return await self._reads.run(lambda reader, _: job(reader))
+        except DamagedRange:
+            raise
         except sqlite3.Error as error:
             raise SourceError(f"the log in {self._directory} cannot be read: {error}") from error
 
@@ -168,7 +185,7 @@ class EmbeddedSource:
         if not self._threads:
             return Health(False, "the log is not open")
         reason = self._write_error or self._read_error
-        return Health(not reason, reason)
+        return Health(not reason, reason or (self._damage if self._sound else ""))
 
     def lag(self) -> dict[tuple[str, int], int]:
         """See `Source.lag`."""
@@ -310,7 +327,7 @@ class EmbeddedSource:
                 sink.partition(name, ids[name], 0, 0)
             try:
                 self._heed(reader, sink, ids)
-                for name in list(self._next):
+                for name in [name for name in list(self._next) if name in ids]:  # others appear on the next turn
                     self._deliver_topic(reader, sink, name, ids[name])
                 self._read_error = ""
             except sqlite3.Error as error:

@@ -7,6 +7,7 @@ Rules:
 - WAL with `synchronous=FULL`: when `write` has returned, the records survive a power cut. All of it is in the log or,
   when it raises, none.
 - A file that is damaged is refused where that shows: when it is opened, or when a record is read (`embedded_file`).
+- What is written from one opening to the next is of one leader epoch (`embedded_file`).
 - Timestamps are the clock's at the write. A position in time is found by bisection, so it is exact as long as the
   clock was not set back.
 - A `Writer` belongs to one thread, a `Reader` to another; each has a connection of its own.
@@ -27,12 +28,16 @@ from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Appended, NewRecord, Record, Slice
 from fanout.sources.embedded_file import (
     DATABASE,
+    EPOCH_MAX,
     DamagedLog,
+    DamagedRange,
     Topic,
     Transaction,
     checksum_of,
     first_offset,
+    is_damage,
     look_through,
+    new_epoch,
     offset_since,
     open_database,
 )
@@ -60,13 +65,14 @@ class Writer:
             raise SourceError(f"cannot write to {directory}: {reason}; name a directory that this user owns") from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._database, self._topics = _opened(directory)
+            self._database, self._topics, newest = _opened(directory)
         except BlockingIOError as error:
             os.close(self._lock)
             raise SourceError(f"{directory} is in use by another node; stop it, or name another directory") from error
         except (sqlite3.Error, SourceError) as error:
             os.close(self._lock)
             raise SourceError(f"cannot open the log in {directory}: {error}") from error
+        self._epoch = new_epoch(newest)
         self.upkeep = Upkeep(self._database, self._topics)
 
     def close(self) -> None:
@@ -87,11 +93,11 @@ class Writer:
                 topic_id = secrets.token_bytes(16)
                 (number,) = self._database.execute("SELECT ifnull(max(number), 0) + 1 FROM topic").fetchone()
                 topic = Topic(number, name, topic_id, 0)
-                row = (number, name, topic_id, 0, topic.checksum)
-                self._database.execute("INSERT INTO topic VALUES (?, ?, ?, ?, ?)", row)
+                row = (number, name, topic_id, 0, topic.checksum, -1)
+                self._database.execute("INSERT INTO topic VALUES (?, ?, ?, ?, ?, ?)", row)
                 self._database.execute(
                     f"CREATE TABLE {topic.table} (offset INTEGER PRIMARY KEY, timestamp INTEGER NOT NULL,"
-                    " key BLOB, value BLOB, headers BLOB, checksum INTEGER NOT NULL) STRICT"
+                    " key BLOB, value BLOB, headers BLOB, checksum INTEGER NOT NULL, epoch INTEGER NOT NULL) STRICT"
                 )
             self._topics[name] = topic
         topic = self._topics[name]
@@ -124,7 +130,7 @@ class Writer:
 
     def _write(self, appends: Sequence[Sequence[NewRecord]]) -> list[list[Appended]]:
         now = time.time_ns() // 1_000_000
-        rows: dict[str, list[tuple[int, int, bytes | None, bytes | None, bytes | None, int]]] = {}
+        rows: dict[str, list[tuple[int, int, bytes | None, bytes | None, bytes | None, int, int]]] = {}
         placed = []
         for records in appends:
             coordinates = []
@@ -136,14 +142,16 @@ class Writer:
                     raise BadRecord(f"a record of {topic!r} needs a key")
                 offset = self._topics[topic].next + len(rows[topic])
                 packed = msgspec.msgpack.encode(headers) if headers else None
-                checksum = checksum_of(offset, now, key, value, packed)
-                rows[topic].append((offset, now, key, value, packed, checksum))
+                checksum = checksum_of(offset, now, key, value, packed, self._epoch)
+                rows[topic].append((offset, now, key, value, packed, checksum, self._epoch))
                 coordinates.append(Appended(topic, 0, offset, now))
             placed.append(coordinates)
         with Transaction(self._database):
             for name, values in rows.items():
-                self._database.executemany(f"INSERT INTO {self._topics[name].table} VALUES (?, ?, ?, ?, ?, ?)", values)
-                self._database.execute("UPDATE topic SET next = ? WHERE name = ?", (values[-1][0] + 1, name))
+                insert = f"INSERT INTO {self._topics[name].table} VALUES (?, ?, ?, ?, ?, ?, ?)"
+                self._database.executemany(insert, values)
+                reached = (values[-1][0] + 1, self._epoch, name)
+                self._database.execute("UPDATE topic SET next = ?, epoch = ? WHERE name = ?", reached)
         for name, values in rows.items():
             self._topics[name].next = values[-1][0] + 1
         return placed
@@ -186,20 +194,41 @@ class Reader:
         return int(row[0])
 
     def slice(self, topic: str, start: int, stop: int) -> Slice:
-        """See `Source.read`. Raises sqlite3.Error."""
-        rows = self._database.execute(
-            f"SELECT * FROM {self._table(topic)} WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
-            (start, stop, LIMITS.slice_records),
-        )
-        records, size = [], 0
-        for row in rows:
-            records.append(_record(topic, *row))
-            size += len(row[3] or b"")
-            if size >= LIMITS.slice_bytes:
-                break
-        rows.close()
-        is_all = len(records) < LIMITS.slice_records and size < LIMITS.slice_bytes
+        """See `Source.read`. Ends before what is damaged. Raises sqlite3.Error, DamagedRange if it begins there."""
+        records, size = list[Record](), 0
+        is_all = False
+        try:
+            rows = self._database.execute(
+                f"SELECT * FROM {self._table(topic)} WHERE offset >= ? AND offset < ? ORDER BY offset LIMIT ?",
+                (start, stop, LIMITS.slice_records),
+            )
+            for row in rows:
+                records.append(_record(topic, *row))
+                size += len(row[3] or b"")
+                if size >= LIMITS.slice_bytes:
+                    break
+            rows.close()
+            is_all = len(records) < LIMITS.slice_records and size < LIMITS.slice_bytes
+        except sqlite3.Error as problem:
+            if not is_damage(problem):
+                raise
+            if not records:
+                raise DamagedRange(problem, self._behind_damage(topic, start, stop)) from problem
         return Slice(records, max(start, stop) if is_all else records[-1].offset + 1)
+
+    def _behind_damage(self, topic: str, start: int, stop: int) -> int:
+        """Where the log can be read again, behind where it cannot; at most twice as far away as it has to be."""
+        step = 1
+        while start + step < stop:
+            try:
+                self.read(topic, start + step, 1)
+            except sqlite3.Error as problem:
+                if not is_damage(problem):
+                    raise
+                step *= 2
+            else:
+                return start + step
+        return stop
 
     def read(self, topic: str, offset: int, limit: int) -> list[Record]:
         """The next records from `offset` on, at most `limit`. Raises sqlite3.Error."""
@@ -210,20 +239,22 @@ class Reader:
         return [_record(topic, *row) for row in rows.fetchall()]
 
 
-def _opened(directory: Path) -> tuple[sqlite3.Connection, dict[str, Topic]]:
-    database = open_database(directory)
+def _opened(directory: Path) -> tuple[sqlite3.Connection, dict[str, Topic], int]:
+    """The database, its topics, and the newest leader epoch in it, -1 if there is none."""
+    database = open_database(directory, to_write=True)
     try:
         look_through(database)
-        topics = {}
-        for number, name, topic_id, next_offset, checksum in database.execute("SELECT * FROM topic"):
+        topics, newest = {}, -1
+        for number, name, topic_id, next_offset, checksum, epoch in database.execute("SELECT * FROM topic"):
             topic = topics[name] = Topic(number, name, topic_id, next_offset)
+            newest = max(newest, epoch)
             (last,) = database.execute(f"SELECT max(offset) FROM {topic.table}").fetchone()
-            if topic.checksum != checksum or (last or -1) >= next_offset:
+            if topic.checksum != checksum or (last or -1) >= next_offset or epoch >= EPOCH_MAX:
                 raise DamagedLog(f"topic {name!r} is damaged; restore the directory, or name another one")
     except BaseException:
         database.close()
         raise
-    return database, topics
+    return database, topics, newest
 
 
 def _record(
@@ -234,11 +265,12 @@ def _record(
     value: bytes | None,
     headers: bytes | None,
     checksum: int,
+    epoch: int,
 ) -> Record:
     try:
-        is_sound = checksum_of(offset, timestamp, key, value, headers) == checksum
+        is_sound = checksum_of(offset, timestamp, key, value, headers, epoch) == checksum
     except TypeError:  # not even what it is made of
         is_sound = False
     if not is_sound:
         raise DamagedLog(f"record {offset} of topic {topic!r} is damaged; restore the directory, or name another one")
-    return Record(topic, 0, offset, -1, timestamp, key, value, _headers.decode(headers) if headers else None)
+    return Record(topic, 0, offset, epoch, timestamp, key, value, _headers.decode(headers) if headers else None)

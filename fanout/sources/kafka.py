@@ -27,7 +27,7 @@ from fanout.sources.kafka_batch import whole_batch
 from fanout.sources.kafka_changes import Begin, Change, Counted, LetGo
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_partition import Reading
-from fanout.sources.kafka_read import ALL, READER, find_bounds, find_since, read_range
+from fanout.sources.kafka_read import ALL, READER, UNPACKED_MAX, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Making, TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.reads import Reads
@@ -49,6 +49,7 @@ CONSUMER: Final = {
     "fetch.wait.max.ms": 100,
     "fetch.queue.backoff.ms": 10,  # a full queue is looked at again after so long; the default, 1 s, is a stall
     "queued.max.messages.kbytes": 8192,
+    "receive.message.max.bytes": UNPACKED_MAX,
 }
 # What the promises of a source rest on: not for the settings to change.
 FIXED: Final = {
@@ -91,6 +92,7 @@ class KafkaSource:
         self._stopped: asyncio.Task[None] | None = None
         self._stopping = False
         self._reading: dict[tuple[str, int], Reading] = {}  # changed by the reading thread alone
+        self._state_topics: frozenset[str] = frozenset()
         self._on_demand: frozenset[str] = frozenset()
         self._behind: set[tuple[str, int]] = set()  # of those topics, what is not caught up
         self._failure = ""
@@ -125,7 +127,7 @@ class KafkaSource:
         except KafkaException as error:
             raise ConfigError(f"Kafka's client refuses its settings: {error.args[0].str()}") from error
         self._watch, self._appender, self._pending = watch, appender, pending
-        self._on_demand = frozenset(on_demand)
+        self._state_topics, self._on_demand = frozenset(state_topics), frozenset(on_demand)
         self._threads = [
             threading.Thread(target=self._read, args=(consumer, watch, sink), name="fanout-kafka-read", daemon=True),
             threading.Thread(target=watch.run, name="fanout-kafka-watch", daemon=True),
@@ -152,7 +154,7 @@ class KafkaSource:
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         """See `Source.read`."""
-        if partition not in self._partitions_of(topic, [partition]):
+        if not self._partitions_of(topic, [partition]):
             raise SourceError(f"topic {topic!r} has no partition {partition}")
         return await self._reads.run(
             lambda consumer, errand: read_range(consumer, topic, partition, start, stop, errand), [(topic, partition)]
@@ -174,8 +176,9 @@ class KafkaSource:
         )
 
     def _partitions_of(self, topic: str, wanted: Collection[int] | None = None) -> list[int]:
+        """Those of them that there are, also where nothing is read of them just now; or all that are read."""
         there: Collection[int] = [partition for name, partition in list(self._reading) if name == topic]
-        if wanted is not None and topic in self._on_demand and self._watch is not None:
+        if wanted is not None and self._watch is not None:
             there = range(self._watch.count(topic))
         if not there:
             raise SourceError(f"topic {topic!r} is not read, or not found yet")
@@ -255,9 +258,16 @@ class KafkaSource:
             if now >= progress_at:
                 progress_at = now + PROGRESS_S
                 self._progress(consumer, sink, now)
-                if complete and not ready and all(reading.is_caught_up for reading in self._reading.values()):
+                if complete and not ready and self._is_caught_up(now):
                     ready = True
                     sink.ready()
+
+    def _is_caught_up(self, now: float) -> bool:
+        """Whether all is read that the log held at the start, but for what cannot be: its channels wait for that."""
+        return all(
+            reading.is_caught_up or (topic not in self._state_topics and reading.is_refused(now))
+            for (topic, _), reading in self._reading.items()
+        )
 
     def _change(self, consumer: Consumer, sink: Sink, change: Change) -> None:
         """Begins, begins anew or ends to read one partition; or a topic has been counted."""

@@ -58,6 +58,10 @@ class Reading:
         self._error, self._refused_at, self._asked_again = error, now, False
         return new
 
+    def is_refused(self, now: float) -> bool:
+        """Whether Kafka has refused it for so long that it is not waited for."""
+        return bool(self._error) and now - self._error_at >= RETRY_S
+
     def tries_again(self, now: float) -> bool:
         """Whether it was refused, and has to be asked for again now."""
         if not self._error or now - self._refused_at < RETRY_S:

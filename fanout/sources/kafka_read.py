@@ -24,14 +24,16 @@ from fanout.errors import SourceError
 from fanout.sources.base import LIMITS, Slice
 from fanout.sources.reads import Errand, Where
 
-__all__ = ["ALL", "READER", "find_bounds", "find_since", "read_range"]
+__all__ = ["ALL", "READER", "UNPACKED_MAX", "find_bounds", "find_since", "read_range"]
 
+UNPACKED_MAX: Final = 300_000_000  # what a batch is unpacked into begins small and triples: enough for any of 100 MB
 READER: Final[Mapping[str, Any]] = {
     "fetch.wait.max.ms": 10,
     "fetch.queue.backoff.ms": 1,  # a range ends with a full queue, and the next would wait for the default, 1 s
     "fetch.message.max.bytes": 1 << 20,
     "queued.min.messages": LIMITS.slice_records,
     "queued.max.messages.kbytes": 4096,
+    "receive.message.max.bytes": UNPACKED_MAX,
     "enable.partition.eof": True,
 }
 LOOK_S: Final = 0.1  # between two looks at the errand

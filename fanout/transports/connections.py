@@ -21,7 +21,6 @@ __all__ = ["Connections"]
 log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 6.0  # the engine cuts a closing connection after 5 s
-_OPENED_PER_TURN: Final = 64
 _DISMISSED_PER_TURN: Final = 50  # some 2 ms of the loop
 _NO_APP: Final = error(40101, "its app is no more")
 
@@ -134,15 +133,18 @@ class Connections:
 
     async def _open_held(self) -> None:
         await self.ready.wait()
-        while self._held:
-            for driver in list(self._held)[:_OPENED_PER_TURN]:
-                del self._held[driver]
-                try:
-                    driver.open()
-                except Exception:
-                    log.exception("a connection could not be opened")
-                    driver.cut()
-            await asyncio.sleep(0)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Opens connections that were held. See `fanout.transports.turns.Caller`."""
+        while self._held and self.turns.take(self, brief=False):
+            driver = next(iter(self._held))
+            del self._held[driver]
+            try:
+                driver.open()
+            except Exception:
+                log.exception("a connection could not be opened")
+                driver.cut()
 
     def hold_until(self, done: "asyncio.Future[None]", driver: Driver) -> None:
         """Opens the connection when that is done."""

@@ -346,7 +346,7 @@ class Driver:
             asyncio.get_running_loop().call_soon(self.go_on)  # after the answers, and when others had their turn
 
     def go_on(self) -> None:
-        """Hears the client again, first what had been read before. See `fanout.transports.turns.Speaker`."""
+        """Hears the client again, first what had been read before. See `fanout.transports.turns.Caller`."""
         if self._handle == 0 or not self._paused or self._pending > _PENDING_MAX // 2:
             return
         self._paused = False

@@ -4,6 +4,8 @@
   reading stops.
 - A head must be complete 5 s after it began (or after connecting), a body 30 s after its head; a connection without a
   request is kept for 75 s. A response must have left after 30 s.
+- What comes is parsed, answered or upgraded in the time that a turn of the loop has for clients (`turns.py`); until
+  then it is kept unheard, and no more is read.
 - A handler's exception is a 500 with a constant body and one line in the log.
 - An upgrade (RFC 6455 §4.2) is checked here, and handed over once everything before it has been answered and written.
 - Draining answers what was asked, and closes.
@@ -24,6 +26,7 @@ from fanout.transports.adopting import Adopting
 from fanout.transports.http import CONTINUE, Handler, Request, Response, Streamed, plain
 from fanout.transports.http_reader import Refusal, RequestReader, Upgrade
 from fanout.transports.replies import error_reply
+from fanout.transports.turns import Turns
 
 __all__ = ["Front", "UpgradeHandler"]
 
@@ -46,10 +49,11 @@ _UNREAD_BYTES: Final = 64 << 10  # encrypted, of a client that is not heard just
 class Front(Adopting):
     """Makes HTTP connections of accepted sockets. Everything belongs to the event loop."""
 
-    def __init__(self, handler: Handler, upgrade: UpgradeHandler) -> None:
+    def __init__(self, handler: Handler, upgrade: UpgradeHandler, turns: Turns) -> None:
         super().__init__()
         self.handler = handler
         self.upgrade = upgrade
+        self.turns = turns
         self.draining = False
         self._http: set[_Connection] = set()
         self._empty = asyncio.Event()
@@ -87,12 +91,14 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_answering", "_closing", "_drained", "_eof", "_fd", "_front", "_reader", "_timer", "_timer_kind", "_transport",
+        "_unheard",
     )  # fmt: skip
 
     def __init__(self, front: Front, fd: int) -> None:
         self._front = front
         self._fd = fd
         self._reader = RequestReader()
+        self._unheard = b""  # read, and waits for its turn
         self._transport: asyncio.Transport
         self._answering: asyncio.Task[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -115,6 +121,7 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._unheard = b""
         self._reader.close()
         self.resume_writing()
         if self._answering is not None:
@@ -123,15 +130,31 @@ class _Connection(asyncio.Protocol):
         self._front.gone()
 
     def data_received(self, data: bytes) -> None:
-        if not self._closing:
+        if self._closing:
+            return
+        if not self._unheard and self._front.turns.take(self, brief=False):
             self._reader.feed(data)
             self._advance()
+            return
+        self._unheard += data
+        self._transport.pause_reading()
+
+    def go_on(self) -> None:
+        """Goes on with what was read. See `fanout.transports.turns.Caller`."""
+        if not self._unheard or self._closing or self._transport.is_closing():
+            return
+        if not self._front.turns.take(self, brief=False):
+            return
+        unheard, self._unheard = self._unheard, b""
+        self._transport.resume_reading()
+        self._reader.feed(unheard)
+        self._advance()
 
     def eof_received(self) -> bool:
         self._eof = True
         if self._fd < 0:
             return False  # TLS has no half-closed connections here: the transport closes
-        return self._answering is not None or bool(self._reader.ready)  # it said everything, and waits for answers
+        return self._answering is not None or bool(self._reader.ready or self._unheard)  # it said everything, and waits
 
     def pause_writing(self) -> None:
         if self._drained is None:
@@ -167,6 +190,8 @@ class _Connection(asyncio.Protocol):
             self._answering = asyncio.get_running_loop().create_task(self._answer(item))
 
     def _wait(self) -> None:
+        if self._unheard:
+            return  # until its turn
         if self._eof or (self._front.draining and not self._reader.started):
             self._close()
             return
@@ -236,7 +261,7 @@ class _Connection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Closes now if nothing was asked, else after the answers."""
-        if self._answering is None and not self._reader.started and not self._reader.ready:
+        if self._answering is None and not (self._unheard or self._reader.started or self._reader.ready):
             self._close()
 
     def abort(self) -> None:
@@ -274,6 +299,9 @@ class _Connection(asyncio.Protocol):
 
     def _late(self) -> None:
         self._timer = None
+        if self._unheard and self._drained is None:  # the node is late, and not the client
+            self._arm(self._timer_kind)
+            return
         if self._answering is None and not self._closing and self._reader.started:
             self._transport.write(plain(408).encode(keep_alive=False))
             self._close()

@@ -21,7 +21,14 @@ from fanout.errors import ClientError, ErrorInfo
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import DELIVERIES_MAX
 from fanout.transports.mqtt_driver import NORMAL, MqttDriver, Shared, Stage
-from fanout.transports.mqtt_opening import credentials, new_client_id, remembered, session_name, will_of
+from fanout.transports.mqtt_opening import (
+    connection_id_of,
+    credentials,
+    new_client_id,
+    remembered,
+    session_name,
+    will_of,
+)
 from fanout.transports.mqtt_ports import Held, Place, Subscription
 from fanout.transports.mqtt_publishes import ALIASES_MAX, RECEIVE_MAXIMUM
 from fanout.transports.mqtt_subscribing import TOKEN_EVENTS, Subscribing
@@ -40,7 +47,6 @@ PACKET_BYTES: Final = 128 << 10
 _FOREVER: Final = 0xFFFF_FFFF  # seconds, MQTT 5.0 §3.1.2.11.2
 _ONLY_BINARY: Final = 1003  # RFC 6455 §7.4.1
 _TOLD: Final = (reasons.VERSION, reasons.TOPIC)  # faults of a CONNECT that can be read
-_WITH_WILL: Final = 4  # by which a client that leaves asks for its will
 
 
 class MqttClient(MqttDriver):
@@ -160,9 +166,11 @@ class MqttClient(MqttDriver):
             case packets.Ack(packets.PUBACK, packet_id):
                 self.acknowledged += 1
                 self._node.engine.acked(self._handle, packet_id)
+                if self._subscribing is not None:
+                    self._subscribing.acknowledged()
             case packets.Ack(packets.PUBREL, packet_id):
                 self._publisher().release(packet_id)
-            case packets.Ack(packets.PUBREC, packet_id):  # nothing is given with QoS 2
+            case packets.Ack(packets.PUBREC, packet_id, reason) if reason < reasons.UNSPECIFIED:  # nothing has QoS 2
                 self.send(packets.Ack(packets.PUBREL, packet_id, reasons.NOT_FOUND))
             case packets.Ack():
                 pass
@@ -191,7 +199,7 @@ class MqttClient(MqttDriver):
             self.finish(reasons.PROTOCOL, "a session that was to end is to be kept")
             return
         self._expiry_s = packet.session_expiry
-        self._lost = packet.reason == _WITH_WILL
+        self._lost = packet.reason != 0  # another reason than that all is well is no farewell (§3.14.4)
         self._stage = Stage.OVER
         self.link.finish(NORMAL)
 
@@ -201,7 +209,7 @@ class MqttClient(MqttDriver):
         """
         if reason not in _TOLD:
             return None
-        return remembered(self._reader.version or 4, wants_reasons=False, kept=False)
+        return remembered(self._reader.version or 4, wants_reasons=False, kept=False, packet_maximum=0)
 
     # -- the beginning --
 
@@ -229,6 +237,7 @@ class MqttClient(MqttDriver):
             session.deliver = self._deliver
             session.allow(DELIVERIES_MAX)
             name = session_name(session, connect.client_id or new_client_id())
+            session.connection_id = connection_id_of(name)
             will = will_of(connect, session, self._shared.topics, self._shared.limits)
         except KeysAwaited as awaited:
             self._node.hold_until(awaited.done, self)
@@ -252,7 +261,7 @@ class MqttClient(MqttDriver):
             held = self._held = await taking
             self._deliveries.kept = held.expiry_s > 0
             subscribing = self._subscribing = Subscribing(
-                engine, self, self._shared.sessions, held, self._deliveries, connect.version
+                engine, self, self._shared.sessions, held, self._deliveries, connect, session.connection_id
             )
             present = held.present and await subscribing.resume()
         except ClientError as refused:
@@ -269,7 +278,6 @@ class MqttClient(MqttDriver):
         self._register(session.connection_id, heartbeats=False)
         self._deliveries.handle = self._handle
         engine.window(self._handle, connect.receive_maximum, connect.packet_maximum)
-        self._stage = Stage.OPEN
         self.send(
             packets.Connack(
                 present,
@@ -283,8 +291,14 @@ class MqttClient(MqttDriver):
                 no_shared=True,
             )
         )
+        if self._stage is not Stage.OPENING:
+            return
+        self._stage = Stage.OPEN
         self._connect = remembered(
-            connect.version, wants_reasons=connect.wants_reasons, kept=bool(connect.session_expiry)
+            connect.version,
+            wants_reasons=connect.wants_reasons,
+            kept=bool(connect.session_expiry),
+            packet_maximum=connect.packet_maximum,
         )
         subscribing.go_on()
         if connect.keep_alive:

@@ -147,7 +147,7 @@ class Deliveries:
     def renew(self, subscription: Subscription) -> None:
         """What is delivered under a filter without wildcards is given as `subscription` says from now on (MQTT 5.0
         §3.8.4: nothing may be lost by that). Only what is given otherwise than before is attached again: with QoS 1
-        from where it is acknowledged, and with DUP up to where it was given.
+        from where it is acknowledged, and with DUP up to where it was given; with QoS 0 from there.
         """
         topic = subscription.filter
         delivery = self.subscriptions.find(self.subscriptions.spelling(topic, topic))
@@ -157,6 +157,7 @@ class Deliveries:
         if place is None:
             self.ask(subscription, topic, None)
         else:
+            place = place.given_with(subscription.qos)
             self.ask(subscription, topic, place.position, place.sent)
 
     def is_begun(self, topic: str) -> bool:

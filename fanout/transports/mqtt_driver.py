@@ -16,6 +16,7 @@ from typing import Any, Final
 from fanout import packets
 from fanout._core import MQTT, MQTT_FRAMED, mqtt_encode
 from fanout.errors import ErrorInfo
+from fanout.session.attach import Passed
 from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Watch
 from fanout.session.effects import Publish as Write
 from fanout.session.limits import Limits
@@ -89,14 +90,23 @@ class MqttDriver(Driver):
         self._wrong: ErrorInfo | None = None
 
     def send(self, packet: _Said, text: str | None = None) -> None:
-        """Says something, with words for people if the client wants any."""
+        """Says something, with words for people if the client wants any. What is larger than it takes is said with less
+        beside it; a message that cannot be counts as said, and an answer that cannot be ends the connection
+        (MQTT 5.0 §3.1.2.11.4).
+        """
         connect = self._connect
         if connect is None or not self._handle:
             return
         moved = self._draining and isinstance(packet, packets.Disconnect)
         said = text[:_TEXT_MAX] if text and connect.wants_reasons else None
         reference = self._shared.reference if moved else None
-        self._node.engine.send(self._handle, mqtt_encode(packet, connect.version, said, reference))
+        for words, where in ((said, reference), (None, reference), (None, None)):
+            encoded = mqtt_encode(packet, connect.version, words, where)
+            if len(encoded) <= (connect.packet_maximum or len(encoded)):
+                self._node.engine.send(self._handle, encoded)
+                return
+        if not isinstance(packet, packets.Publish):
+            self.finish(reasons.TOO_LARGE, "the client takes less than it has to be told")
 
     def finish(self, reason: int, text: str = "") -> None:
         """Sends the client away, or does not let it in; `text` is for people."""
@@ -109,6 +119,7 @@ class MqttDriver(Driver):
             self._register("", heartbeats=False)
         try:
             if connect is not None and stage is not Stage.OPEN:
+                self._lost = False  # whoever is not let in has left no will
                 code = reason if connect.version == 5 else reasons.return_code(reason)
                 self.send(packets.Connack(False, code), text)
             elif connect is not None and connect.version == 5:
@@ -132,6 +143,13 @@ class MqttDriver(Driver):
         """See `Driver`: goes on from where it was stopped, by way of the log, where that is known."""
         if not self._deliveries.go_on(attachment):
             super().lost(attachment)
+
+    def _replayed(self, attach: Any, answer: Any) -> None:
+        """See `Driver`. Whose place is not known outside cannot come back to it, and goes on live if the log cannot be
+        asked: it is given things at most once.
+        """
+        cannot_come_back = isinstance(attach, Passed) and isinstance(answer, ErrorInfo)
+        super()._replayed(attach, None if cannot_come_back else answer)
 
     def drain(self) -> None:
         """See `Driver`. It is no loss: the client goes on elsewhere."""

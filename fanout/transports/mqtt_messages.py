@@ -34,14 +34,9 @@ def client_message(said: Publish | WillPacket, message_id: str | None = None) ->
     properties = said.properties
     given = dict(properties.user)
     data, encoding = _payload(said.payload, properties)
-    extras = _extras(said)
-    return ClientMessage(
-        id=message_id,
-        name=given.get(_NAME),
-        data=data,
-        encoding=given.get(_ENCODING, encoding),
-        extras=extras or None,
-    )
+    encoding = given.get(_ENCODING, encoding)
+    extras = _extras(said, is_text=isinstance(data, str), is_json=encoding == "json")
+    return ClientMessage(id=message_id, name=given.get(_NAME), data=data, encoding=encoding, extras=extras or None)
 
 
 def _payload(payload: bytes, properties: Properties) -> tuple[str | bytes, str | None]:
@@ -66,15 +61,18 @@ def _parses(payload: bytes) -> bool:
     return True
 
 
-def _extras(said: Publish | WillPacket) -> dict[str, Any]:
+def _extras(said: Publish | WillPacket, *, is_text: bool, is_json: bool) -> dict[str, Any]:
+    """`is_text` and `is_json` are what has become of it: the one says its payload format, the other its type."""
     properties = said.properties
     mqtt: dict[str, Any] = {}
     if said.retain:
         mqtt["retain"] = True
     if said.qos == 0:
         mqtt["qos"] = 0
-    if properties.content_type is not None and properties.content_type != JSON_TYPE:
+    if properties.content_type is not None and not (is_json and properties.content_type == JSON_TYPE):
         mqtt["contentType"] = properties.content_type
+    if is_text and not properties.utf8:  # on the way out text is said to be such, but not what nobody called so
+        mqtt["payloadFormat"] = 0
     if properties.response_topic is not None:
         mqtt["responseTopic"] = properties.response_topic
     if properties.correlation is not None:
@@ -132,7 +130,7 @@ def publish_of(topic: str, message: OutMessage, *, qos: int, identifier: int) ->
         packet_id=0,
         alias=0,
         properties=Properties(
-            utf8=isinstance(message.data, str),
+            utf8=isinstance(message.data, str) and mqtt.get("payloadFormat") != 0,
             expiry=mqtt.get("expiry"),
             content_type=content_type,
             response_topic=mqtt.get("responseTopic"),

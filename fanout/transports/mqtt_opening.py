@@ -12,7 +12,9 @@ The MQTT client identifier names the session and no more: who publishes is told 
 import re
 import secrets
 import sys
+from base64 import urlsafe_b64encode
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
 from fanout.auth.capabilities import allows
@@ -29,7 +31,9 @@ from fanout.transports.mqtt_ports import Name, Will
 from fanout.transports.mqtt_topics import Topics
 from fanout.wire import MSGPACK
 
-__all__ = ["CLIENT_ID_BYTES", "credentials", "new_client_id", "remembered", "session_name", "will_of"]
+__all__ = [
+    "CLIENT_ID_BYTES", "connection_id_of", "credentials", "new_client_id", "remembered", "session_name", "will_of",
+]  # fmt: skip
 
 CLIENT_ID_BYTES: Final = 512
 """The longest client identifier: it names what nodes keep of a session."""
@@ -53,9 +57,10 @@ def credentials(connect: Connect) -> dict[str, str]:
 
 
 @lru_cache(8)
-def remembered(version: int, *, wants_reasons: bool, kept: bool) -> Connect:
+def remembered(version: int, *, wants_reasons: bool, kept: bool, packet_maximum: int) -> Connect:
     """What is remembered of a CONNECT, shared by all who said the same. `kept`: a session expiry interval was given."""
-    return Connect(version, "", True, 0, None, None, None, 1 if kept else None, 0, 0, False, wants_reasons)
+    expiry = 1 if kept else None
+    return Connect(version, "", True, 0, None, None, None, expiry, 0, packet_maximum, False, wants_reasons)
 
 
 def new_client_id() -> str:
@@ -74,6 +79,15 @@ def session_name(session: Session, client_id: str) -> Name:
     return Name(sys.intern(owner), client_id)
 
 
+def connection_id_of(name: Name) -> str:
+    """What messages say of where they come from, whichever connection of the client they come by and on whichever node:
+    No Local goes by the client identifier (MQTT 5.0 §3.8.3.1).
+    """
+    owner, client_id = (part.encode() for part in name)
+    digest = blake2b(len(owner).to_bytes(4) + owner + client_id, digest_size=12).digest()
+    return urlsafe_b64encode(digest).decode()
+
+
 def will_of(connect: Connect, session: Session, topics: Topics, limits: Limits) -> Will | None:
     """What is to be published if the client is lost. Raises ClientError for what it could not publish now."""
     said = connect.will
@@ -88,7 +102,7 @@ def will_of(connect: Connect, session: Session, topics: Topics, limits: Limits) 
         wire=MSGPACK,
         identity=identity,
         connection_id=session.connection_id,
-        id_base=f"{session.connection_id}:will",
+        id_base=f"{session.state.connection_id}:will",
         limits=limits,
     )
     return Will(channel, checked[0], said.delay, said.retain)

@@ -56,6 +56,10 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Behind the last that was sent with QoS 1, where that is more than was acknowledged: up to there messages have DUP
     set when they come again."""
 
+    def given_with(self, qos: int) -> "Place":
+        """Where it goes on if that is its QoS from now on: with 0 nothing is given again."""
+        return self if qos else msgspec.structs.replace(self, position=self.sent or self.position, sent="")
+
 
 class Will(msgspec.Struct, frozen=True):
     """What is published if the client is lost (MQTT 5.0 §3.1.2.5), checked already. `delay_s` is in seconds."""

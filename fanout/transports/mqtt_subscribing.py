@@ -7,29 +7,28 @@ Belongs to the event loop.
 """
 
 import asyncio
+import logging
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from msgspec.structs import replace
-
-from fanout._core import mqtt_encode
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.packets import Entry, Publish, Subscribe, Unsubscribe
+from fanout.packets import Connect, Entry, Publish, Subscribe, Unsubscribe
 from fanout.session.effects import Attach
 from fanout.transports import mqtt_reasons as reasons
 from fanout.transports.mqtt_deliveries import Deliveries, continues
 from fanout.transports.mqtt_messages import publish_of
 from fanout.transports.mqtt_ports import Client, Held, Place, Sessions, Subscription
+from fanout.transports.mqtt_retained import RETAINED_BYTES, Giving
 from fanout.transports.mqtt_subscriptions import FILTER_BYTES, FILTERS_MAX
 from fanout.transports.mqtt_topics import has_wildcard
 
-__all__ = ["RETAINED_BYTES", "TOKEN_EVENTS", "Subscribing"]
-
-RETAINED_BYTES: Final = 512 << 10
-"""Retained messages that are given for one SUBSCRIBE, as packets; where there are more, it is refused."""
+__all__ = ["TOKEN_EVENTS", "Subscribing"]
 
 TOKEN_EVENTS: Final = "[mqtt]tokenevents"
 """Who subscribes to this is told some time before its token expires (Ably protocol, "MQTT")."""
+
+log = logging.getLogger(__name__)
 
 _SHARED: Final = "$share/"
 _QOS_MAX: Final = 1
@@ -51,19 +50,32 @@ class _Granted(NamedTuple):
 class Subscribing:
     """The subscribing of one connection, from the time on at which it has its session."""
 
-    __slots__ = ("_client", "_deliveries", "_engine", "_held", "_resumed", "_sessions", "_version", "token_events")
+    __slots__ = (
+        "_client", "_connection_id", "_deliveries", "_engine", "_giving", "_held", "_packet_maximum", "_resumed",
+        "_sessions", "_version", "token_events",
+    )  # fmt: skip
 
     def __init__(
-        self, engine: Any, client: Client, sessions: Sessions, held: Held, deliveries: Deliveries, version: int
+        self,
+        engine: Any,
+        client: Client,
+        sessions: Sessions,
+        held: Held,
+        deliveries: Deliveries,
+        connect: Connect,
+        connection_id: str,
     ) -> None:
-        """`version` is 4 for MQTT 3.1.1, 5 for MQTT 5.0."""
+        """`connect` is what the client said of itself, `connection_id` where its own messages come from."""
         self._engine = engine
         self._client = client
         self._sessions = sessions
         self._held = held
         self._deliveries = deliveries
-        self._version = version
+        self._version = connect.version
+        self._packet_maximum = connect.packet_maximum or sys.maxsize
+        self._connection_id = connection_id
         self._resumed: Sequence[Attach] = ()
+        self._giving: Giving | None = None  # from the first retained message on
         self.token_events = False
         """Whether the client wants to be told of its token's end."""
 
@@ -84,6 +96,8 @@ class Subscribing:
                 if isinstance(found, ErrorInfo) and found.status in (429, 500):
                     raise ClientError(found)
                 if isinstance(found, ErrorInfo) or not continues(found):
+                    why = found.message if isinstance(found, ErrorInfo) else found.plan.outcome
+                    log.info("a session begins anew, for where it stood cannot be gone on from: %s", why)
                     await self._begin_anew()
                     return False
                 resumed.append(found)
@@ -101,18 +115,15 @@ class Subscribing:
 
     async def subscribe(self, packet: Subscribe) -> tuple[tuple[int, ...], Callable[[], None]]:
         """Answers SUBSCRIBE: a reason for each filter, and what is to be called when the client was told."""
-        told: list[int] = []
-        granted: list[_Granted] = []
-        for number, entry in enumerate(packet.entries):
-            if number >= FILTERS_MAX:  # the same filter may stand there thousands of times
-                told.append(reasons.QUOTA)
-                continue
-            one = await self._granted(entry, packet.identifier)
-            if isinstance(one, _Granted):
-                granted.append(one)
-                told.append(one.subscription.qos)
-            else:
-                told.append(one)
+        # The same filter may stand there thousands of times; of what is asked for with it the last counts.
+        entries = packet.entries[:FILTERS_MAX]
+        answers = {
+            entry.filter: await self._granted(entry, packet.identifier)
+            for entry in {entry.filter: entry for entry in entries}.values()
+        }
+        told = [_told(entry, answers[entry.filter]) for entry in entries]
+        told += [reasons.QUOTA] * (len(packet.entries) - len(entries))
+        granted = [one for one in answers.values() if isinstance(one, _Granted)]
         try:
             retained = await self._all_retained(granted)
             if granted:
@@ -125,7 +136,7 @@ class Subscribing:
 
         def begin() -> None:
             for one, publishes in retained:
-                packets = b"".join(map(self._numbered, publishes))
+                packets = self._given(one.subscription.filter, publishes)
                 if one.effect is not None:
                     self._deliveries.begin(one.effect, packets)
                     continue
@@ -138,6 +149,11 @@ class Subscribing:
 
         return tuple(told), begin
 
+    def acknowledged(self) -> None:
+        """The client takes another message before it acknowledges one."""
+        if self._giving is not None:
+            self._giving.go_on(self._deliveries.handle)
+
     async def unsubscribe(self, packet: Unsubscribe) -> tuple[int, ...]:
         """Answers UNSUBSCRIBE: a reason for each filter. Channels are left some at a time."""
         try:
@@ -145,6 +161,8 @@ class Subscribing:
         except ClientError as refused:  # whether it is still subscribed the log will tell when the client is back
             self._client.end(refused.info)
             return (reasons.UNSPECIFIED,) * len(packet.filters)
+        if self._giving is not None:
+            self._giving.leave(self._deliveries.handle, packet.filters)
         told, left = [], 0
         for topic_filter in packet.filters:
             if topic_filter == TOKEN_EVENTS and self.token_events:
@@ -197,14 +215,21 @@ class Subscribing:
         is.
         """
         retained: list[tuple[_Granted, list[Publish]]] = []
-        room = RETAINED_BYTES
+        giving = self._giving or Giving(self._engine, self._version)
+        room = RETAINED_BYTES - giving.bytes
         for one in granted:
-            publishes = await self._retained(one)
-            retained.append((one, publishes))
-            for publish in publishes:
-                room -= len(mqtt_encode(replace(publish, packet_id=publish.qos), self._version))
+            fitting: list[Publish] = []
+            for publish in await self._retained(one):
+                size = giving.size(publish)
+                if size > self._packet_maximum:  # as if it were given (MQTT 5.0 §3.1.2.11.4)
+                    continue
+                room -= size
                 if room < 0:
                     raise ClientError(error(40009, f"retained messages of more than {RETAINED_BYTES} bytes"))
+                fitting.append(publish)
+            if fitting:
+                self._giving = giving
+            retained.append((one, fitting))
         return retained
 
     async def _retained(self, one: _Granted) -> list[Publish]:
@@ -215,15 +240,14 @@ class Subscribing:
         return [
             publish_of(topic, message, qos=subscription.qos, identifier=subscription.identifier)
             for topic, message in await self._sessions.retained(self._client, subscription)
+            if not (subscription.no_local and message.connection_id == self._connection_id)
         ]
 
-    def _numbered(self, publish: Publish) -> bytes:
-        """The packet, with an identifier that is in use from now on; with QoS 0 if the client takes no more before it
-        acknowledges one.
-        """
-        packet_id = self._engine.packet_id(self._deliveries.handle) if publish.qos else 0
-        numbered = replace(publish, packet_id=packet_id, qos=1 if packet_id else 0)
-        return mqtt_encode(numbered, self._version)
+    def _given(self, topic_filter: str, publishes: Sequence[Publish]) -> bytes:
+        """The retained messages that the client takes now."""
+        if self._giving is None or not self._deliveries.handle:
+            return b""
+        return self._giving.give(self._deliveries.handle, topic_filter, publishes)
 
     async def _begin_anew(self) -> None:
         for topic_filter in [subscription.filter for subscription in self._held.subscriptions]:
@@ -238,6 +262,11 @@ class Subscribing:
             return
         for spelling in self._deliveries.subscriptions.remove(one.subscription.filter) or ():
             self._deliveries.leave(spelling)
+
+
+def _told(entry: Entry, answer: _Granted | int) -> int:
+    """What SUBACK says of a filter."""
+    return min(entry.qos, _QOS_MAX) if isinstance(answer, _Granted) else answer
 
 
 def _begun(granted: Iterable[_Granted]) -> Iterator[Place]:

@@ -8,6 +8,8 @@ else reads lines.
 
 - What is wrong before the response has begun is an HTTP error, as with REST. Later an `error` event tells; it is the
   last one unless it names a channel: there is a gap in that, behind which the stream goes on.
+- EventSource comes back after the end of a response, and never after an HTTP error. So whoever asks like one and may
+  come back is told by an `error` event too, which then is all of the response.
 - Each event's id is the position behind it in every channel of the stream, in the order of the query, so that a
   stream goes on exactly from wherever it was cut. The first id comes before any event.
 - Nothing is published here, and no presence set is given; presence events are.
@@ -24,11 +26,13 @@ from typing import Any, Final
 
 from fanout.errors import ClientError, ErrorInfo, error
 from fanout.session.effects import Attach, Effect, Reply, Watch
-from fanout.session.ports import Outcome
+from fanout.session.params import VERSIONS
 from fanout.transports.connections import Connections
 from fanout.transports.driver import Driver
-from fanout.transports.http import Handler, Request, Response, Streamed
+from fanout.transports.http import Request, Response, Streamed
 from fanout.transports.replies import with_cors
+from fanout.transports.rest import patient
+from fanout.transports.rest.common import protocol_version
 from fanout.transports.router import Route
 from fanout.transports.stream_link import StreamLink
 from fanout.transports.stream_wishes import Wishes
@@ -37,6 +41,7 @@ from fanout.wire import JSON, Action, ClientFrame, Flag, encode
 __all__ = ["streams"]
 
 _READY_SECONDS: Final = 8.0  # as for connections of other kinds
+_COME_BACK: Final = 80003
 _MODES: Final = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 _HEADERS: Final = (("cache-control", "no-cache, no-transform"), ("x-accel-buffering", "no"))
 
@@ -44,13 +49,8 @@ _HEADERS: Final = (("cache-control", "no-cache, no-transform"), ("x-accel-buffer
 def streams(connections: Connections) -> Sequence[Route]:
     """The routes: method, path, handler."""
 
-    def events(request: Request) -> bool:
-        return request.path == "/sse" or any(
-            part.partition(";")[0] == "text/event-stream" for part in request.tokens("accept")
-        )
-
-    async def handler(request: Request) -> Response:
-        wishes = Wishes.read(request, lines=not events(request))
+    async def begun(request: Request) -> Response:
+        wishes = Wishes.read(request, lines=not (request.path == "/sse" or _asks_for_events(request)))
         if request.method == "HEAD":
             return with_cors(request, Response(200, content_type=wishes.content_type, headers=_HEADERS))
         if request.version != "1.1":
@@ -61,8 +61,33 @@ def streams(connections: Connections) -> Sequence[Route]:
         await driver.prepare()
         return with_cors(request, Streamed(content_type=wishes.content_type, headers=_HEADERS, begin=link.start))
 
-    stream: Handler = handler
+    begin = patient(begun)
+
+    async def stream(request: Request) -> Response:
+        try:
+            return await begin(request)
+        except ClientError as refused:
+            if not (_asks_for_events(request) and _passes(refused.info)):
+                raise
+            told = _error_event(refused.info.to_wire(), lines=False)
+            return with_cors(request, Response(200, told, content_type="text/event-stream", headers=_HEADERS))
+
     return [("GET", "/sse", stream), ("GET", "/event-stream", stream)]
+
+
+def _asks_for_events(request: Request) -> bool:
+    """Whether the client reads nothing but events, as EventSource does."""
+    return any(part.partition(";")[0] == "text/event-stream" for part in request.tokens("accept"))
+
+
+def _passes(refused: ErrorInfo) -> bool:
+    """Whether the same request may be granted later."""
+    return refused.code == _COME_BACK or refused.status in (429, 500)
+
+
+def _error_event(wrong: dict[str, Any], *, lines: bool) -> bytes:
+    data = encode(wrong, JSON)
+    return b'{"event":"error","data":' + data + b"}\n" if lines else b"event: error\ndata: " + data + b"\n\n"
 
 
 class _Client(Driver):
@@ -71,8 +96,11 @@ class _Client(Driver):
     __slots__ = ("_attaches", "_connection", "_prepared", "_watches", "_wishes")
 
     def __init__(self, connections: Connections, request: Request, wishes: Wishes) -> None:
+        """Raises ClientError 40017 for a version that is none."""
         dropped = ("resume", "recover", "format", "heartbeats")  # of sockets
         query = {name: value for name, value in request.query.items() if name not in dropped}
+        # Whoever types the address need not know of versions, and pages written for the first one say 1.2.
+        query["v"] = str(max(protocol_version(request), VERSIONS[0]))
         self._connection = replace(request, query=query)
         super().__init__(connections, self._connection, wishes.wire)
         self._wishes = wishes
@@ -176,18 +204,11 @@ class _Client(Driver):
         return b"" if wrong is None else self._event({**wrong, "channel": attach.spelling})
 
     def _event(self, wrong: dict[str, Any]) -> bytes:
-        data = encode(wrong, JSON)
-        if self._wishes.lines:
-            return b'{"event":"error","data":' + data + b"}\n"
-        return b"event: error\ndata: " + data + b"\n\n"
+        return _error_event(wrong, lines=self._wishes.lines)
 
     def _first_id(self, attaches: Sequence[Attach]) -> bytes:
-        """The id of a client that was given nothing yet. Where it is rewound it has no position before a message."""
-        text = ",".join("" if _is_rewound(attach) else attach.plan.serial for attach in attaches).encode()
+        """The id of a client that was given nothing yet. Before a snapshot it has no position."""
+        text = ",".join(attach.plan.first for attach in attaches).encode()
         if not text:
             return b""
         return b'{"id":"' + text + b'"}\n' if self._wishes.lines else b"id: " + text + b"\n\n"
-
-
-def _is_rewound(attach: Attach) -> bool:
-    return bool(attach.plan.outcome in (Outcome.FRESH, Outcome.PARTIAL) and attach.plan.backlog)

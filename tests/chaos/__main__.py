@@ -22,6 +22,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=240, help="messages a second (240)")
     parser.add_argument("--history", default="2m", help="history window of the nodes (2m)")
     parser.add_argument(
+        "--read", choices=["all", "needed"], default="all", help="partitions that each node reads (all)"
+    )
+    parser.add_argument(
         "--transport", nargs="+", choices=TRANSPORTS, default=[*TRANSPORTS], help="of the subscribers, in turn (all)"
     )
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1 << 31), help="of the dice")
@@ -35,6 +38,7 @@ def main() -> int:
         attachments=given.attachments,
         rate=given.rate,
         history=given.history,
+        read=given.read,
         transports=tuple(given.transport),
     )
     outcome = uvloop.run(chaos(scale, given.seed, lambda line: print(line, flush=True)))

@@ -3,11 +3,13 @@
     python -m tests.chaos --minutes 10
 
 It begins with a rolling drain, in the middle all brokers are down at once, and the others come as the dice say, whose
-seed is printed. Faults of clients happen all the time beside those of the site.
+seed is printed. Faults of clients happen all the time beside those of the site. What nodes log is kept if the promise
+was broken.
 """
 
 import asyncio
 import random
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -29,6 +31,7 @@ __all__ = ["Outcome", "Scale", "chaos"]
 CLIENT_FAULT_EVERY_S = 5.0
 CALM_S = 3.0  # between two faults of the site
 PATIENCE_S = 120.0
+NEEDED = f'[[route]]\ntopic = "{TOPIC}"\nchannel = "#{{key}}"\npartitioner = "murmur2"\nread = "needed"\n'
 RECEIVE_BUFFER = 4_096  # bytes: who does not read is noticed before the fault is over
 
 
@@ -47,6 +50,8 @@ class Scale:
     size: int = 300
     members: int = 20
     history: str = "2m"
+    read: str = "all"
+    """Of the topic's partitions each node reads `all`, or those that are `needed` by who is there."""
     transports: tuple[str, ...] = tuple(TRANSPORTS)
 
 
@@ -73,33 +78,51 @@ class Outcome:
 async def chaos(scale: Scale, seed: int, say: Callable[[str], None]) -> Outcome:
     """Runs it all. Raises what a site raises that cannot be started, or mended."""
     say(f"seed {seed}")
-    options = ("--history", scale.history)
-    with tempfile.TemporaryDirectory(prefix="fanout-chaos-") as directory:
-        async with site(Path(directory), scale.nodes, *options) as place:
-            plan = Plan(
-                urls=place.urls,
-                mqtt_urls=place.mqtt_urls,
-                transports=scale.transports,
-                key=KEY,
-                channels=scale.channels,
-                subscribers=scale.subscribers,
-                attachments=scale.attachments,
-                publishers=scale.publishers,
-                rate=scale.rate,
-                size=scale.size,
-                receive_buffer=RECEIVE_BUFFER,
-            )
-            log = await asyncio.to_thread(lambda: KafkaLog(place.kafka.client, [TOPIC]))
-            try:
-                async with Audit(plan, log, (TOPIC,)) as audit, Members(place.urls, scale.members) as members:
-                    return await _run(scale, Scene(place, audit, members, random.Random(seed)), say)
-            finally:
-                log.close()
+    directory = Path(tempfile.mkdtemp(prefix="fanout-chaos-"))
+    is_exact = False
+    try:
+        outcome = await _on_a_site(directory, scale, seed, say)
+        is_exact = outcome.exact
+        return outcome
+    finally:
+        if is_exact:
+            shutil.rmtree(directory)
+        else:
+            say(f"what the nodes logged is in {directory}/*/server.log")
+
+
+async def _on_a_site(directory: Path, scale: Scale, seed: int, say: Callable[[str], None]) -> Outcome:
+    options = ["--history", scale.history]
+    if scale.read == "needed":
+        rules = directory / "rules.toml"
+        rules.write_text(NEEDED)
+        options += ["--rules", str(rules)]
+    async with site(directory, scale.nodes, *options) as place:
+        plan = Plan(
+            urls=place.urls,
+            mqtt_urls=place.mqtt_urls,
+            transports=scale.transports,
+            key=KEY,
+            channels=scale.channels,
+            subscribers=scale.subscribers,
+            attachments=scale.attachments,
+            publishers=scale.publishers,
+            rate=scale.rate,
+            size=scale.size,
+            receive_buffer=RECEIVE_BUFFER,
+        )
+        log = await asyncio.to_thread(lambda: KafkaLog(place.kafka.client, [TOPIC]))
+        try:
+            async with Audit(plan, log, (TOPIC,)) as audit, Members(place.urls, scale.members) as members:
+                return await _run(scale, Scene(place, audit, members, random.Random(seed)), say)
+        finally:
+            log.close()
 
 
 async def _run(scale: Scale, scene: Scene, say: Callable[[str], None]) -> Outcome:
     faults = Counter[str]()
     began = time.monotonic()
+    say(f"seconds count from {time.strftime('%H:%M:%S')}")
 
     async def suffer(fault: Fault) -> None:
         faults[fault.__name__] += 1

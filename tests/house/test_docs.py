@@ -12,7 +12,7 @@ from fanout import backlog, sandbox
 from fanout.config import Config
 from fanout.session.limits import Limits
 from fanout.sources import base, kafka, kafka_append
-from fanout.transports import _websocket, driver, mqtt, mqtt_publishes, mqtt_subscribing, mqtt_waiting, stream_wishes
+from fanout.transports import _websocket, driver, mqtt, mqtt_publishes, mqtt_retained, mqtt_waiting, stream_wishes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -70,7 +70,7 @@ def test_readme_lists_every_option_with_its_default() -> None:
         ("MQTT clients that have not said CONNECT", mqtt_waiting.CONNECTIONS_MAX),
         ("MQTT clients that have not said CONNECT", mqtt_waiting.BYTES_MAX >> 20),
         ("publishes of an MQTT connection without PUBACK or PUBCOMP", mqtt_publishes.RECEIVE_MAXIMUM),
-        ("retained messages for one SUBSCRIBE", mqtt_subscribing.RETAINED_BYTES >> 10),
+        ("retained messages that an MQTT client is yet to be given", mqtt_retained.RETAINED_BYTES >> 10),
         ("filters of an MQTT connection; a packet of its", mqtt.PACKET_BYTES >> 10),
         ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.APPS_MAX),
         ("with `--sandbox`: apps, keys, namespaces and members of one", sandbox.KEYS_MAX),

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions
 
@@ -268,6 +269,30 @@ async def test_a_record_that_is_too_large_is_refused_alone(
 
 
 # -- brokers that are away --
+
+
+async def test_a_batch_that_cannot_be_unpacked_is_named_and_keeps_nobody_from_being_ready(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start
+) -> None:
+    topic = kafka_topic(2)
+    packing = {"compression.type": "zstd", "message.max.bytes": 20_000_000, "batch.size": 20_000_000}
+    producer = Producer({**kafka.client, **packing})
+    producer.produce(topic, b"x" * 10_000_000, partition=0)
+    assert producer.flush(20) == 0
+    write(kafka, topic, "beside", partition=1)
+    _, reading = await start(topic)
+    source, sink = await start(topic, receive_message_max_bytes=1_100_000, fetch_max_bytes=1_000_000)
+    await eventually(lambda: sink.is_ready)
+    assert (sink.values(topic, 0), sink.values(topic, 1)) == ([], [b"beside"])
+    await eventually(lambda: (topic, 0) in source.health().held)
+    assert source.health().ok
+    assert "it cannot be read" in source.health().held[topic, 0].reason
+    await eventually(lambda: reading.is_ready)
+    assert reading.values(topic, 0) == [b"x" * 10_000_000], "a node with the default can"
+    delete_until(kafka, topic, 1)
+    write(kafka, topic, "behind", partition=0)
+    await eventually(lambda: sink.values(topic, 0) == [b"behind"], 40)
+    await eventually(lambda: not source.health().held)
 
 
 async def test_without_a_broker_the_source_tries_on_and_appends_time_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,7 @@ from tests.support.mqtt_client import (
     PUBCOMP,
     PUBLISH,
     PUBREC,
+    PUBREL,
     UNSUBACK,
     RawMqtt,
     connect_packet,
@@ -87,9 +88,10 @@ class TestConnecting:
             assert (await client.expect(DISCONNECT)).body[0] == 0x8D
         assert await client.closed()
 
-    async def test_a_version_that_is_not_spoken_is_told(self, client: RawMqtt) -> None:
-        client.send(packet(0x10, text("MQTT"), b"\x06\x02\0\x3c\0", text("me")))
-        assert (await client.expect(CONNACK)).body == b"\0\x01"
+    @pytest.mark.parametrize(("level", "told"), [(3, b"\0\x01"), (6, b"\0\x84\0"), (255, b"\0\x84\0")])
+    async def test_a_version_that_is_not_spoken_is_told(self, client: RawMqtt, level: int, told: bytes) -> None:
+        client.send(packet(0x10, text("MQTT"), bytes([level]), b"\x02\0\x3c\0", text("me")))
+        assert (await client.expect(CONNACK)).body == told
         assert await client.closed()
 
     @pytest.mark.parametrize(
@@ -192,6 +194,15 @@ class TestSubscribing:
         assert [one.flags & 6 for one in given] == [0, 2]
         client.send(packet(0x40, given[1].publish(client.version)[2].to_bytes(2)))
 
+    async def test_who_says_pubrec_of_nothing_is_told_so_unless_that_ends_it(self, node: Server) -> None:
+        assert node.mqtt_port is not None
+        async with mqtt_client(node.mqtt_port) as client:
+            await client.connect("me", key=KEY)
+            client.send(packet(0x50, b"\0\x01\x80"), b"\xc0\x00")
+            await client.expect(PINGRESP)
+            client.send(packet(0x50, b"\0\x01"))
+            assert (await client.expect(PUBREL)).body[:3] == b"\0\x01\x92"
+
     async def test_unsubscribing_ends_it(self, client: RawMqtt) -> None:
         await client.connect("me", key=KEY)
         await client.subscribe(("a", 0), ("b", 0))
@@ -239,7 +250,9 @@ class TestOverWebSocket:
             received = b""
             async with asyncio.timeout(20):
                 while not received.endswith(b"x"):
-                    received += await socket.recv()  # type: ignore[operator]
+                    message = await socket.recv()
+                    assert message, "a message without packets is none"
+                    received += message  # type: ignore[operator]
         assert [received[0] >> 4, received.count(b"\x90")] == [CONNACK, 1]
 
     async def test_a_ping_asks_once_whether_it_is_heard_and_as_a_brief_one(
@@ -247,7 +260,7 @@ class TestOverWebSocket:
     ) -> None:
         asked: list[bool] = []
 
-        def take(self: turns.Turns, speaker: turns.Speaker, *, brief: bool) -> bool:
+        def take(self: turns.Turns, caller: turns.Caller, *, brief: bool) -> bool:
             asked.append(brief)
             return True
 
@@ -259,9 +272,10 @@ class TestOverWebSocket:
         ):
             await socket.send(connect_packet(5, "me", key=KEY))
             await socket.recv()
+            asked.clear()  # what coming in took
             await socket.send(b"\xc0\x00")
             assert await socket.recv() == bytes((PINGRESP << 4, 0))
-        assert asked == [True]
+            assert asked == [True]
 
     async def test_text_is_no_packet(self, node: Server) -> None:
         url = f"ws://127.0.0.1:{node.port}/"
@@ -289,7 +303,7 @@ class TestLeaving:
                 assert await client.closed()
                 await draining
 
-    @pytest.mark.parametrize("leaves", [b"\xe0\x00", b"\xe0\x02\x04\0", b""])
+    @pytest.mark.parametrize("leaves", [b"\xe0\x00", b"\xe0\x02\x04\0", b"\xe0\x01\x80", b""])
     async def test_the_will_is_published_when_the_client_is_lost(self, node: Server, leaves: bytes) -> None:
         assert node.mqtt_port is not None
         async with mqtt_client(node.mqtt_port) as watcher, mqtt_client(node.mqtt_port) as client:

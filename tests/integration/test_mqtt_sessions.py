@@ -94,6 +94,14 @@ async def publish(node: Server, channel: str, *texts: str) -> None:
         await node.publish(channel, one)
 
 
+async def retain(node: Server, *texts: bytes) -> None:
+    """These are the retained messages of `r/0`, `r/1` and so on."""
+    async with connected(node, "publisher", clean=True) as publisher:
+        for number, one in enumerate(texts):
+            await publisher.publish(f"r/{number}", one, qos=1, packet_id=1, retain=True)
+            await publisher.expect(ACK)
+
+
 async def forgets(node: Server) -> None:
     """Returns once the node's memory, which holds a second, does not have what was published before."""
     for _ in range(4):
@@ -305,11 +313,61 @@ async def test_a_retained_message_is_kept_though_its_publisher_has_left(node: Se
         assert sorted(one.publish(5)[0] for one in await given(client, 2)) == ["r/0", "r/1"]
 
 
+async def test_retained_messages_wait_until_the_client_takes_more_and_what_is_published_behind_them(
+    node: Server,
+) -> None:
+    texts = [b"%d" % number for number in range(5)]
+    await retain(node, *texts)
+    async with connected(node, window=2) as client:
+        for _ in range(2):
+            assert await client.subscribe(("r/+", 1), ("live", 1)) == (1, 1)
+            await publish(node, "live", "later")
+            got = []
+            for _ in texts:
+                one = await client.expect(PUBLISH)
+                assert one.flags == RETAIN | 2
+                got.append(one.publish(5)[1])
+                acknowledge(client, one)
+            assert sorted(got) == texts
+            later = await client.expect(PUBLISH)
+            assert later.publish(5)[1] == b"later"
+            acknowledge(client, later)
+
+
+async def test_a_retained_message_that_is_too_large_for_the_client_is_left_out(node: Server) -> None:
+    await retain(node, b"x", b"x" * 100, b"y")
+    assert node.mqtt_port is not None
+    async with mqtt_client(node.mqtt_port, 5) as client:
+        await client.connect("me", key=KEY, said=b"\x27\0\0\0\x40")
+        await client.subscribe(("r/+", 1), ("live", 0))
+        await publish(node, "live", "end")
+        assert sorted([(await client.message())[1] for _ in range(2)]) == [b"x", b"y"]
+        assert (await client.message())[1] == b"end"
+
+
+async def test_what_is_retained_is_not_given_any_more_to_who_has_unsubscribed(node: Server) -> None:
+    await retain(node, *[b"x"] * 3)
+    async with connected(node, window=1) as client:
+        await client.subscribe(("r/+", 1), ("live", 1))
+        (first,) = await given(client, 1)
+        client.send(packet(0xA2, b"\0\x05\0", text("r/+")))
+        await client.expect(UNSUBACK)
+        acknowledge(client, first)
+        await publish(node, "live", "later")
+        assert payloads(client, await given(client, 1)) == [(b"later", 0)]
+
+
+async def test_a_filter_that_stands_twice_in_one_subscribe_is_subscribed_to_once(node: Server) -> None:
+    async with connected(node) as client:
+        assert await client.subscribe(("t", 1), ("t", 0), ("u", 0)) == (1, 0, 0)
+        await publish(node, "t", "once")
+        await publish(node, "u", "end")
+        assert payloads(client, await given(client, 2)) == [(b"once", 0), (b"end", 0)]
+
+
 async def test_retained_messages_that_are_too_many_use_no_identifiers(node: Server) -> None:
-    async with connected(node, "publisher", clean=True) as publisher, connected(node) as client:
-        for number in range(10):
-            await publisher.publish(f"r/{number}", b"x" * 60_000, qos=1, packet_id=1, retain=True)
-            await publisher.expect(ACK)
+    await retain(node, *[b"x" * 60_000] * 10)
+    async with connected(node) as client:
         for _ in range(8):  # each would use eight of the 64
             assert await client.subscribe(("r/#", 1)) == (0x97,)
         await client.subscribe(("a", 1))
@@ -318,10 +376,7 @@ async def test_retained_messages_that_are_too_many_use_no_identifiers(node: Serv
 
 
 async def test_what_was_subscribed_goes_on_if_a_newer_subscription_is_refused(node: Server) -> None:
-    async with connected(node, "publisher", clean=True) as publisher:
-        for number in range(10):
-            await publisher.publish(f"r/{number}", b"x" * 60_000, qos=1, packet_id=1, retain=True)
-            await publisher.expect(ACK)
+    await retain(node, *[b"x" * 60_000] * 10)
     no_retained = 0x20
     async with connected(node) as client:
         assert await client.subscribe(("r/#", 1 | no_retained)) == (1,)

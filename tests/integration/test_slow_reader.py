@@ -1,7 +1,7 @@
 """Subscribers that stop reading under traffic: the others do not notice, the server's memory does not either.
 
 When they read again they go on exactly where they were, be it out of memory or, where that has passed them, out of the
-log; who is passed while reading on too slowly is told (ATTACHED without RESUMED, 80020). The long form stops for 30 s.
+log; who is passed before its place was noted is told (ATTACHED without RESUMED, 80020). The long form stops for 30 s.
 """
 
 import asyncio

@@ -186,11 +186,23 @@ async def test_what_is_wrong_before_it_begins_is_an_http_error(node: Server) -> 
         got, body = await get(node.port, query)
         assert (got, body["error"]["code"]) == (status, code), query
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{node.port}") as client:
-        assert (await client.get("/sse", params={"channels": "c", "key": KEY})).json()["error"]["code"] == 40017
         head = await client.head("/sse", params={"channels": "c", "key": KEY, "v": "3"})
         assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream")
         asked = await client.options("/sse", headers={"origin": "http://page"})
         assert "last-event-id" in asked.headers["access-control-allow-headers"]
+
+
+@pytest.mark.parametrize("said", [{}, {"v": "1.2"}, {"v": "3"}, {"v": "99"}])
+async def test_a_stream_needs_no_version_and_takes_the_first_one(node: Server, said: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{node.port}/sse"
+    async with (
+        httpx.AsyncClient() as client,
+        client.stream("GET", url, params={"channels": "c", "key": KEY} | said) as answer,
+    ):
+        assert answer.status_code == 200
+        await node.publish("c", "x")
+        async with asyncio.timeout(20):
+            assert await anext(line async for line in answer.aiter_lines() if line == "event: message")
 
 
 async def test_a_position_of_another_log_is_told_and_the_stream_goes_on(node: Server) -> None:

@@ -29,6 +29,10 @@ class FakePlan:
     backlog: int = 0
     has_presence: bool = False
 
+    @property
+    def first(self) -> str:
+        return self.serial
+
 
 class FakeChannels:
     """Answers `locate` from a list of plans, the last of them for ever, and writes down what it was asked."""

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 __all__ = [
-    "ACK", "CONNACK", "DISCONNECT", "PINGRESP", "PUBCOMP", "PUBLISH", "PUBREC", "SUBACK", "UNSUBACK", "Raw", "RawMqtt",
-    "connect_packet", "mqtt_client", "packet", "publish_packet", "subscribe_packet", "text",
+    "ACK", "CONNACK", "DISCONNECT", "PINGRESP", "PUBCOMP", "PUBLISH", "PUBREC", "PUBREL", "SUBACK", "UNSUBACK",
+    "Raw", "RawMqtt", "connect_packet", "mqtt_client", "packet", "publish_packet", "subscribe_packet", "text",
 ]  # fmt: skip
 
-CONNACK, PUBLISH, ACK, PUBREC, PUBCOMP, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 7, 9, 11, 13, 14
+CONNACK, PUBLISH, ACK, PUBREC, PUBREL, PUBCOMP, SUBACK, UNSUBACK, PINGRESP, DISCONNECT = 2, 3, 4, 5, 6, 7, 9, 11, 13, 14
 WAIT_S = 20
 
 

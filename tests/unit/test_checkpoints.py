@@ -154,6 +154,7 @@ async def test_a_log_that_does_not_answer_is_told_and_asked_again(failure: Excep
 
 async def test_one_that_is_yet_to_be_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoints, "BEHIND_EVERY_S", 0.001)
+    monkeypatch.setattr(checkpoints, "BEHIND_S", 0.1)
     known, log = Known(kept=0, read_to=10), Log()
     _, answers, ask = whole(known, log)
     ask("10")
@@ -164,6 +165,36 @@ async def test_one_that_is_yet_to_be_read_is_waited_for(monkeypatch: pytest.Monk
     await eventually(lambda: len(answers) == 2)
     assert answers["10 c"] == "whole 10 of c"
     assert code(answers["11 c"]) == 50003, "not for ever"
+
+
+async def test_many_that_are_yet_to_be_read_are_looked_after_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each position once; and nobody's error is the others'."""
+    monkeypatch.setattr(checkpoints, "BEHIND_EVERY_S", 0.01)
+    looked = list[str]()
+
+    class Counted(Known):
+        def whole(self, channel: str, position: str) -> str | int:
+            looked.append(position)
+            return super().whole(channel, position)
+
+    def fails(_: object) -> None:
+        raise RuntimeError("of this client's alone")
+
+    known, tasks = Counted(kept=0, read_to=10), len(asyncio.all_tasks())
+    made, answers, _ = whole(known, Log())
+    made.whole("c", "10", fails)
+    for client in range(1_000):
+        made.whole("c", "10", lambda answer, client=client: answers.__setitem__(f"{client}", answer))  # type: ignore[misc]
+    assert len(asyncio.all_tasks()) == tasks + 1
+    looked.clear()
+    await asyncio.sleep(0.1)
+    assert answers == {}
+    assert 0 < len(looked) <= 10, "all of them are one look"
+    known.read_to = 11
+    await eventually(lambda: len(answers) == 1_000)
+    made.whole("c", "11", lambda answer: answers.__setitem__("later", answer))
+    known.read_to = 12
+    await eventually(lambda: answers.get("later") == "whole 11 of c")
 
 
 async def test_who_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

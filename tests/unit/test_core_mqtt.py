@@ -113,6 +113,8 @@ class TestWindow:
             node.engine.acked(client.handle, 0)
             assert client.packets() == []
             node.engine.acked(client.handle, second)
+            assert client.packets() == []  # before what the loop had no place for
+            node.engine.window_free(client.handle)
             (third,) = client.packets()
             assert third[7:] == b"c"
             node.engine.acked(client.handle, first)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from fanout import failures as failures_module
 from fanout.errors import SourceError, SourceTooLarge
 from fanout.failures import Failures
 from fanout.rules.route import Rule
-from fanout.sources.base import Appended, Done, NewRecord
+from fanout.sources.base import Appended, Done, NewRecord, Slice
 from fanout.types import Record
 
 SKIPS = Rule("orders", "#{key}")
@@ -24,6 +24,7 @@ class Log:
 
     def __init__(self, *refuses: SourceError) -> None:
         self.refuses = list(refuses)
+        self.unreadable: list[SourceError] = []
         self.letters: list[NewRecord] = []
         self.readers: list[Failures] = []
 
@@ -38,10 +39,32 @@ class Log:
             reader.read([read_back(record, place.offset) for record, place in zip(records, places, strict=True)])
         return done(places)
 
-    def node(self, rule: Rule, wait_s: tuple[float, float] = (0.0, 0.0)) -> Failures:
-        """A node of this log."""
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        """As of `fanout.sources.base.Source`."""
+        return {0: (0, len(self.letters))}
+
+    async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:
+        """As of `fanout.sources.base.Source`: all letters are of the time 5."""
+        return {0: 0 if timestamp <= 5 else len(self.letters)}
+
+    async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
+        """As of `fanout.sources.base.Source`, two records at most."""
+        if self.unreadable:
+            raise self.unreadable.pop()
+        found = [read_back(self.letters[offset], offset) for offset in range(start, min(start + 2, stop))]
+        return Slice(found, start + len(found))
+
+    def node(
+        self,
+        rule: Rule,
+        wait_s: tuple[float, float] = (0.0, 0.0),
+        *,
+        now_ms: int = 2_000,
+        history_ms: int = 2_000,
+    ) -> Failures:
+        """A node of this log that begins at the time `now_ms`."""
         source: Any = self  # no more is asked of one
-        failures = Failures([rule], source, wait_s)
+        failures = Failures([rule], source, wait_s, history_ms=history_ms, clock=lambda: now_ms)
         self.readers.append(failures)
         return failures
 
@@ -50,13 +73,13 @@ def read_back(letter: NewRecord, offset: int) -> Record:
     return Record(letter.topic, 0, offset, 0, 5, letter.key, letter.value, letter.headers)
 
 
-def record(offset: int) -> Record:
+def record(offset: int, time_ms: int = 1_000) -> Record:
     headers = [("h", b"x"), ("fanout.undecodable", b"")]
-    return Record("orders", 1, offset, 0, 1000 + offset, b"k", b"v%d" % offset, headers)
+    return Record("orders", 1, offset, 0, time_ms + offset, b"k", b"v%d" % offset, headers)
 
 
-def fail(failures: Failures, *offsets: int) -> None:
-    batch = [record(offset) for offset in (*offsets, 99)]
+def fail(failures: Failures, *offsets: int, time_ms: int = 1_000) -> None:
+    batch = [record(offset, time_ms) for offset in (*offsets, 99)]
     failures.taken(batch, [(("orders", 1, offset), 0, "field", "its value has no field") for offset in offsets])
 
 
@@ -113,6 +136,34 @@ async def test_what_was_written_before_a_node_began_is_not_written_again() -> No
     fail(after, 1)
     await ran(after)
     assert len(log.letters) == 1
+
+
+@pytest.mark.parametrize("time_ms", [-1, 0, 9_000_000])
+async def test_of_old_records_and_of_those_to_come_nothing_is_written_that_was_longer_ago(time_ms: int) -> None:
+    log = Log()
+    log.letters = [NewRecord("failed", b"no", b"letter", [])]
+    before = log.node(LETTERS)
+    fail(before, 1, 2, 3, time_ms=time_ms)
+    await ran(before, seconds=0.5)
+    assert len(log.letters) == 4
+    after = log.node(LETTERS, now_ms=1_000_000, history_ms=1_000)
+    fail(after, 1, 2, 3, 4, time_ms=time_ms)
+    await ran(after, seconds=0.5)
+    assert [letter.value for letter in log.letters[1:]] == [b"v1", b"v2", b"v3", b"v4"]
+    assert after.counts == {"dead_letters": 1, "dead_letters_lost": 0}
+
+
+async def test_while_old_dead_letters_cannot_be_read_others_are_written() -> None:
+    log = Log()
+    log.letters = [NewRecord("failed", b"no", b"letter", [])]
+    log.unreadable = [SourceError("away")] * 2
+    node = log.node(LETTERS, now_ms=1_000_000, history_ms=1_000)
+    fail(node, 1, time_ms=0)
+    fail(node, 2, time_ms=999_500)
+    await ran(node, seconds=0.25)
+    assert [letter.value for letter in log.letters[1:]] == [b"v2"]
+    await ran(node, seconds=0.5)
+    assert [letter.value for letter in log.letters[1:]] == [b"v2", b"v1"]
 
 
 async def test_what_the_log_refuses_is_written_later() -> None:

@@ -32,6 +32,7 @@ def metrics_of(engine: Mapping[str, int], *, connections: int = 0, ready: bool =
             connections=lambda: connections,
             opened=lambda: 9,
             refused=lambda: 4,
+            tasks_failed=lambda: 2,
             ready=lambda: ready,
         )
     )

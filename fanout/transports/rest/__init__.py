@@ -20,7 +20,7 @@ from fanout.transports.rest.publish import publish
 from fanout.transports.rest.stats import stats
 from fanout.transports.router import Route
 
-__all__ = ["WAITS_MAX", "Api", "rest"]
+__all__ = ["WAITS_MAX", "Api", "patient", "rest"]
 
 WAITS_MAX: Final = 5
 """How often a request waits for keys before it is refused, each time as long as a fetch may take."""
@@ -30,11 +30,11 @@ def rest(api: Api, more: Sequence[Route] = ()) -> Sequence[Route]:
     """Method, path and handler of each route and of `more`; a browser may ask about each what it may ask."""
     offered = [*more, *batch(api), *channels(api), *messages(api), *presence(api), *publish(api), *stats(api)]
     paths = dict.fromkeys(path for _, path, _ in offered)
-    patient = [(method, path, _patient(handler)) for method, path, handler in offered]
-    return [*patient, *(("OPTIONS", path, _preflight) for path in paths)]
+    offers = [(method, path, patient(handler)) for method, path, handler in offered]
+    return [*offers, *(("OPTIONS", path, _preflight) for path in paths)]
 
 
-def _patient(handler: Handler) -> Handler:
+def patient(handler: Handler) -> Handler:
     """Asks again when it can be said whose credential a request shows: nothing is done before that.
 
     While keys are fetched those of another document may become due; a request waits `WAITS_MAX` times and no more.

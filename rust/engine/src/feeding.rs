@@ -33,7 +33,9 @@ pub enum Recognised {
     All,
     /// One too of which this node does not know that it may, or not yet.
     NotAll,
-    /// A topic that is not, or was made anew, too.
+    /// A topic too that is not, was made anew or is read by no rule; what it had is not to be had here.
+    Less,
+    /// Such topics alone.
     Foreign,
 }
 
@@ -75,21 +77,43 @@ impl Feeding {
 
     /// Whether this node knows of the partitions that a position speaks of.
     pub fn recognises(&self, position: &Position) -> Recognised {
-        let mut known = Recognised::All;
+        let current = self.list.iter().filter(|partition| partition.has_position && partition.is_current());
+        let mut current: SmallVec<[_; 16]> = current.map(|own| (own.tag, own.number, own.index)).collect();
+        current.sort_unstable();
+        let mut listed: Option<(TopicTag, bool)> = None;
+        let (mut known, mut unknown) = (0, 0);
+        let mut all_feed = true;
         for entry in &position.entries {
-            let is_same = |other: &&Arc<Partition>| other.tag == entry.tag && other.has_position && other.is_current();
-            let mut same = self.list.iter().filter(is_same).peekable();
+            let at = current.partition_point(|&(tag, number, _)| (tag, number) < entry.place());
+            let beside = [at.checked_sub(1), Some(at)].into_iter().flatten().filter_map(|at| current.get(at));
             let counted = self.counted.iter().find(|(tag, _)| *tag == entry.tag).map(|&(_, count)| count);
-            if same.peek().is_none() && counted.is_none() {
-                return Recognised::Foreign;
+            if !beside.clone().any(|&(tag, ..)| tag == entry.tag) && counted.is_none() {
+                unknown += 1;
+                continue;
             }
-            let own = same.find(|other| other.number == entry.partition);
-            let may_feed = own.is_some_and(|own| self.place_of(own.index).is_some());
-            if !may_feed && !counted.is_some_and(|count| lists_all(position, entry, count as usize)) {
-                known = Recognised::NotAll;
+            known += 1;
+            let own = current.get(at).filter(|&&(tag, number, _)| (tag, number) == entry.place());
+            let may_feed = own.is_some_and(|&(_, _, index)| self.place_of(index).is_some());
+            if may_feed {
+                continue;
+            }
+            let (_, all) = *match &mut listed {
+                Some(told) if told.0 == entry.tag => told,
+                other => {
+                    let all = counted.is_some_and(|count| lists_all(position, entry, count as usize));
+                    other.insert((entry.tag, all))
+                }
+            };
+            if !all {
+                all_feed = false;
             }
         }
-        known
+        match (known, unknown) {
+            (0, 1..) => Recognised::Foreign,
+            _ if !all_feed => Recognised::NotAll,
+            (_, 1..) => Recognised::Less,
+            _ => Recognised::All,
+        }
     }
 }
 

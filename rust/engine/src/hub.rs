@@ -46,7 +46,7 @@ pub use presence::{MembersPage, MembersQuery};
 pub use replay::{Replay, Wanted};
 pub use standing::Standing;
 
-use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Start};
+use crate::channel::{Channel, Context, Located, Occupancy, Outcome, Stand, Start};
 use crate::checkpoint::Checkpoints;
 use crate::dedup::Dedup;
 use crate::limits::{CHANNEL_OVERHEAD, CHANNELS_REVIEWED_PER_NEW, CHANNELS_UNUSED_MAX};
@@ -77,8 +77,17 @@ pub struct Plan {
     /// For ATTACHED: the client's own position if a backlog follows a resume, that of the earliest held after a gap, so
     /// that a loss in the middle resumes rightly; else the one behind all that is held now.
     pub serial: String,
+    /// Of one that is rewound, the position before what it is given first; empty where a snapshot is.
+    pub before: Option<String>,
     /// Whether somebody is present.
     pub has_presence: bool,
+}
+
+impl Plan {
+    /// The position of who was given nothing yet.
+    pub fn first(&self) -> &str {
+        self.before.as_deref().unwrap_or(&self.serial)
+    }
 }
 
 /// All of a node's channels.
@@ -191,7 +200,13 @@ impl Hub {
             Some(own) if located.outcome == Outcome::Resumed && located.backlog > 0 => own.to_owned(),
             _ => position,
         };
-        Plan { channel, located, serial, has_presence }
+        let is_rewound = matches!(located.outcome, Outcome::Fresh | Outcome::Partial) && located.backlog > 0;
+        let before = is_rewound.then(|| {
+            let stand = Stand { at: located.cursor, had: located.had.clone(), conflates: None };
+            let position = || channel.position_of(&stand, self.key(), &self.partitions);
+            located.conflates.is_none().then(position).flatten().unwrap_or_default()
+        });
+        Plan { channel, located, serial, before, has_presence }
     }
 
     /// Counts what became of a position, once somebody goes on from where it was found.

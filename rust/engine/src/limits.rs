@@ -123,8 +123,9 @@ pub const FINISH_MS: i64 = 5_000;
 /// Share of the memory for history that one channel may hold: a flood on one leaves the others theirs.
 pub const CHANNEL_HISTORY_SHARE: usize = 4;
 
-/// Ids remembered for recognising repeats: 48 bytes each. Two minutes of 8 700 client publishes a second.
-pub const DEDUP_IDS_MAX: usize = 1 << 20;
+/// Ids remembered for recognising repeats: 50 to 60 bytes each, 250 MB of so many. Two minutes of 34 000 client publishes
+/// a second, those of all nodes.
+pub const DEDUP_IDS_MAX: usize = 1 << 22;
 
 /// The same for one replay, whose ids are of one channel: two minutes of a thousand client publishes a second.
 pub const REPLAY_IDS_MAX: usize = 1 << 17;

@@ -54,6 +54,8 @@ pub struct Partition {
     let_go: AtomicBool,
     /// What it had from here on is in the log no more, or nobody here knows.
     gone: AtomicI64,
+    /// See [`Partition::since`].
+    since: AtomicI64,
 }
 
 impl Partition {
@@ -128,6 +130,12 @@ impl Partition {
         offset < self.gone.load(Ordering::Relaxed)
     }
 
+    /// From here on it is read for clients: what lies below was in the log before there was a rule for its topic. 0 for
+    /// a topic that is younger than its rule, and for partitions that were added to it.
+    pub fn since(&self) -> i64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
     /// Whether it is not read at the moment.
     pub fn is_let_go(&self) -> bool {
         self.let_go.load(Ordering::Relaxed)
@@ -165,6 +173,15 @@ struct Topic {
     current: HashMap<i32, u16>,
     placing: Option<Arc<Placing>>,
     strays: Mutex<Strays>,
+    /// Of which topic of that name, and by number since where its partitions are read for clients.
+    since: Option<(TopicTag, Box<[i64]>)>,
+}
+
+impl Topic {
+    fn since(&self, tag: TopicTag, number: i32) -> i64 {
+        let known = self.since.as_ref().filter(|(of, _)| *of == tag);
+        known.and_then(|(_, since)| since.get(usize::try_from(number).ok()?)).copied().unwrap_or(0)
+    }
 }
 
 impl Inner {
@@ -230,6 +247,7 @@ impl Inner {
             current: true.into(),
             let_go: false.into(),
             gone: AtomicI64::new(i64::MAX),
+            since: AtomicI64::new(self.topics.get(topic).map_or(0, |known| known.since(tag, number))),
         })
     }
 
@@ -299,6 +317,20 @@ impl Partitions {
         }
         // What lies between was not seen: of which epoch the record before `start` is, nobody knows here.
         inner.add(topic, tag, number, (start, -1), old.epochs())
+    }
+
+    /// Since where the partitions of a topic are read for clients, by number; see [`Partition::since`].
+    pub fn read_since(&self, topic: &str, id: [u8; 16], since: Box<[i64]>) {
+        let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
+        let inner = &mut *self.inner.write();
+        let name = inner.name(topic);
+        let known = inner.topics.entry(name).or_default();
+        known.since = Some((tag, since));
+        for partition in known.current.values().map(|&index| &inner.list[usize::from(index)]) {
+            if partition.tag == tag {
+                partition.since.store(known.since(tag, partition.number), Ordering::Relaxed);
+            }
+        }
     }
 
     /// A partition is read no more, for nobody here needs it. Where it was read up to is a place of its channels still, and

@@ -63,20 +63,28 @@ impl Entry {
 /// A position, read back from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
-    /// One entry per partition.
+    /// One entry per partition, in the order of their places.
     pub entries: SmallVec<[Entry; 4]>,
 }
 
 impl Position {
+    /// That of these entries.
+    pub fn of(mut entries: SmallVec<[Entry; 4]>) -> Self {
+        entries.sort_by_key(Entry::place);
+        Self { entries }
+    }
+
     /// The entry of a partition.
     pub fn entry(&self, partition: &Partition) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.partition == partition.number && entry.tag == partition.tag)
+        let at = self.entries.binary_search_by_key(&(partition.tag, partition.number), Entry::place).ok()?;
+        Some(&self.entries[at])
     }
 
     /// The next offset to read of a partition, and whether nothing is missing before it: where the log was cut below, it
-    /// goes on there. A partition that the position does not know was added later: all of it is news.
+    /// goes on there. A partition that the position does not know was added later, or came with a rule: all of it is news
+    /// since it is read for clients.
     pub fn place_in(&self, partition: &Partition) -> (i64, bool) {
-        let Some(entry) = self.entry(partition) else { return (0, true) };
+        let Some(entry) = self.entry(partition) else { return (partition.since(), true) };
         match partition.judge(entry) {
             Judged::Sound => (entry.offset, true),
             Judged::Doubtful => (entry.offset, false),
@@ -109,12 +117,13 @@ impl Text {
     /// The position: of each partition what the text says, else what the checkpoint does.
     pub fn position(mut self, checkpoint: &[Entry]) -> Position {
         let own = self.entries.len();
+        self.entries.sort_by_key(Entry::place);
         for entry in checkpoint {
-            if !self.entries[..own].iter().any(|own| own.place() == entry.place()) {
+            if self.entries[..own].binary_search_by_key(&entry.place(), Entry::place).is_err() {
                 self.entries.push(*entry);
             }
         }
-        Position { entries: self.entries }
+        Position::of(self.entries)
     }
 
     /// Prints it again.
@@ -295,7 +304,7 @@ mod tests {
         let text = parse(KEY, "c", &print(KEY, "c", Some(&BASE), own.into_iter())).unwrap();
         assert_eq!(text.base, Some(BASE));
         let checkpoint = [entry(1, 0, 10, 1), entry(1, 2, 40, 1), entry(3, 0, 9, 0)];
-        assert_eq!(text.position(&checkpoint).entries.to_vec(), [own[0], own[1], checkpoint[0], checkpoint[2]]);
+        assert_eq!(text.position(&checkpoint).entries.to_vec(), [checkpoint[0], own[0], own[1], checkpoint[2]]);
     }
 
     #[test]
@@ -322,6 +331,7 @@ mod tests {
             entries.sort_by_key(|e| e.tag);
             let text = parse(KEY, "c", &whole("c", &entries)).unwrap();
             prop_assert_eq!(text.base, None);
+            entries.sort_by_key(Entry::place);
             prop_assert_eq!(text.position(&[]).entries.to_vec(), entries);
         }
 

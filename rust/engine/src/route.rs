@@ -247,8 +247,8 @@ impl Rule {
             Channels::One(self.channel.render(context, channel)?)
         };
         let wrong = match channels {
-            Channels::One(name) => Some(name).filter(|name| !is_channel_name(name)),
-            Channels::Several(names) => names.iter().find(|name| !is_channel_name(name)),
+            Channels::One(name) => Some(name).filter(|name| !may_reach(record, name)),
+            Channels::Several(names) => names.iter().find(|name| !may_reach(record, name)),
         };
         if let Some(name) = wrong {
             return Err(Failure::of_name(name).into());
@@ -341,11 +341,31 @@ impl<'r> Routed<'r> {
     }
 }
 
+/// What ends the realm that may stand before a channel's name: ASCII's unit separator, which no client can spell.
+pub(crate) const REALM_END: char = '\x1f';
+
 /// Whether a text may name a channel: not empty, not endless, no line break, no leading `:` or `[` (the protocol's
 /// qualifiers begin with these).
 pub fn is_channel_name(name: &str) -> bool {
+    is_name_without(name, |byte| matches!(byte, b'\n' | b'\r' | b'\0'))
+}
+
+/// Whether a record may be a message of the channel with this name. Into a realm nothing leads but what its clients
+/// published, which has the channel's whole name for its key or in a header.
+pub(crate) fn may_reach(record: &Record<'_>, name: &str) -> bool {
+    is_name_without(name, |byte| matches!(byte, b'\n' | b'\r' | b'\0') || byte == REALM_END as u8)
+        || (is_channel_name(name) && record.is_published() && is_said_by(record, name))
+}
+
+#[cold]
+fn is_said_by(record: &Record<'_>, name: &str) -> bool {
+    record.key == Some(name.as_bytes()) || record.header("fanout.channel") == Some(name)
+}
+
+#[inline]
+fn is_name_without(name: &str, is_forbidden: impl Fn(u8) -> bool) -> bool {
     // Without an early end, so that many bytes are compared at a time.
-    let breaks = name.bytes().fold(false, |found, byte| found | matches!(byte, b'\n' | b'\r' | b'\0'));
+    let breaks = name.bytes().fold(false, |found, byte| found | is_forbidden(byte));
     !name.is_empty() && name.len() <= CHANNEL_NAME_MAX && !name.starts_with([':', '[']) && !breaks
 }
 

@@ -181,7 +181,10 @@ impl Shard {
             places.complete |= !reply.is_empty();
         }
         if let Some(window) = self.connection(handle).and_then(|connection| connection.window.as_ref()) {
-            window.restart(new.number);
+            let given = window.restart(new.number);
+            if let Some(subscription) = new.subscription.as_mut().filter(|subscription| subscription.acknowledged) {
+                window::add(&mut subscription.given_before, given); // more, perhaps, than whoever asks has heard of
+            }
         }
         self.send(handle, reply);
         self.place(handle, new);
@@ -236,12 +239,15 @@ impl Shard {
             _ => Lane::Backlogs,
         };
         let cursor = Cursor { at, special, number, group, index, kinds, since };
+        let resumed = (plan.located.outcome == Outcome::Resumed).then_some(plan.serial.as_str());
+        let begun = Lagging::begun(&cursor, &plan.channel, resumed, &hub);
         if let Some(window) = connection.window.as_ref().filter(|_| cursor.is_followed()) {
             let stand = cursor.stand();
             let start = plan.channel.position_of(&stand, hub.key(), hub.partitions()).unwrap_or(plan.serial);
             window.follow(number, (plan.channel, stand, start), cursor.given_before());
         }
         connection.cursors.push(cursor);
+        self.lagging.begin((handle, number), begun);
         self.queue(slot(handle), lane);
     }
 

@@ -53,6 +53,8 @@ counters! {
     records_repeated,
     /// Records whose id the channel already had within the window.
     duplicates,
+    /// Ids that were forgotten within the window, for want of room: a repeat of theirs would not be recognised.
+    ids_forgotten,
     /// Records that were to change a message, or to say something about one, and cannot.
     changes_refused,
     /// Messages appended to channels.

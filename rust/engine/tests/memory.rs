@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanout_engine::dedup::Dedup;
 use fanout_engine::hub::{Hub, Routing, Settings};
+use fanout_engine::limits::DEDUP_IDS_MAX;
 use fanout_engine::partition::Partitions;
 use fanout_engine::record::{Header, Record};
 
@@ -109,6 +110,26 @@ fn read(channels: usize, batch: usize, published: bool) -> (usize, usize) {
     (said, held - of_ids)
 }
 
+/// As many ids as two minutes of what the limits promise bring; past the bound the memory stays.
+fn read_ids() {
+    let partition = Partitions::default().assign("t", [1; 16], 0, 0).unwrap();
+    let mut seen = Dedup::new([7; 16]);
+    let ((), held) = taken(|| {
+        for n in 0..8_000_000 {
+            let ms = n / 42;
+            assert!(seen.observe("c", &n.to_string(), &partition, (n, ms), (ms, ms)).is_none());
+            if n == 4_000_000 {
+                assert_eq!((seen.len() as i64, seen.take_forgotten()), (n + 1, 0));
+                assert_eq!(seen.find("c", "0", ms).unwrap().offset, 0);
+            }
+        }
+    });
+    println!("{} ids: {held} taken", seen.len());
+    assert_eq!(seen.len(), DEDUP_IDS_MAX);
+    assert_eq!(seen.take_forgotten(), 8_000_000 - DEDUP_IDS_MAX as u64);
+    assert!(held <= 61 * DEDUP_IDS_MAX, "{held} taken");
+}
+
 #[test]
 fn what_the_rings_say_they_hold_is_what_they_take() {
     for (channels, batch, published) in [(1, 1, false), (1, 1_000, false), (100, 1_000, false), (100, 1_000, true)] {
@@ -117,4 +138,5 @@ fn what_the_rings_say_they_hold_is_what_they_take() {
         println!("{case}: {said} said, {held} taken");
         assert!(said.abs_diff(held) * 100 < held * OFF_AT_MOST_PERCENT, "{case}: {said} said, {held} taken");
     }
+    read_ids();
 }

@@ -35,6 +35,11 @@ fn flags_of(kind: u8) -> u8 {
     }
 }
 
+/// Whether CONNECT is of a version of MQTT that is newer than all that are spoken.
+pub fn is_later(body: &[u8]) -> bool {
+    matches!(body, [0, 4, b'M', b'Q', b'T', b'T', level, ..] if *level > 5)
+}
+
 /// CONNECT up to its flags: the protocol, its level, which is returned, and the flags (MQTT 5.0 §3.1.2).
 pub fn connect_head(body: &[u8]) -> Result<u8, Fault> {
     let version = match body {

@@ -281,15 +281,20 @@ fn connect_v5(body: &[u8]) -> Result<Connect, Fault> {
         authenticates: false,
         wants_reasons: true,
     };
+    let mut proves = false;
     for property in parsed.props() {
         match property {
             Property::SessionExpiryInterval(value) => connect.session_expiry = Some(value.val()),
             Property::ReceiveMaximum(value) => connect.receive_maximum = value.val(),
             Property::MaximumPacketSize(value) => connect.packet_maximum = value.val(),
             Property::AuthenticationMethod(_) => connect.authenticates = true,
+            Property::AuthenticationData(_) => proves = true,
             Property::RequestProblemInformation(value) => connect.wants_reasons = value.val() == 1,
             _ => {}
         }
+    }
+    if proves && !connect.authenticates {
+        return Err(Fault::protocol("authentication data without a method"));
     }
     Ok(connect)
 }

@@ -42,7 +42,8 @@ impl Reader {
         self.limit = limit;
     }
 
-    /// What the client speaks, once the head of its CONNECT was read, whatever is wrong with the rest.
+    /// What the client speaks, once the head of its CONNECT was read, whatever is wrong with the rest; of one that speaks
+    /// something newer, the newest: so it is refused.
     pub fn version(&self) -> Option<Version> {
         self.version
     }
@@ -91,6 +92,9 @@ impl Reader {
         let body = &data[head..whole];
         let packet = match self.version {
             None => {
+                if check::is_later(body) {
+                    self.version = Some(Version::V5);
+                }
                 self.version = Some(if check::connect_head(body)? == 5 { Version::V5 } else { Version::V311 });
                 parse::connect(body)?
             }

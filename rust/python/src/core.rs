@@ -145,8 +145,11 @@ impl Core {
         }
     }
 
-    /// A payload as a message of the connection's wire.
+    /// A payload as a message of the connection's wire; nothing is no message.
     pub fn framed(&self, handle: Handle, payload: &[u8]) -> Arc<[u8]> {
+        if payload.is_empty() {
+            return Arc::default();
+        }
         self.sockets.lock().get(handle).map_or(Wire::Json, |socket| socket.wire).framed(payload)
     }
 

@@ -42,6 +42,8 @@ pub struct Plan {
     #[pyo3(get)]
     serial: String,
     #[pyo3(get)]
+    first: String,
+    #[pyo3(get)]
     backlog: usize,
     #[pyo3(get)]
     has_presence: bool,
@@ -54,6 +56,7 @@ impl Plan {
         Self {
             outcome: plan.located.outcome as u8,
             serial: plan.serial.clone(),
+            first: plan.first().to_owned(),
             backlog: plan.located.backlog,
             has_presence: plan.has_presence,
             unused: Mutex::new(Some(plan)),
@@ -134,6 +137,10 @@ impl Engine {
 
     fn topic(&self, topic: &str, topic_id: [u8; 16], partitions: u32) -> PyResult<()> {
         self.core.hub.topic(topic, topic_id, partitions).map_err(|_| PyValueError::new_err("too many partitions"))
+    }
+
+    fn read_since(&self, topic: &str, topic_id: [u8; 16], since: Vec<i64>) {
+        self.core.hub.read_since(topic, topic_id, since.into());
     }
 
     /// The same of all channels in use.

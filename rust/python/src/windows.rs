@@ -72,6 +72,13 @@ impl Engine {
         self.core.window(connection).and_then(|window| window.packet_id()).unwrap_or(0)
     }
 
+    /// The loop has sent all that `packet_id` had no place for.
+    fn window_free(&self, connection: Handle) {
+        if self.core.window(connection).is_some_and(|window| window.release()) {
+            self.core.command(connection, Command::Room(connection));
+        }
+    }
+
     /// Attachment, the position behind what is acknowledged, and behind what was given if that is another; of all, or of
     /// one attachment.
     fn standing(&self, connection: Handle, attachment: Option<u32>) -> Vec<(u32, String, Option<String>)> {

@@ -11,7 +11,7 @@ from fanout._core import mqtt_encode
 from fanout.audit.mqtt import NO_SESSION, REMEMBERED, Mqtt, packets_of
 from fanout.audit.returning import Refused
 from fanout.audit.tcp_link import TcpLink
-from fanout.packets import Connack, Properties, Publish, Suback
+from fanout.packets import Connack, Disconnect, Properties, Publish, Suback
 
 
 class FakeLink(TcpLink):
@@ -29,7 +29,7 @@ class FakeLink(TcpLink):
     def end(self, *, reset: bool = False) -> None:
         self.ended = True
 
-    def say(self, packet: Connack | Suback | Publish) -> None:
+    def say(self, packet: Connack | Suback | Publish | Disconnect) -> None:
         self._client.heard(self, mqtt_encode(packet, 5))
 
     def message(self, number: int, *, packet_id: int = 7, dup: bool = False) -> None:
@@ -112,6 +112,31 @@ async def test_a_session_that_is_gone_is_a_gap_in_every_channel(bed: Bed) -> Non
     link = bed.open()
     assert bed.gaps == [("x", NO_SESSION), ("y", NO_SESSION)]
     assert [packet[0] >> 4 for packet in link.sent] == [1, 8]
+
+
+async def test_what_happens_to_it_is_told(bed: Bed) -> None:
+    first = bed.begin()
+    first.message(1)
+    first.say(Disconnect(0x8B))
+    bed.client.lost(first)
+    second = bed.open(reason=0x88)
+    bed.client.lost(second)
+    third = bed.open(present=True)
+    third.message(1, dup=True)
+    third.message(2)
+    bed.client.lost(third)
+    assert [line.partition("  ")[2] for line in str(bed.client.story).splitlines()] == [
+        "let in by mqtt://a:1, without a session",
+        "given '1' in x",
+        "DISCONNECT, reason 0x8b",
+        "the connection is over",
+        "CONNACK, reason 0x88",
+        "the connection is over",
+        "let in by mqtt://a:1, with its session",
+        "given '1' in x again",
+        "1 messages had come again",
+        "the connection is over",
+    ]
 
 
 @pytest.mark.parametrize(("reason", "for_good"), [(0x87, True), (0x86, True), (0x88, False), (0x97, False)])

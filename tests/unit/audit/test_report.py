@@ -1,7 +1,7 @@
 """What an audit prints: counts, and the first of what differs."""
 
 from fanout.audit.publishes import Publish
-from fanout.audit.report import Clients, Report, judge
+from fanout.audit.report import STORIES_OF_GAP, Clients, Report, judge
 from fanout.audit.views import Catalogue, View
 from tests.unit.audit.entries import expected, message, record
 
@@ -61,3 +61,19 @@ def test_who_was_sent_away_for_good_proves_nothing() -> None:
     report = judged(catalogue=catalogue, clients=Clients(ended=["key revoked (40141)"]))
     assert not report.exact
     assert "  key revoked (40141)" in str(report)
+
+
+def test_whose_stories_are_wanted_is_bounded_and_those_that_differ_come_with_some_of_each_gap() -> None:
+    catalogue = Catalogue()
+    views = []
+    for code in [90003] * (STORIES_OF_GAP + 1) + [80020]:
+        view = seen(catalogue, 0)
+        view.gap(code)
+        view.take(message(2))
+        views.append(view)
+    report = judged(*views, seen(catalogue, 0, 2), catalogue=catalogue)
+    told = dict.fromkeys(report.wanted.values())
+    assert list(told) == ["told of gap 90003", "told of gap 80020", "not exact"]
+    assert len(report.wanted) == STORIES_OF_GAP + 2
+    report.stories.append("subscriber 5, not exact:\nlet in")
+    assert "story of subscriber 5, not exact:\nlet in" in str(report)

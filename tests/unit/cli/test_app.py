@@ -101,7 +101,9 @@ class TestCheck:
     def test_masks_every_secret(self, capsys: pytest.CaptureFixture[str]) -> None:
         options = ["--kafka=k:1", "--kafka-setting=sasl.password=hunter2", "--secret", "hunter2hunter2hunter2"]
         options += [
-            "--schema-registry=https://me:hunter2@hunter2@r:1",
+            "--schema-registry=https://me:hunter2@hunter2@r:1?key=hunter2",
+            "--jwks=https://login:1/keys?key=hunter2,hunter2",
+            "--jwks=https://login/keys#hunter2",
             "--schema-registry-setting=basic.auth.user.info=hunter2:x",
         ]
         options += ["--key=a.b:hunter2", '--key=a.c:hunter2={"*":["subscribe"]}', "--kafka-setting=client.id=me"]
@@ -111,6 +113,24 @@ class TestCheck:
         found = tomllib.loads(printed)
         assert found["key"] == ["a.b:********", 'a.c:********={"*":["subscribe"]}']
         assert found["kafka_setting"] == ["sasl.password=********", "client.id=me"]
+        assert found["jwks"] == ["https://login:1/keys?********", "https://login/keys?********"]
+
+    @pytest.mark.parametrize(
+        "option",
+        [
+            "--kafka-setting=sasl.password:hunter2",
+            "--schema-registry-setting=basic.auth.user.info:hunter2",
+            "--revocable=app.name:hunter2",
+            "--jwks=http://me:hunter2@login/keys",
+            "--jwks=https://me:hunter2@login/keys",
+            "--jwks=me:hunter2/hunter2@login?hunter2",
+        ],
+    )
+    def test_tells_no_secret_of_what_it_refuses(self, capsys: pytest.CaptureFixture[str], option: str) -> None:
+        assert run(["check", "--kafka=k:1", "--key=app.name:hunter2", option]) == 2
+        printed = capsys.readouterr()
+        assert "hunter2" not in printed.out + printed.err
+        assert option[2:].partition("=")[0] in printed.err
 
     @pytest.mark.parametrize(
         "setting",

@@ -74,14 +74,15 @@ class ListedLog:
 class Rig:
     """A decoded log over a registry, delivering to a sink that remembers."""
 
-    def __init__(self, registry: SchemaRegistry) -> None:
+    def __init__(self, registry: SchemaRegistry, state_topics: Sequence[str] = ()) -> None:
+        self._state_topics = state_topics
         self.log = ListedLog()
         self.sink = RecordingSink()
         self.schemas = Schemas(Decoders(Registry(registry.url, {})))
         self.source = DecodedSource(self.log, FORMATS.get, self.schemas)
 
     async def __aenter__(self) -> Self:
-        await self.source.start(self.sink, tuple(FORMATS), 1000)
+        await self.source.start(self.sink, tuple(FORMATS), 1000, self._state_topics)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -176,7 +177,29 @@ async def test_what_cannot_be_decoded_goes_on_marked_and_in_its_place(registry: 
     ] == [True] * 3
 
 
-async def test_while_a_schema_is_asked_for_only_its_partition_waits(registry: SchemaRegistry) -> None:
+@pytest.mark.parametrize("state_topics", [(), ("values",)])
+async def test_a_start_does_not_wait_for_a_registry_that_is_away_unless_for_a_topic_of_state(
+    registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch, state_topics: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(sink_module, "AWAY_S", 0.1)
+    value = Serializers(registry).avro(ORDER, {"id": "a", "count": 1})
+    registry.failing = 503
+    async with Rig(registry, state_topics) as rig:
+        await rig.deliver(record(value, 0), record(b"x", 0, topic="other"))
+        await asyncio.to_thread(rig.log.sink.ready)
+        await eventually(lambda: rig.sink.is_ready or len(registry.asked) > 4)
+        assert rig.sink.is_ready == (not state_topics)
+        assert (rig.sink.values("other"), rig.sink.values("values")) == ([b"x"], [])
+        assert list(rig.source.health().held) == [("values", 0)]
+        registry.failing = None
+        await eventually(lambda: rig.sink.is_ready and rig.seen("values"))
+        assert rig.sink.calls.count("ready") == 1
+
+
+async def test_while_a_schema_is_asked_for_only_its_partition_waits(
+    registry: SchemaRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sink_module, "AWAY_S", 600)
     value = Serializers(registry).avro(ORDER, {"id": "a", "count": 1})
     registry.failing = 503
     async with Rig(registry) as rig:

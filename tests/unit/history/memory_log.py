@@ -22,6 +22,7 @@ class MemoryLog:
     reads: int = 0
     offsets_read: int = 0
     failure: SourceError | None = None
+    absent: set[int] = field(default_factory=set)  # partitions that cannot be asked for
 
     def put(
         self,
@@ -73,7 +74,8 @@ class MemoryLog:
         }
 
     def _ends(self, partitions: Collection[int] | None) -> list[tuple[int, int]]:
-        return [(number, end) for number, end in self.ends.items() if partitions is None or number in partitions]
+        asked = self.ends if partitions is None else partitions
+        return [(number, self.ends.get(number, 0)) for number in asked if number not in self.absent]
 
 
 class LogNode:

@@ -1,7 +1,7 @@
 """Pages of the past: memory and log as one, cut anywhere, in both directions, on any node."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -282,9 +282,9 @@ async def test_who_looks_back_at_once_is_bounded(nodes: Nodes, monkeypatch: pyte
     gate = asyncio.Event()
     bounds = log.bounds
 
-    async def slow(topic: str) -> dict[int, tuple[int, int]]:
+    async def slow(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         await gate.wait()
-        return await bounds(topic)
+        return await bounds(topic, partitions)
 
     monkeypatch.setattr(log, "bounds", slow)
     past = history(node)
@@ -341,3 +341,12 @@ async def test_large_records_are_read_few_at_a_time(nodes: Nodes) -> None:
     node = nodes(log, starts={0: log.ends[0]})
     await history(node).page("c", query(limit=10), "me")
     assert log.offsets_read <= 3 * SLICE_LEAST + SLICE_BYTES // 20_000
+
+
+async def test_a_partition_that_cannot_be_asked_for_is_not_left_out(nodes: Nodes) -> None:
+    log = filled(5)
+    past = history(nodes(log, starts={0: 10}))
+    log.absent = {0}
+    with pytest.raises(ClientError) as refused:
+        await past.page("c", query(), "me")
+    assert refused.value.info.code == 50003

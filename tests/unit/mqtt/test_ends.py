@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import pytest
 
-from fanout.errors import SourceTimeout
+from fanout.errors import SourceError, SourceTimeout
 from fanout.mqtt import ends as module
 from fanout.mqtt.ends import Ends
 from fanout.sources.base import Slice
@@ -19,6 +19,7 @@ class Log:
         self.answers = asyncio.Event()
         self.end = 1
         self.is_away = False
+        self.absent: set[int] = set()
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         self.asked.append((topic, tuple(partitions or ())))
@@ -26,7 +27,7 @@ class Log:
         await self.answers.wait()
         if self.is_away:
             raise SourceTimeout("away")
-        return dict.fromkeys(partitions or (), (0, end))
+        return {number: (0, end) for number in partitions or () if number not in self.absent}
 
     async def read(self, topic: str, partition: int, start: int, stop: int) -> Slice:
         raise AssertionError("nothing is read")
@@ -71,6 +72,14 @@ async def test_all_are_told_that_the_log_does_not_answer() -> None:
     assert [type(one) for one in told] == [SourceTimeout] * 3
     log.is_away = False
     assert await ends.of("t", 0) == 1
+
+
+async def test_a_partition_that_cannot_be_asked_for_has_no_end() -> None:
+    log = Log()
+    log.answers.set()
+    log.absent = {0}
+    with pytest.raises(SourceError, match="cannot be asked for now"):
+        await Ends(log).of("t", 0)
 
 
 async def test_nothing_is_asked_once_it_is_closed() -> None:

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from fanout.errors import SourceTimeout
-from fanout.mqtt import releases, service
+from fanout.mqtt import held as held_module
+from fanout.mqtt import left_behind, releases
 from fanout.mqtt.held import Held
 from fanout.transports.mqtt_ports import Name
 from tests.unit.mqtt.bed import Client, FactLog, Node, settle
@@ -56,6 +57,20 @@ async def test_another_node_makes_the_same_id_before_and_after_a_release(facts: 
     assert release(held, 7) == [True]  # it may have been in use elsewhere
 
 
+async def test_of_identifiers_that_nobody_knows_no_more_are_released_than_may_be_in_use(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_module, "RECEIVE_MAXIMUM", 3)
+    node = new_node()
+    (await node.take(Client())).leave(expiry_s=None, lost=True)
+    held = await node.take(Client())
+    held.received(9)
+    assert [release(held, packet_id) for packet_id in range(1, 6)] == [[True]] * 3 + [[False]] * 2
+    assert release(held, 9) == [True]
+    await settle()
+    assert len([key for key in facts.newest() if key.startswith("release")]) == 4
+
+
 async def test_pubcomp_waits_for_the_log(facts: FactLog, new_node: NewNode) -> None:
     client = Client()
     held = await new_node().take(client)
@@ -102,7 +117,7 @@ async def test_a_session_that_is_over_leaves_no_releases(facts: FactLog, new_nod
 async def test_what_may_not_be_forgotten_yet_keeps_nothing_else(
     facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "RELEASES_SLICE", 1)
+    monkeypatch.setattr(left_behind, "RELEASES_SLICE", 1)
     node = new_node()
     first, second = await node.take(Client()), await node.take(Client(), Name("app", "bob"))
     for held in (first, second):

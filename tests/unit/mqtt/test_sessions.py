@@ -400,6 +400,43 @@ async def test_somebodys_late_word_about_a_name_is_answered(facts: FactLog, new_
     assert set(facts.newest()) == {'claim:["app","alice"]', 'state:["app","alice"]'}
 
 
+async def test_a_late_word_does_not_hide_that_another_connection_went_on_with_the_session(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
+    first, second, client = new_node(), new_node(), Client()
+    held = await first.take(client)
+    await held.subscribe([Subscription("a", 1)])
+    client.stand(Place("a", "a", "a@0"))
+    held.leave(expiry_s=None, lost=True)
+    await settle()
+    facts.slow = b"state:"
+    await second.take(Client())  # it is given something, and freezes before that is written
+    await settle()
+    second.is_deaf = True
+    first.control.tell("claim", '["app","alice"]', None)  # of the connection that it had, which the log took late
+    await settle()
+    assert (await first.take(Client())).places == [Place("a", "a", "a@0", "a@3")]
+
+
+async def test_a_claim_that_was_taken_back_is_remembered_as_long_as_its_session(
+    facts: FactLog, new_node: NewNode
+) -> None:
+    node = new_node()
+    (await node.take(Client(), expiry_s=60)).leave(expiry_s=None, lost=False)
+    (await node.take(Client(), Name("app", "bob"), expiry_s=0)).leave(expiry_s=None, lost=False)
+    await settle()
+    known = node.sessions._table
+    assert known.claim(ALICE) is None
+    assert known.last_claim(ALICE) is not None
+    assert known.last_claim(Name("app", "bob")) is None
+    node.now_ms += 61_000
+    node.sessions.look_after()
+    await settle()
+    assert known.last_claim(ALICE) is None
+    assert known.generation(ALICE) == 0
+
+
 async def test_a_session_that_is_over_before_it_was_read_back_leaves_nothing(facts: FactLog, new_node: NewNode) -> None:
     held = await new_node().take(Client())
     held.leave(expiry_s=0, lost=False)
@@ -410,12 +447,13 @@ async def test_a_session_that_is_over_before_it_was_read_back_leaves_nothing(fac
 async def test_there_is_a_most_of_sessions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:
     node = new_node()
     await node.take(Client())
-    monkeypatch.setattr(table, "SESSIONS_MAX", 1)
+    monkeypatch.setattr(table, "SESSIONS_MAX", 2)  # one application has half
     with pytest.raises(ClientError) as refused:
         await node.take(Client(), Name("app", "bob"))
     assert refused.value.info == error(42910, "no more sessions can be kept")
     await node.take(Client())  # who has one keeps it
-    monkeypatch.setattr(table, "SESSIONS_MAX", 2)
+    await node.take(Client(), Name("other", "bob"))  # who has none may have one
+    monkeypatch.setattr(table, "SESSIONS_MAX", 4)
     monkeypatch.setattr(table, "STATE_BYTES", 0)
     with pytest.raises(ClientError):
         await node.take(Client(), Name("app", "bob"))
@@ -445,13 +483,45 @@ async def test_no_application_takes_all_the_room(new_node: NewNode, monkeypatch:
     node = new_node()
     hog = await node.take(Client(), Name("hog:of-a-token", "x"))
     await settle()
-    monkeypatch.setattr(table, "APP_BYTES", 0)
+    monkeypatch.setattr(table, "STATE_BYTES", node.sessions.counters()["session_bytes"] * 3 // 2)
     with pytest.raises(ClientError):
         await node.take(Client(), Name("hog", "y"))
     await node.take(Client(), Name("app", "alice"))
     hog.leave(expiry_s=0, lost=False)
     await settle()
     await node.take(Client(), Name("hog", "y"))
+
+
+async def test_a_session_that_grows_under_wildcards_where_there_is_no_room_is_over(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("#", 1)])
+    await settle()
+    monkeypatch.setattr(table, "STATE_BYTES", 0)
+    client.stand(Place("#", "a", "a@3"))
+    node.sessions.save(10.0)
+    assert client.ended == error(42910, "no more sessions can be kept")
+    held.leave(expiry_s=None, lost=True)
+    await settle()
+    assert state_of(facts) is None
+
+
+async def test_names_are_counted_until_nothing_is_left_of_them(new_node: NewNode) -> None:
+    node = new_node()
+    names = node.sessions._table
+    first, second = [await node.take(Client(), Name("app", one)) for one in "ab"]
+    await settle()
+    assert len(names) == 2
+    first.leave(expiry_s=None, lost=True)  # its session is kept
+    second.leave(expiry_s=0, lost=True)
+    await settle()
+    assert len(names) == 1
+    again = await node.take(Client(), Name("app", "a"))
+    again.leave(expiry_s=0, lost=False)
+    await settle()
+    assert len(names) == 0
 
 
 async def test_there_is_a_most_of_subscriptions(new_node: NewNode, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 """Wildcards: every channel that they stand for, those to come too, each from where nothing of it is missed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 
 import pytest
 
-from fanout.errors import SourceTimeout
+from fanout.errors import ClientError, SourceTimeout
 from fanout.mqtt import begun, wildcards
+from fanout.replay import standing
 from fanout.sources.base import Slice
 from fanout.transports.mqtt_ports import Name, Place, Subscription
 from fanout.types import Identity
@@ -238,7 +239,7 @@ async def test_a_client_comes_back_if_memory_forgets_what_is_looked_for(node: No
     assert client.ended.code == 80003
 
 
-@pytest.mark.parametrize("reason", ["too long", "retention", "cut", "away", "another log"])
+@pytest.mark.parametrize("reason", ["too long", "retention", "cut", "another log"])
 async def test_a_session_whose_channels_cannot_be_found_begins_anew(
     node: Node, new_node: NewNode, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,10 +251,31 @@ async def test_a_session_whose_channels_cannot_be_found_begins_anew(
     elif reason == "another log":
         monkeypatch.setattr(second.memory, "places", unknown)
     else:
-        monkeypatch.setattr(second.memory, "read", cut if reason == "cut" else refuse)
+        monkeypatch.setattr(second.memory, "read", cut)
+        monkeypatch.setattr(standing, "STANDS_S", 0.0)
     held = await second.take(Client(), expiry_s=60)
     assert not held.present
     assert held.subscriptions == []
+
+
+@pytest.mark.parametrize("reason", ["seems cut", "away", "not found"])
+async def test_while_the_log_does_not_tell_which_began_a_client_is_to_come_back(
+    node: Node, new_node: NewNode, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    second = await away(node, new_node)
+    with monkeypatch.context() as failing:
+        if reason == "not found":
+            failing.setattr(second.memory, "bounds", nothing)
+        else:
+            failing.setattr(second.memory, "read", cut if reason == "seems cut" else refuse)
+        with pytest.raises(ClientError) as refused:
+            await second.take(Client(), expiry_s=60)
+    assert refused.value.info.code == 50003
+    assert (await second.take(Client(), expiry_s=60)).present
+
+
+async def nothing(topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+    return {}
 
 
 def unknown(channel: str, position: str | None) -> list[tuple[str, int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fanout.errors import SourceError
-from fanout.replay import bounds
+from fanout.replay import bounds, standing
 from fanout.replay.bounds import GRAIN_MS, Bounds
 from tests.support.sources import eventually
 from tests.unit.history.memory_log import TOPIC, MemoryLog
@@ -45,16 +45,40 @@ def known(log: Log) -> Bounds:
 
 async def test_all_who_ask_at_a_time_and_a_little_later_are_one_question(log: Log, known: Bounds) -> None:
     answers = await asyncio.gather(*(known.earliest(TOPIC, [0, 1]) for _ in range(50)))
-    assert answers == [{0: 0}] * 50, "of those that are read"
-    assert await known.earliest(TOPIC, [1, 0]) == {0: 0}
+    assert answers == [{0: 0, 1: 0}] * 50
+    assert await known.earliest(TOPIC, [1, 0]) == {0: 0, 1: 0}
     assert log.asked == 1
+
+
+async def test_nothing_is_told_of_a_partition_that_cannot_be_asked_for(log: Log, known: Bounds) -> None:
+    log.absent = {1}
+    for asked in (known.earliest(TOPIC, [0, 1]), known.since(TOPIC, 1, 0), known.now(TOPIC, 1, 0)):
+        with pytest.raises(SourceError, match="partition 1 cannot be asked for now"):
+            await asked
+    log.absent = set()
+    assert await known.now(TOPIC, 1, 0) == (0, 0)
+
+
+async def test_an_end_below_a_place_is_believed_when_it_stands(
+    log: Log, known: Bounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "STANDS_S", 0.05)
+    assert await known.now(TOPIC, 0, 100) == (0, 100), "nothing is wrong with this one"
+    for place, goal in ((101, None), (50, 101)):
+        with pytest.raises(SourceError, match="seems to end at offset 100"):
+            await known.now(TOPIC, 0, place, goal)
+    await asyncio.sleep(0.1)
+    assert await known.now(TOPIC, 0, 101) == (0, 100)
+    assert await known.now(TOPIC, 0, 50, 101) == (0, 100)
+    with pytest.raises(SourceError, match="seems to end"):
+        await known.now(TOPIC, 0, 102)  # of this place nothing was known
 
 
 async def test_who_finds_that_retention_went_on_tells_all(log: Log, known: Bounds) -> None:
     await known.earliest(TOPIC, [0])
     log.expire(0, 40)
     assert await known.earliest(TOPIC, [0]) == {0: 0}
-    assert await known.now(TOPIC, 0) == (40, 100)
+    assert await known.now(TOPIC, 0, 50) == (40, 100)
     assert await known.earliest(TOPIC, [0]) == {0: 40}
 
 
@@ -76,10 +100,8 @@ async def test_so_many_answers_are_held(known: Bounds, monkeypatch: pytest.Monke
 async def test_times_close_together_are_one_question_and_nothing_is_passed_over(log: Log, known: Bounds) -> None:
     for timestamp in range(4 * GRAIN_MS, 5 * GRAIN_MS, 1_000):
         at = await known.since(TOPIC, 0, timestamp)
-        assert at is not None
         assert all(record.timestamp < timestamp for record in log.partitions[0][:at])
     assert log.asked == 1
-    assert await known.since(TOPIC, 7, 0) is None, "it is not read"
 
 
 async def test_a_failure_is_not_held(log: Log, known: Bounds) -> None:

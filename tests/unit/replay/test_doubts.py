@@ -72,6 +72,23 @@ async def test_where_no_record_tells_a_gap_is_told(beds: list[Bed]) -> None:
     assert (await resumed(log, 8, serial, beds))[0] == GAP
 
 
+async def test_an_end_of_the_log_that_is_too_low_settles_nothing(beds: list[Bed]) -> None:
+    serial = position(written(1, 1, 1, 1, 1, 1))
+    log = written(1, 1, 1, 1, 1, 1, 4, 4, 5, 5)
+    bed = Bed(log, start=8)
+    beds.append(bed)
+    log.partitions[0], all_of_it = log.partitions[0][:0], log.partitions[0]
+    log.ends[0] = 4
+    early, late = bed.client(), bed.client()
+    early.resume(serial)
+    await bed.until(lambda: early.answer is not ...)
+    assert early.answer.code == 50003
+    log.partitions[0], log.ends[0] = all_of_it, 10
+    late.resume(serial)
+    await bed.until(lambda: late.values[-1:] == ["9"])
+    assert (late.answer.outcome, late.values) == (RESUMED, ["6", "7", "8", "9"])
+
+
 class Known:
     """One doubtful place, and what was found."""
 

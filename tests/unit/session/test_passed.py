@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from fanout.errors import ErrorInfo, error
-from fanout.session.effects import Regrant, Replay
+from fanout.session.effects import Close, Regrant, Replay, Reply
 from fanout.session.kinds import Kinds
 from fanout.session.ports import Outcome
-from fanout.wire import Flag
+from fanout.wire import Action, Flag
 from tests.support.conversation import DETACH, Conversation, FakePlan, error_code, only_attach
 
 
@@ -37,25 +37,36 @@ def test_is_told_what_the_log_does_not_have_and_given_the_rest() -> None:
     assert not attach.frame["flags"] & Flag.RESUMED
 
 
-@pytest.mark.parametrize("answer", [None, error(50003)])
-def test_goes_on_live_and_is_told_if_the_log_has_nothing_or_does_not_answer(answer: ErrorInfo | None) -> None:
+def test_goes_on_live_and_is_told_if_the_log_has_nothing() -> None:
     client = Conversation()
     asked = passed(client)
-    attach = only_attach(client.session.replayed(asked.attach, answer, client.now_ms))
+    attach = only_attach(client.session.replayed(asked.attach, None, client.now_ms))
     assert (attach.plan.outcome, error_code(attach.frame)) == (Outcome.FRESH, (80020, 400))
 
 
-def test_an_answer_for_what_was_left_or_attached_anew_is_nothing() -> None:
+def test_is_sent_away_if_the_log_does_not_answer_for_it_has_its_position() -> None:
+    client = Conversation()
+    asked = passed(client)
+    told, closed = client.session.replayed(asked.attach, error(50003), client.now_ms)
+    assert isinstance(told, Reply)
+    assert (told.frame["action"], error_code(told.frame)) == (Action.DISCONNECTED, (80003, 400))
+    assert isinstance(closed, Close)
+    assert closed.resumable
+    assert client.session.replayed(asked.attach, error(50003), client.now_ms) == [], "it is over"
+
+
+@pytest.mark.parametrize("answer", [FakePlan(Outcome.RESUMED), error(50003)], ids=["a place", "an error"])
+def test_an_answer_for_what_was_left_or_attached_anew_is_nothing(answer: FakePlan | ErrorInfo) -> None:
     client = Conversation()
     asked = passed(client)
     client.attach("[?echo=false]news")
-    assert client.session.replayed(asked.attach, FakePlan(Outcome.RESUMED), client.now_ms) == []
+    assert client.session.replayed(asked.attach, answer, client.now_ms) == []
     asked = passed(client)
     client.say(action=DETACH, channel="[?echo=false]news")
-    assert client.session.replayed(asked.attach, FakePlan(Outcome.RESUMED), client.now_ms) == []
+    assert client.session.replayed(asked.attach, answer, client.now_ms) == []
     asked = passed(client)
     client.session.closed()
-    assert client.session.replayed(asked.attach, FakePlan(Outcome.RESUMED), client.now_ms) == []
+    assert client.session.replayed(asked.attach, answer, client.now_ms) == []
 
 
 def test_what_a_new_credential_allows_counts_once_the_log_has_answered() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fanout.errors import SourceError
+from fanout.errors import SourceDamaged, SourceError
 from fanout.sources import embedded_file
 from fanout.sources.embedded import EmbeddedSource
 from fanout.sources.embedded_store import DATABASE, Writer
@@ -71,9 +71,59 @@ async def test_a_record_that_is_not_as_it_was_written_is_reported_and_never_give
     assert "record 7 of topic 't' is damaged" in source.health().reason
     assert not sink.is_ready
     assert sink.delivered == []
-    with pytest.raises(SourceError, match="record 7 of topic 't' is damaged"):
-        await source.read("t", 0, 0, COUNT)
+    assert [found.offset for found in (await source.read("t", 0, 0, COUNT)).records] == list(range(7))
+    with pytest.raises(SourceDamaged, match="record 7 of topic 't' is damaged"):
+        await source.read("t", 0, 7, COUNT)
     assert len((await source.read("t", 0, 8, COUNT)).records) == COUNT - 8
+
+
+async def test_behind_what_is_damaged_the_log_begins_anew_and_health_says_so(directory: Path, opened: Opener) -> None:
+    source, _ = await opened(directory)
+    change(directory, "UPDATE record_1 SET value = x'00' WHERE offset IN (100, 101, 150)")
+    given, begins = await read_all(source)
+    assert given == [*range(100), *range(102, 150), *range(151, COUNT)]
+    assert begins == [102, 151]
+    assert await source.bounds("t") == {0: (151, COUNT)}
+    assert await source.since("t", 0) == {0: 151}
+    health = source.health()
+    assert health.ok
+    assert "record 150 of topic 't' is damaged" in health.reason
+    change(directory, "DELETE FROM record_1 WHERE offset < 200")  # as retention does
+    assert await source.bounds("t") == {0: (200, COUNT)}
+    assert source.health().reason == ""
+
+
+async def test_a_page_that_is_damaged_is_read_past(directory: Path, opened: Opener) -> None:
+    source, sink = await opened(directory)
+    for _ in range(2):  # whoever deletes what is old has looked
+        await append(source, record("t", b"before"))
+    with (directory / DATABASE).open("r+b") as file:
+        file.seek((directory / DATABASE).stat().st_size // 8192 * 4096)
+        file.write(os.urandom(4096))
+    given, begins = await read_all(source)
+    assert given == sorted(set(given))
+    assert COUNT // 2 < len(given) < COUNT
+    assert begins
+    await append(source, record("t", b"live"))
+    await eventually(lambda: sink.values("t")[-1] == b"live")
+    assert source.health().ok
+
+
+async def read_all(source: EmbeddedSource) -> tuple[list[int], list[int]]:
+    """All offsets that can be read back, and where the log began, each time that something was damaged."""
+    given: list[int] = []
+    begins: list[int] = []
+    place = 0
+    while place < COUNT:
+        try:
+            part = await source.read("t", 0, place, COUNT)
+        except SourceDamaged:
+            (place, _) = (await source.bounds("t"))[0]
+            begins.append(place)
+        else:
+            given += [found.offset for found in part.records]
+            place = part.next
+    return given, begins
 
 
 async def test_damage_while_the_log_is_read_is_reported_and_what_is_written_refused_or_kept(

@@ -1,5 +1,8 @@
-"""What holds up a partition, and when one that was refused is asked for again."""
+"""What holds up a partition, when one that was refused is asked for again, and that a start does not wait for it."""
 
+import time
+
+from fanout.sources.kafka import KafkaSource
 from fanout.sources.kafka_partition import RETRY_S, Reading
 
 
@@ -50,3 +53,17 @@ def test_who_was_refused_is_asked_for_again_and_silence_then_means_that_it_is_ov
     assert reading.held(None, None, 203 + 2 * RETRY_S) is not None
     assert not reading.tries_again(now=202 + 3 * RETRY_S)
     assert reading.held(None, None, 203 + 3 * RETRY_S) is None
+
+
+def test_a_start_waits_for_what_is_refused_only_for_a_while_and_for_topics_of_state_always() -> None:
+    now = time.monotonic()
+    source = KafkaSource({"bootstrap.servers": "127.0.0.1:1"})
+    refused = Reading(start=5, end=7, epoch=0, now=now)
+    source._reading = {("t", 0): refused, ("t", 1): Reading(start=7, end=7, epoch=0, now=now)}
+    assert not source._is_caught_up(now + 600), "it may be slow: nothing was refused"
+    refused.failed("not authorized", now)
+    refused.failed("not authorized", now + 1)
+    assert not source._is_caught_up(now + RETRY_S - 1)
+    assert source._is_caught_up(now + RETRY_S)
+    source._state_topics = frozenset(["t"])
+    assert not source._is_caught_up(now + 600)

@@ -52,6 +52,10 @@ class Plan:
     backlog: int = 0
     has_presence: bool = False
 
+    @property
+    def first(self) -> str:
+        return self.serial
+
 
 @dataclass
 class _Connection:
@@ -310,12 +314,12 @@ class FrontDoor:
         )
         own = [("GET", "/", self.page), ("POST", "/echo", self.echo), ("GET", "/slow", self.slow)]
         self.router = Router([*rest(api), *self.comet.routes(), *own])
-        self.front = Front(self.router, websockets(self.connections))
+        self.front = Front(self.router, websockets(self.connections), self.connections.turns)
         take, self.tls = self.front.take, None
         if certificates is not None:
             self.tls = TlsDoor(server_context(certificates.certificate, certificates.key), self.front.adopt)
             take = self.tls.take
-        self.listener = Listener(take, self.open_connections, limit)
+        self.listener = Listener(take, self.open_connections, self.connections.turns, limit)
         self.release = asyncio.Event()
         self.port = 0
 

@@ -11,6 +11,7 @@ import pytest
 
 from fanout.transports import listener as module
 from fanout.transports.listener import Listener, connection_limit
+from fanout.transports.turns import TURN_S, Turns
 from tests.unit.transports.front_door import Wire, front_door
 
 
@@ -35,7 +36,7 @@ async def test_above_the_limit_a_client_is_told_and_closed() -> None:
 def test_the_limit_stays_below_the_descriptors() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert 0 < connection_limit() < soft
-    assert Listener(lambda _: None, lambda: 0, limit=soft * 2)._limit == connection_limit()
+    assert Listener(lambda _: None, lambda: 0, Turns(), limit=soft * 2)._limit == connection_limit()
 
 
 class Scripted:
@@ -83,25 +84,64 @@ async def test_a_client_that_left_before_it_was_accepted_costs_nothing(monkeypat
         await wire.close()
 
 
+class Storm:
+    """Many who connect at once, and a clock that only accepting moves."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.now = 1_000.0
+        self.turns = Turns(clock=lambda: self.now)
+        self.taken: list[socket.socket] = []
+        self.portions: list[int] = []  # accepted in each turn of the loop
+
+    def take(self, accepted: socket.socket) -> None:
+        self.now += self.seconds
+        self.taken.append(accepted)
+
+    async def connect(self, count: int) -> None:
+        listener = Listener(self.take, lambda: len(self.taken), self.turns)
+        port = await listener.start("127.0.0.1", 0)
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
+        while len(self.taken) < count:
+            before = len(self.taken)
+            await asyncio.sleep(0)
+            self.portions.append(len(self.taken) - before)
+        listener.stop()
+        listener.stop()
+        listener.go_on()  # its place in the line may come when it is over
+        for held in (*self.taken, *clients):
+            held.close()
+
+
 async def test_a_storm_is_accepted_in_portions() -> None:
-    taken: list[socket.socket] = []
-    listener = Listener(taken.append, lambda: len(taken))
-    port = await listener.start("127.0.0.1", 0)
-    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(150)]
-    portions = []
-    while len(taken) < 150:
-        before = len(taken)
-        await asyncio.sleep(0)
-        portions.append(len(taken) - before)
-    assert max(portions) == 64
-    listener.stop()
-    listener.stop()
-    for held in (*taken, *clients):
-        held.close()
+    storm = Storm(0)
+    await storm.connect(100)
+    assert max(storm.portions) == 16
+
+
+async def test_a_portion_ends_with_the_time_that_a_turn_has_for_clients() -> None:
+    storm = Storm(TURN_S / 2.5)
+    await storm.connect(20)
+    assert max(storm.portions) == 3
+
+
+async def test_nobody_is_accepted_while_others_stand_in_line() -> None:
+    class Other:
+        def go_on(self) -> None:
+            if storm.turns.take(self, brief=False):
+                order.append(len(storm.taken))
+                storm.now += TURN_S
+
+    storm, order = Storm(TURN_S), list[int]()
+    others = [Other() for _ in range(5)]
+    for other in others:
+        other.go_on()
+    await storm.connect(2)
+    assert order == [0] * 5, "all of them came first"
 
 
 async def test_a_port_in_use_is_an_oserror() -> None:
-    first, second = (Listener(lambda s: s.close(), lambda: 0) for _ in range(2))
+    first, second = (Listener(lambda s: s.close(), lambda: 0, Turns()) for _ in range(2))
     port = await first.start("127.0.0.1", 0)
     with pytest.raises(OSError, match="in use"):
         await second.start("127.0.0.1", port)

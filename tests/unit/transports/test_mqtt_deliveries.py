@@ -5,11 +5,15 @@ from typing import Any
 
 import pytest
 
+from fanout.errors import error
+from fanout.session.attach import Passed, WaitingAttach
 from fanout.session.effects import Attach
+from fanout.transports.driver import Driver
 from fanout.transports.mqtt_deliveries import Deliveries
+from fanout.transports.mqtt_driver import MqttDriver
 from fanout.transports.mqtt_ports import Subscription
 from fanout.transports.mqtt_topics import Topics
-from fanout.wire import ClientFrame
+from fanout.wire import Action, ClientFrame
 
 ONCE = Subscription("t", 1)
 
@@ -73,11 +77,14 @@ def test_what_is_to_be_given_as_before_is_not_touched(bed: Bed, again: Subscript
     assert len(bed.asked) == len(bed.engine.begun) == 1
 
 
-@pytest.mark.parametrize("again", [Subscription("t", 0), Subscription("t", 1, no_local=True)])
-def test_what_is_to_be_given_otherwise_goes_on_from_where_it_stands(bed: Bed, again: Subscription) -> None:
+@pytest.mark.parametrize(
+    ("again", "stands"),
+    [(Subscription("t", 0), "given"), (Subscription("t", 1, no_local=True), "acknowledged")],
+)
+def test_what_is_to_be_given_otherwise_goes_on_from_where_it_stands(bed: Bed, again: Subscription, stands: str) -> None:
     bed.engine.stands = [(7, "acknowledged", "given")]
     bed.subscribe(again)
-    assert bed.asked[-1].channel_serial == "acknowledged"
+    assert bed.asked[-1].channel_serial == stands
     bed.engine.stands = [(7, "acknowledged", "given more")]  # while the log was asked
     bed.begin()
     assert bed.dup_until == [None, "given more"]
@@ -94,3 +101,15 @@ def test_what_was_all_acknowledged_while_the_log_was_asked_is_marked_too(bed: Be
 def test_of_what_nobody_knows_where_it_stands_the_newest_is_next(bed: Bed) -> None:
     bed.subscribe(Subscription("t", 0, identifier=2))
     assert bed.asked[-1].channel_serial is None
+
+
+def test_whose_place_nobody_else_knows_goes_on_live_if_the_log_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sent away, it would lose more: it is given things at most once."""
+    answers: list[Any] = []
+    monkeypatch.setattr(Driver, "_replayed", lambda self, attach, answer: answers.append(answer))
+    driver = MqttDriver.__new__(MqttDriver)
+    away, place = error(50003), SimpleNamespace()
+    coming_back = WaitingAttach("t", ClientFrame(Action.ATTACH, channel="t"), 0)
+    for asked, answer in [(Passed(1, error(80020)), away), (Passed(1, error(80020)), place), (coming_back, away)]:
+        driver._replayed(asked, answer)
+    assert answers == [None, place, away]

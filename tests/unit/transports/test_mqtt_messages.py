@@ -23,6 +23,8 @@ class TestPublished:
         for content_type in ("application/json", "Application/JSON; charset=utf-8"):
             said = message(b'{"a":1}', content_type=content_type)
             assert (said.data, said.encoding) == ('{"a":1}', "json")
+            assert said.extras["mqtt"]["payloadFormat"] == 0
+        assert message(b"{}", content_type="application/json", utf8=True).extras is None
         assert message(b'{"a"', content_type="application/json").data == b'{"a"'
 
     def test_what_is_said_to_be_text_and_is_not_is_refused(self) -> None:
@@ -60,6 +62,9 @@ class TestRetained:
             (b"hi", {}),
             (b"hi", {"utf8": True}),
             (b"{}", {"content_type": "application/json"}),
+            (b"{}", {"content_type": "application/json", "utf8": True}),
+            (b"{", {"content_type": "application/json"}),
+            (b"{}", {"content_type": "application/json", "user": (("fanout-encoding", "x"),)}),
             (b"\0", {"content_type": "t", "response_topic": "r", "correlation": b"\0\xff", "expiry": 9}),
             (b"x", {"user": (("a", "1"), ("b", "2"), ("b", "3"))}),
             (b"x", {"user": (("a", "1"), ("b", "2"), ("a", "3"))}),
@@ -72,8 +77,7 @@ class TestRetained:
         assert (given.topic, given.payload, given.qos, given.retain, given.identifier) == ("t", payload, 1, True, 3)
         properties = Properties(**said)
         assert given.properties.user == properties.user
-        assert given.properties.utf8 == isinstance(published.data, str)
-        for name in ("content_type", "response_topic", "correlation", "expiry"):
+        for name in ("utf8", "content_type", "response_topic", "correlation", "expiry"):
             assert getattr(given.properties, name) == getattr(properties, name)
 
     def test_says_whose_it_is_and_is_given_with_the_lower_quality(self) -> None:

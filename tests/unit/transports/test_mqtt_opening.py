@@ -2,9 +2,11 @@
 
 import pytest
 
+from fanout.auth.connection_key import CONNECTION_ID
 from fanout.errors import ClientError
 from fanout.packets import Connect
-from fanout.transports.mqtt_opening import CLIENT_ID_BYTES, credentials, new_client_id, session_name
+from fanout.transports.mqtt_opening import CLIENT_ID_BYTES, connection_id_of, credentials, new_client_id, session_name
+from fanout.transports.mqtt_ports import Name
 from fanout.types import Identity
 
 
@@ -59,3 +61,10 @@ def test_identifiers_are_of_a_length_that_can_be_kept() -> None:
         session_name(session, "é" * CLIENT_ID_BYTES)  # type: ignore[arg-type]
     assert refused.value.info.code == 40012
     assert len({new_client_id() for _ in range(100)}) == 100
+
+
+def test_messages_come_from_the_same_place_on_every_node_and_of_no_two_clients() -> None:
+    assert connection_id_of(Name("app", "me")) == "-ecBMKLDtiTB2k_a"
+    assert CONNECTION_ID.fullmatch(connection_id_of(Name("app", "é" * CLIENT_ID_BYTES)))
+    names = [Name("app", "me"), Name("app", "you"), Name("other", "me"), Name("ap", "pme"), Name("app:me", "")]
+    assert len(set(map(connection_id_of, names))) == len(names)

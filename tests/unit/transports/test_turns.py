@@ -126,3 +126,15 @@ async def test_and_of_so_many_clients_in_a_turn() -> None:
     first, *others = await room.pass_turns()
     assert first == [str(number) for number in range(BRIEF_MAX + 1)], "its time's own one, and these"
     assert others == [[str(BRIEF_MAX + 1)], [str(BRIEF_MAX + 2)]]
+
+
+async def test_one_who_has_much_to_do_gives_the_others_their_turn_between() -> None:
+    room = Room(TURN_S / 2.5)
+    Client(room).say(*"abcdefgh")
+    for name in "xyz":
+        Client(room).say(name)
+    heard = await room.pass_turns()
+    assert max(map(len, heard)) == 3, "the time of a turn, and of one more"
+    assert heard[1][:3] == ["d", "e", "f"]
+    assert heard[2] == ["x", "y", "z"]
+    assert heard[3] == ["g", "h"]

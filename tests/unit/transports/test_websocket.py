@@ -432,13 +432,14 @@ async def test_a_client_that_left_before_its_turn_is_not_heard(monkeypatch: pyte
 async def test_what_is_brief_need_not_stand_in_line(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 
-    def take(self: turns.Turns, speaker: turns.Speaker, *, brief: bool) -> bool:
+    def take(self: turns.Turns, caller: turns.Caller, *, brief: bool) -> bool:
         asked.append(brief)
         return True
 
     monkeypatch.setattr(turns.Turns, "take", take)
     async with native_front_door() as door:
         wire = await connected(door)
+        asked.clear()  # what coming in took
         await wire.say(client_frame(9, b"p" * 125))
         assert await wire.frame() == (10, b"p" * 125)
         await alive(wire)

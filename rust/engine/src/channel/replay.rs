@@ -177,7 +177,7 @@ impl Channel {
             let (offset, epoch) = had.map_or((next, epoch), |had| had.reaches(index, (next, epoch)));
             Entry { tag: partition.tag, partition: partition.number, offset, epoch }
         });
-        Some(Position { entries: entries.collect() })
+        Some(Position::of(entries.collect()))
     }
 
     /// A subscriber inside this process that stands there is asked like an attachment, once a round: `said` is the last in

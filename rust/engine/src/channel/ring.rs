@@ -262,12 +262,12 @@ impl Ring {
     }
 
     fn after(&self, position: &Position, feeding: &Feeding) -> Located {
-        match feeding.recognises(position) {
-            Recognised::All => {}
+        let mut outcome = match feeding.recognises(position) {
+            Recognised::All => Outcome::Resumed,
             Recognised::NotAll => return self.live(Outcome::Ahead),
+            Recognised::Less => Outcome::Gap,
             Recognised::Foreign => return self.live(Outcome::Foreign),
-        }
-        let mut outcome = Outcome::Resumed;
+        };
         let list = feeding.list();
         let (mut next, mut epochs) = (vec![0; list.len()], vec![-1; list.len()]);
         let mut until = self.end();

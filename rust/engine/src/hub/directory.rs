@@ -7,9 +7,7 @@ use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use crate::channel::Channel;
-
-/// What ends the realm that may stand before a channel's name: ASCII's unit separator, which no client can spell.
-const REALM_END: char = '\x1f';
+use crate::route::REALM_END;
 
 /// References that the directory itself holds to a channel: who finds no more than these has it alone.
 pub(super) const OWN_REFERENCES: usize = 2;

@@ -12,7 +12,7 @@ impl Hub {
     /// Forgets what is too old or too much, as much of it as one call may take. To be called about twice a second, and
     /// again soon if it says that more is due.
     pub fn sweep(&self, now_ms: i64) -> bool {
-        self.dedup.lock().expire(now_ms);
+        self.dedup.lock().sweep(now_ms);
         let more = self.expire(&mut self.intake.lock().work, now_ms, MESSAGES_SWEPT);
         self.review(CHANNELS_REVIEWED, now_ms - CHANNEL_IDLE_MS.max(self.settings.history_ms));
         more

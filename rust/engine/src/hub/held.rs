@@ -15,7 +15,7 @@ use crate::message::{Field, Message};
 use crate::partition::Partition;
 use crate::position::{self, Entry};
 use crate::record::Record;
-use crate::route::{Rules, Scratch, is_channel_name};
+use crate::route::{Rules, Scratch, may_reach};
 
 /// A place in a partition.
 #[derive(Debug, Clone)]
@@ -207,7 +207,7 @@ impl Hub {
                 is_its.then(|| rule.message(record, partition, &routed))
             }
             Routing::Given(names) => {
-                let is_its = names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && is_channel_name(name);
+                let is_its = names.len() <= CHANNELS_PER_RECORD_MAX && names.contains(&name) && may_reach(record, name);
                 is_its.then(|| record.message(partition))
             }
         }

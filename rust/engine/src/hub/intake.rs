@@ -15,7 +15,7 @@ use crate::message::{Field, Message};
 use crate::partition::{Partition, TooManyPartitions};
 use crate::placing::Placing;
 use crate::record::Record;
-use crate::route::{Cause, Failure, OnFailure, Rule, Rules, Scratch, Shape, Unrouted, is_channel_name};
+use crate::route::{Cause, Failure, OnFailure, Rule, Rules, Scratch, Shape, Unrouted, may_reach};
 
 /// How the channels of a record are found.
 #[derive(Debug, Clone, Copy)]
@@ -116,6 +116,11 @@ impl Hub {
         Ok(())
     }
 
+    /// See [`crate::partition::Partitions::read_since`].
+    pub fn read_since(&self, topic: &str, id: [u8; 16], since: Box<[i64]>) {
+        self.partitions.read_since(topic, id, since);
+    }
+
     /// A partition is read no more, until it is assigned again; see [`crate::partition::Partitions::let_go`].
     pub fn let_go(&self, topic: &str, number: i32) {
         self.partitions.let_go(topic, number);
@@ -203,6 +208,7 @@ impl Hub {
         self.stats.bytes_in.add(bytes);
         self.stats.records_repeated.add(repeated);
         self.stats.messages.add(std::mem::take(&mut work.messages));
+        self.stats.ids_forgotten.add(self.dedup.lock().take_forgotten());
         self.announce(work, now_ms);
         // At least as fast as they come; not all at once when they grow old after a flood.
         self.expire(work, now_ms, 2 * count as usize + MESSAGES_SWEPT / 8);
@@ -277,7 +283,7 @@ impl Hub {
             return self.stats.records_unroutable.add(1);
         }
         for (index, name) in names.iter().enumerate() {
-            if !is_channel_name(name) {
+            if !may_reach(record, name) {
                 self.stats.records_unroutable.add(1);
             } else if !names[..index].contains(name) {
                 self.append(work, name, (record, partition), record.message(Arc::clone(partition)), now_ms);

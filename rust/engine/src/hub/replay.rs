@@ -56,7 +56,7 @@ impl Hub {
         let has_presence = channel.live().is_some_and(|live| live.with_members(|members| !members.is_empty()));
         let serial = if located.outcome == Outcome::Resumed { serial.to_owned() } else { printed };
         located.backlog = located.backlog.max(1); // what is yet to be read, as far as anybody knows
-        Plan { channel: Arc::clone(channel), located, serial, has_presence }
+        Plan { channel: Arc::clone(channel), located, serial, before: None, has_presence }
     }
 
     /// Gives a replay records that were read back; those of other channels are passed over. With `ids_only` they are from
@@ -101,6 +101,7 @@ impl Hub {
                 channel.advance(&self.partitions, index, next);
             }
         }
+        self.stats.ids_forgotten.add(ids.take_forgotten());
         self.replay_bytes.fetch_add(appended as usize, Ordering::Relaxed);
         if channel.end() > before {
             self.tell_of(channel);

@@ -71,7 +71,8 @@ fn channels_in_use_are_listed_in_order_page_by_page() {
         put(&hub, 0, offset as i64, name, 0);
     }
     hub.channel("b:0", 0); // looked at, and not in use
-    put(&hub, 0, 5, "app\x1fb:1", 0);
+    let published = [Header { name: "fanout.type", value: Some(b"text") }];
+    assert_eq!(hub.ingest([(record(0, 5, "app\x1fb:1", "v", &published), Routing::Rules)].into_iter(), 0), 0);
     let names = |prefix: &str, after: &str, limit| hub.names("", prefix, after, limit, false).join(" ");
     assert_eq!(names("", "", 100), "a b:1 b:2 b:3 c");
     assert_eq!(names("b:", "", 2), "b:1 b:2");

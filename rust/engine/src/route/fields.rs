@@ -3,11 +3,15 @@
 //! What stands behind that is not read: a record that breaks off there is routed all the same (and delivered as the text
 //! that it is). Of members of the same name the first that leads to the field counts. What is passed over is not looked
 //! into either, except for where it ends. One field may be an array, of which every element is wanted.
+//!
+//! A number is what stands there: `1.10` stays that, and one of forty digits is not rounded. Whole numbers of up to 64 bits
+//! are read faster as numbers, and print alike; where one is met that is none of those, everything is read once more.
 
 use std::fmt::{self, Write};
 use std::ops::Range;
 
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use smallvec::SmallVec;
 
 use super::failure::{Cause, Failure};
@@ -49,6 +53,10 @@ pub(super) struct Found {
     places: SmallVec<[Option<Range<usize>>; 4]>,
     elements: SmallVec<[Range<usize>; 8]>,
     missing: usize,
+    /// A number was read that is rounded, or may be.
+    is_rounded: bool,
+    /// Numbers are taken as they stand there.
+    is_literal: bool,
 }
 
 /// Why not all was found.
@@ -158,6 +166,17 @@ impl Fields {
 
     /// Looks for all of them; each has to be found, and be text, a number, true or false.
     pub(super) fn find(&self, json: &[u8], found: &mut Found) -> Result<(), Missing> {
+        found.is_literal = false;
+        found.is_rounded = false;
+        self.read(json, found)?;
+        if found.is_rounded {
+            found.is_literal = true;
+            self.read(json, found)?;
+        }
+        Ok(())
+    }
+
+    fn read(&self, json: &[u8], found: &mut Found) -> Result<(), Missing> {
         found.text.clear();
         found.places.clear();
         found.elements.clear();
@@ -308,7 +327,15 @@ impl<'de> DeserializeSeed<'de> for Leaf<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
+        if !self.found.is_literal {
+            return reader.deserialize_any(self);
+        }
+        let literal = <&RawValue>::deserialize(reader)?.get();
+        if literal.starts_with(|first: char| first == '-' || first.is_ascii_digit()) {
+            self.found.put(self.target, |text| text.push_str(literal));
+            return Ok(());
+        }
+        serde_json::Deserializer::from_str(literal).deserialize_any(self).map_err(D::Error::custom)
     }
 }
 
@@ -340,6 +367,7 @@ impl Visitor<'_> for Leaf<'_> {
     }
 
     fn visit_f64<E>(self, number: f64) -> Result<(), E> {
+        self.found.is_rounded = true;
         self.put(number);
         Ok(())
     }
@@ -399,6 +427,33 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_what_stands_there() {
+        for number in [
+            "0",
+            "-0",
+            "-9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "123456789012345678901234567890",
+            "1.0",
+            "1.10",
+            "1e2",
+            "1E+2",
+            "0.1000000000000000055511151231257827",
+        ] {
+            let json = format!(r#"{{"s":"a\"b","n": {number} ,"t":true,"in":{{"l":[{number}, "x", 7]}},"rest"#);
+            assert_eq!(find(&["t", "n", "s"], &json).unwrap(), ["true", number, "a\"b"]);
+            let mut fields = Fields::default();
+            fields.add("in.l", true).unwrap();
+            let mut found = Found::default();
+            fields.find(json.as_bytes(), &mut found).unwrap();
+            assert_eq!(found.list().collect::<Vec<_>>(), [number, "x", "7"]);
+        }
+        assert_eq!(find(&["a", "b"], r#"{"a":1.5,"b":null}"#), None);
+        assert_eq!(find(&["a"], r#"{"a":1.5.}"#).unwrap(), ["1.5"], "what stands behind it is not read");
+    }
+
+    #[test]
     fn what_is_missing_is_told() {
         let mut fields = Fields::default();
         fields.add("a", false).unwrap();
@@ -446,6 +501,7 @@ mod tests {
         };
         assert_eq!(whole(r#""te\"xt""#).unwrap(), "te\"xt");
         assert_eq!(whole("17").unwrap(), "17");
+        assert_eq!(whole(" 17.50 ").unwrap(), "17.50");
         assert_eq!(whole("{}").unwrap_err(), Missing::Field("".into()));
         assert_eq!(whole("te").unwrap_err(), Missing::NotJson);
     }

@@ -63,6 +63,18 @@ fn a_list_gives_a_channel_for_each_of_its_elements() {
 }
 
 #[test]
+fn only_what_clients_published_reaches_a_realm() {
+    let published = [Header { name: "fanout.type", value: Some(b"text") }];
+    let key = Some(&b"app\x1froom"[..]);
+    assert_eq!(route("#{key}", key, b"", &published).unwrap(), ["app\x1froom"]);
+    assert_eq!(cause(route("#{key}", key, b"", &[])), Cause::Channel);
+    let value = br#"{"id":"app\u001froom","ids":["a","app\u001froom"]}"#;
+    assert_eq!(cause(route("#{value.id}", Some(b"k"), value, &[])), Cause::Channel);
+    assert_eq!(cause(route("#{value.id}", Some(b"k"), value, &published)), Cause::Channel);
+    assert_eq!(cause(route("#{value.ids[]}", Some(b"k"), value, &[])), Cause::Channel);
+}
+
+#[test]
 fn a_long_field_beside_a_long_list_is_put_together_once() {
     let (long, list) = ("x".repeat(1 << 20), "a,".repeat(1 << 19));
     let headers = [Header { name: "l", value: Some(list.as_bytes()) }];

@@ -3,14 +3,13 @@
 
 use std::sync::Arc;
 
-use crate::channel::Outcome;
 use crate::hub::Plan;
 use crate::wire::Stream;
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// By number of the attachment: its position, empty as long as it is being rewound and was given nothing.
+    /// By number of the attachment: its position, empty before a snapshot.
     list: Vec<(u32, Arc<str>)>,
     /// Whether all are there. The reply that comes with the last one says so by not being empty.
     pub(super) complete: bool,
@@ -19,8 +18,7 @@ pub(super) struct Places {
 impl Places {
     /// An attachment begins, or begins again.
     pub(super) fn begin(&mut self, number: u32, plan: &Plan) {
-        let rewinds = matches!(plan.located.outcome, Outcome::Fresh | Outcome::Partial) && plan.located.backlog > 0;
-        let serial = if rewinds { Arc::default() } else { plan.serial.as_str().into() };
+        let serial = plan.first().into();
         match self.list.iter_mut().find(|(of, _)| *of == number) {
             Some((_, place)) => *place = serial,
             None => self.list.push((number, serial)),

@@ -45,6 +45,7 @@ impl Shard {
             channel: Arc::clone(live),
             located,
             serial: String::new(), // for ATTACHED, which is not said
+            before: None,
             has_presence: has_presence || syncs,
         };
         let new = NewAttachment {

@@ -25,6 +25,8 @@ struct World {
     shard: Shard,
     inbox: Arc<crate::hub::Inbox>,
     next: i64,
+    /// Of the records to come.
+    epoch: i32,
     /// Bytes each connection's socket has taken.
     taken: HashMap<Handle, Vec<u8>>,
     /// Room left in a full socket; others have endless room.
@@ -43,7 +45,7 @@ impl World {
         hub.assign("t", [1; 16], 0, 0).unwrap();
         let inbox = hub.connect(Box::new(|| ()));
         let shard = Shard::new(Arc::clone(&hub), inbox.bit(), IDLE_MS);
-        Self { hub, shard, inbox, next: 0, taken: HashMap::new(), room: HashMap::new(), ended: Vec::new() }
+        Self { hub, shard, inbox, next: 0, epoch: 0, taken: HashMap::new(), room: HashMap::new(), ended: Vec::new() }
     }
 
     fn connect(&mut self, slot: u64) -> Handle {
@@ -85,7 +87,7 @@ impl World {
             topic: "t",
             partition: 0,
             offset: self.next,
-            epoch: 0,
+            epoch: self.epoch,
             timestamp: 0,
             key: Some(channel.as_bytes()),
             value: Some(value.as_bytes()),

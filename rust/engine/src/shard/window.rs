@@ -8,6 +8,8 @@
 //! - As long as as many messages are under way as the client takes, cursors stay where they are.
 //! - A message's packet id comes of its place in the log: so it has the same one when it comes again, on whichever node.
 //!   Where that is under way for another, and for what is in no log, ids go round from 1 to 65535.
+//! - Who sends messages of its own has the window to itself until all of them are on their way: they come before what is
+//!   delivered.
 //! - Of an attachment that may be continued the position behind what was given is known at any time, also when the ring
 //!   has passed it; and with what is not acknowledged, the position behind what is.
 
@@ -36,6 +38,8 @@ pub(super) struct State {
     followed: Vec<Followed>,
     /// The shard wants to hear of the next acknowledgement.
     waits: bool,
+    /// Somebody else has messages to send for which there was no room: they come first.
+    reserved: bool,
 }
 
 /// A message that is not acknowledged.
@@ -89,6 +93,7 @@ impl Default for Window {
             under_way: VecDeque::new(),
             followed: Vec::new(),
             waits: false,
+            reserved: false,
         }))
     }
 }
@@ -101,11 +106,21 @@ impl Window {
         self.0.lock().maximum = maximum.clamp(1, WINDOW_MAX);
     }
 
-    /// A packet id for a message that somebody else sends; None if the client takes no more now.
+    /// A packet id for a message that somebody else sends; None if the client takes no more now. Then nothing else is
+    /// given before [`Self::release`].
     pub fn packet_id(&self) -> Option<u16> {
         let state = &mut *self.0.lock();
         let packet_id = state.next_id();
-        state.take(UnderWay { number: NOBODY, packet_id, partition: 0, offset: 0 })
+        let taken = state.take(UnderWay { number: NOBODY, packet_id, partition: 0, offset: 0 });
+        state.reserved |= taken.is_none();
+        taken
+    }
+
+    /// Who had messages of its own has sent all of them. Whether the shard waits for that.
+    pub fn release(&self) -> bool {
+        let state = &mut *self.0.lock();
+        state.reserved = false;
+        std::mem::take(&mut state.waits)
     }
 
     /// The client has acknowledged a message.
@@ -118,7 +133,8 @@ impl Window {
         if state.under_way.is_empty() && state.under_way.capacity() > WINDOW {
             state.under_way = VecDeque::new(); // what a burst took is not kept
         }
-        if std::mem::take(&mut state.waits) { Acknowledged::Awaited } else { Acknowledged::Taken }
+        let is_awaited = !state.reserved && std::mem::take(&mut state.waits);
+        if is_awaited { Acknowledged::Awaited } else { Acknowledged::Taken }
     }
 
     /// Where all attachments stand that are followed, or the one of that number.
@@ -137,8 +153,8 @@ impl Window {
     /// How many more messages the client takes; if none, the shard is told when it does.
     pub(super) fn room(&self) -> usize {
         let state = &mut *self.0.lock();
-        state.waits = state.is_full();
-        state.maximum.saturating_sub(state.under_way.len())
+        state.waits = state.reserved || state.is_full();
+        if state.reserved { 0 } else { state.maximum.saturating_sub(state.under_way.len()) }
     }
 
     /// An attachment is followed from this place on, at which a position was printed; if it is already, it has moved there.
@@ -160,9 +176,14 @@ impl Window {
         followed.push(Followed { number, channel, stand, start, given, given_before, open });
     }
 
-    /// An attachment begins anew; what is under way still counts for it.
-    pub(super) fn restart(&self, number: u32) {
-        self.0.lock().followed.retain(|followed| followed.number != number);
+    /// An attachment begins anew; what is under way still counts for it. Returns what it was given until now: partitions,
+    /// and the offsets behind that.
+    pub(super) fn restart(&self, number: u32) -> SmallVec<[(u16, i64); 1]> {
+        let followed = &mut self.0.lock().followed;
+        let Some(at) = followed.iter().position(|followed| followed.number == number) else { return SmallVec::new() };
+        let Followed { given, given_before: mut all, .. } = followed.remove(at);
+        add(&mut all, given);
+        all
     }
 
     /// An attachment is no more.
@@ -186,6 +207,9 @@ impl State {
 
     /// A packet id for a message; None if the client takes no more now.
     pub(super) fn issue(&mut self, number: u32, of: &Of) -> Option<u16> {
+        if self.reserved {
+            return None;
+        }
         let own = of.packet_id(number);
         let packet_id = if self.is_under_way(own) { self.next_id() } else { own };
         self.take(UnderWay { number, packet_id, partition: of.partition, offset: of.offset })
@@ -221,6 +245,13 @@ impl State {
         for of in given {
             set(&mut followed.given, of.partition, of.offset + 1, i64::max);
         }
+    }
+}
+
+/// Adds to what is said of partitions what is said of them besides: the greater offset counts.
+pub(super) fn add(all: &mut SmallVec<[(u16, i64); 1]>, others: SmallVec<[(u16, i64); 1]>) {
+    for (partition, offset) in others {
+        set(all, partition, offset, i64::max);
     }
 }
 

@@ -100,15 +100,17 @@ impl Mqtt {
         out.push(if is_acknowledged { QOS_1 } else { 0 } | if is_retained { RETAIN } else { 0 });
         if self.v5 {
             let mut properties = Properties(Vec::new());
-            if is_text {
+            if is_text && extras.said("payloadFormat") != Some(&Value::from(0)) {
                 properties.0.extend([FORMAT, 1]);
             }
             let content_type = extras.text("contentType").or(is_json.then_some("application/json"));
             properties.optional(CONTENT_TYPE, content_type);
             if let Some(expires) = expires_ms(message) {
                 properties.0.push(EXPIRY);
-                let left_s = (expires - wall_ms).div_euclid(1000).clamp(0, i64::from(u32::MAX));
-                properties.0.extend_from_slice(&(left_s as u32).to_be_bytes());
+                // A second that has begun is there: what is to be had is never said to have no time left. Not more than
+                // was said at first, though another clock be ahead.
+                let left_ms = (expires - wall_ms).clamp(0, expires - message.timestamp);
+                properties.0.extend_from_slice(&((left_ms as u64).div_ceil(1000) as u32).to_be_bytes());
             }
             properties.said(&extras);
             properties.about(message, encoding.filter(|_| !is_json));

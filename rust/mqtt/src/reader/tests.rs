@@ -121,11 +121,12 @@ fn versions_that_are_not_spoken_are_told_from_what_is_no_mqtt() {
         let mut reader = Reader::new(LIMIT);
         reader.feed(&[0x10, body.len() as u8]);
         reader.feed(body);
-        reader.take().unwrap().unwrap_err().reason
+        (reader.take().unwrap().unwrap_err().reason, reader.version())
     };
-    assert_eq!(told(b"\0\x06MQIsdp\x03\x02\0\x3c\0\x01a"), reason::VERSION);
-    assert_eq!(told(b"\0\x04MQTT\x06\x02\0\x3c\0\0\x01a"), reason::VERSION);
-    assert_eq!(told(b"\0\x04MQTX\x04\x02\0\x3c\0\x01a"), reason::PROTOCOL);
+    assert_eq!(told(b"\0\x06MQIsdp\x03\x02\0\x3c\0\x01a"), (reason::VERSION, None));
+    assert_eq!(told(b"\0\x04MQTT\x03\x02\0\x3c\0\x01a"), (reason::VERSION, None));
+    assert_eq!(told(b"\0\x04MQTT\x06\x02\0\x3c\0\0\x01a"), (reason::VERSION, Some(Version::V5)));
+    assert_eq!(told(b"\0\x04MQTX\x04\x02\0\x3c\0\x01a"), (reason::PROTOCOL, None));
 }
 
 #[test]
@@ -194,6 +195,19 @@ fn of_version_5_alone_the_same() {
     for version in [4, 5] {
         assert!(behind_connect(version, b"\x40\x02\0\0").is_err()); // PUBACK of 0
     }
+}
+
+#[test]
+fn authentication_data_needs_a_method() {
+    let told = |said: &[u8]| {
+        let body = [&b"\0\x04MQTT\x05\x02\0\x3c"[..], &[said.len() as u8], said, b"\0\x01c"].concat();
+        let mut reader = Reader::new(LIMIT);
+        reader.feed(&[&[0x10, body.len() as u8], &body[..]].concat());
+        reader.take().unwrap().map_err(|fault| fault.reason)
+    };
+    assert_eq!(told(b"\x16\0\x01x"), Err(reason::PROTOCOL));
+    let Ok(Packet::Connect(connect)) = told(b"\x16\0\x01x\x15\0\x01m") else { panic!("no CONNECT") };
+    assert!(connect.authenticates);
 }
 
 #[test]

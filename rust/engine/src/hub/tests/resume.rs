@@ -73,6 +73,40 @@ fn of_another_log_channel_or_secret_is_foreign() {
 }
 
 #[test]
+fn a_topic_that_came_with_a_rule_is_news_since_it_is_read_for_clients() {
+    let places = |hub: &Hub, serial: &str| -> Vec<i64> {
+        hub.places("c", Some(serial)).unwrap().iter().map(|place| place.offset).collect()
+    };
+    let hub = node(1, 1 << 20);
+    put(&hub, 0, 0, "c", 0);
+    let serial = hub.position("c", 0);
+    hub.read_since("new", [2; 16], [50].into());
+    hub.assign("new", [2; 16], 0, 60).unwrap();
+    hub.assign("new", [2; 16], 1, 0).unwrap(); // was added since
+    assert_eq!(places(&hub, &serial), [1, 50, 0]);
+    hub.assign("new", [2; 16], 0, 90).unwrap(); // behind a loss
+    hub.assign("new", [3; 16], 1, 0).unwrap(); // of another topic
+    assert_eq!(places(&hub, &serial), [1, 50, 0]);
+    hub.read_since("new", [3; 16], [7, 8].into());
+    assert_eq!(places(&hub, &serial), [1, 50, 8]);
+}
+
+#[test]
+fn a_topic_that_is_no_more_takes_what_it_had_and_nothing_else() {
+    let (hub, late) = (node(1, 1 << 20), node(1, 1 << 20));
+    hub.assign("gone", [2; 16], 0, 0).unwrap();
+    let serial = hub.position("c", 0);
+    assert_eq!(outcome(&hub, &serial), (Outcome::Resumed, 0));
+    put(&late, 0, 0, "c", 0);
+    assert_eq!(outcome(&late, &serial), (Outcome::Gap, 1), "somebody may have missed some of it");
+    assert_eq!(outcome(&late, &late.position("c", 0)), (Outcome::Resumed, 0));
+    let ahead = node(1, 1 << 20);
+    ahead.assign("gone", [2; 16], 0, 0).unwrap();
+    (0..2).for_each(|offset| put(&ahead, 0, offset, "c", 0));
+    assert_eq!(outcome(&late, &ahead.position("c", 0)).0, Outcome::Ahead, "that is to be seen first");
+}
+
+#[test]
 fn of_a_node_that_has_read_further_is_ahead_until_we_have() {
     let (hub, other) = (node(1, 1 << 20), node(1, 1 << 20));
     put(&hub, 0, 0, "c", 0);

@@ -57,6 +57,51 @@ fn who_has_been_stuck_for_a_moment_is_not_known() {
 }
 
 #[test]
+fn who_reads_on_but_too_slowly_is_known() {
+    let mut world = World::new();
+    let handles = stuck(&mut world, 1);
+    for now_ms in [1, 2] {
+        world.room.insert(handles[0], 10);
+        world.shard.writable(handles[0]);
+        world.turn();
+        tick(&mut world, now_ms);
+    }
+    let lost = passed(&mut world, &handles);
+    let place = lost[&handles[0]].clone().unwrap();
+    let given = world.values(handles[0]).len() as i64;
+    assert_eq!(world.hub.places("c", Some(&place)).unwrap()[0].offset, given, "behind all that it was given");
+}
+
+#[test]
+fn who_begins_behind_is_known_before_its_first_turn() {
+    let mut world = World::new();
+    let position = world.hub.locate("c", None, Start::Live, 0).serial;
+    world.publish("c", "missed");
+    let handle = world.connect(0);
+    let plan = world.hub.locate("c", Some(&position), Start::Live, 0);
+    world.shard.attach(handle, NewAttachment::plain(1, plan), b"<attached>"[..].into());
+    let place = passed(&mut world, &[handle])[&handle].clone().unwrap();
+    assert_eq!(world.hub.places("c", Some(&place)).unwrap()[0].offset, 0);
+    tick(&mut world, 1);
+    assert_eq!(world.shard.lagging.len(), 0, "it was told of");
+}
+
+#[test]
+fn who_was_passed_before_it_began_goes_on_from_its_own_position() {
+    let mut world = World::new();
+    let position = world.hub.locate("c", None, Start::Live, 0).serial;
+    world.publish("c", "missed");
+    let handle = world.connect(0);
+    let plan = world.hub.locate("c", Some(&position), Start::Live, 0);
+    passed(&mut world, &[]);
+    world.shard.attach(handle, NewAttachment::plain(1, plan), b"<attached>"[..].into());
+    world.turn();
+    let events = world.shard.take_events();
+    let [Event::Lost(lost, 1, Some(place))] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((*lost, world.hub.places("c", Some(place)).unwrap()[0].offset), (handle, 0));
+}
+
+#[test]
 fn who_takes_a_little_and_is_stuck_again_is_known_where_it_stands_then() {
     let mut world = World::new();
     let handles = stuck(&mut world, 1);

@@ -216,6 +216,46 @@ fn who_is_not_given_its_own_messages_has_no_more_made_for_it_than_it_takes() {
 }
 
 #[test]
+fn messages_of_somebody_elses_come_before_what_is_delivered() {
+    let mut world = World::new();
+    let (thing, window) = world.thing(0, false);
+    window.set_maximum(2);
+    let theirs: Vec<_> = std::iter::from_fn(|| window.packet_id()).collect();
+    assert_eq!(theirs.len(), 2, "and there is a third");
+    world.subscribe(thing, 1, "c", None, at_least_once());
+    world.publish("c", "later");
+    world.turn();
+    assert_eq!(world.acknowledge(thing, &window, theirs[0]), Acknowledged::Taken);
+    world.turn();
+    assert_eq!(world.payloads(thing), [""; 0], "the third is not on its way yet");
+    assert!(window.packet_id().is_some());
+    assert!(window.release(), "the shard waits for that");
+    world.acknowledge(thing, &window, theirs[1]);
+    world.shard.has_room(thing);
+    world.turn();
+    assert_eq!(world.payloads(thing), ["later"]);
+}
+
+#[test]
+fn what_was_given_before_an_attachment_began_anew_is_marked_though_nobody_had_heard_of_it() {
+    let mut world = World::new();
+    let (thing, _) = world.thing(0, false);
+    world.subscribe(thing, 1, "c", None, at_least_once());
+    let since = world.hub.position("c", 0);
+    (0..2).for_each(|n| world.publish("c", &n.to_string()));
+    world.turn();
+    assert!(world.published(thing).iter().all(|publish| !publish.dup));
+    world.subscribe(thing, 1, "c", Some(&since), at_least_once());
+    world.publish("c", "2");
+    world.turn();
+    let again = world.published(thing);
+    assert_eq!(
+        again.iter().map(|publish| (publish.dup, &*publish.payload)).collect::<Vec<_>>(),
+        [(true, "0"), (true, "1"), (false, "2")]
+    );
+}
+
+#[test]
 fn two_subscriptions_take_turns_within_one_window() {
     let mut world = World::new();
     let (thing, window) = world.thing(0, false);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::limits::PEER_SILENCE_MS;
+use crate::shard::places::Places;
 
 fn wire(several: bool) -> Wire {
     Wire::Stream(Stream { lines: false, bare: true, several })
@@ -54,6 +55,23 @@ fn a_stream_of_several_channels_is_given_nothing_before_the_last_is_there_and_th
     let b = lines[0].strip_prefix(&format!("id: {a},")).unwrap();
     assert_eq!(world.hub.locate("b", Some(b), Start::Live, 0).located.backlog, 0);
     assert_eq!(lines[1..], ["event: message", "data: two"]);
+}
+
+#[test]
+fn a_channel_that_is_rewound_and_was_given_nothing_yet_goes_on_before_the_first_of_it() {
+    let mut world = World::new();
+    (0..3).for_each(|number| world.publish("b", &number.to_string()));
+    let rewind = || Start::Rewind { count: 2, since_ms: i64::MIN };
+    let [live, rewound] = [world.hub.locate("a", None, Start::Live, 0), world.hub.locate("b", None, rewind(), 0)];
+    let mut places = Places::default();
+    places.begin(7, &live);
+    places.begin(3, &rewound);
+    let stream = Stream { lines: false, bare: true, several: true };
+    let told = String::from_utf8(places.before(7, "there".into(), stream).to_vec()).unwrap();
+    let first = told.lines().find_map(|line| line.strip_prefix("id: there,")).unwrap();
+    (3..5).for_each(|number| world.publish("b", &number.to_string()));
+    let again = world.hub.locate("b", Some(first), rewind(), 0);
+    assert_eq!((again.located.outcome, again.located.backlog), (Outcome::Resumed, 4));
 }
 
 #[test]

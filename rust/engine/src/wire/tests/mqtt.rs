@@ -130,6 +130,16 @@ fn what_a_publisher_on_mqtt_said_comes_back_as_it_was() {
 }
 
 #[test]
+fn what_no_publisher_called_text_is_not_called_so() {
+    let called = |extras: &[(Field, &str)]| {
+        let publish = v5(V5, &message(Form::Text, b"{}", &[&[(Field::Encoding, "json")], extras].concat()), 0);
+        publish.props().iter().any(|property| matches!(property, Property::PayloadFormatIndicator(_)))
+    };
+    assert!(called(&[]));
+    assert!(!called(&[(Field::Extras, r#"{"mqtt":{"payloadFormat":0}}"#)]));
+}
+
+#[test]
 fn extras_that_make_no_sense_are_left_out() {
     for extras in
         ["[]", "{", "null", r#"{"headers":[],"mqtt":7}"#, r#"{"mqtt":{"correlationData":"!","userProperties":[[1]]}}"#]
@@ -173,7 +183,8 @@ fn a_message_is_given_as_long_as_its_publisher_wants_and_says_how_long_that_is()
             _ => None,
         })
     };
-    assert_eq!([left(5_000), left(7_999), left(14_999)], [Some(10), Some(7), Some(0)]);
+    let all = [4_000, 5_000, 5_002, 7_000, 7_001, 14_999].map(left);
+    assert_eq!(all, [10, 10, 10, 8, 8, 1].map(Some), "whole seconds, the last of them until it is over");
     let wire = Wire::Mqtt(V5);
     assert!(wire.has(&limited, 14_999) && !wire.has(&limited, 15_000) && Wire::Json.has(&limited, 15_000));
     assert!(wire.is_passing(&limited) && !Wire::Json.is_passing(&limited));

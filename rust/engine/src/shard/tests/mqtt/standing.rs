@@ -40,6 +40,39 @@ fn where_an_attachment_stands_is_known_though_the_ring_has_passed_it() {
 }
 
 #[test]
+fn what_was_given_in_a_newer_epoch_than_the_client_came_with_was_not_cut_off() {
+    let mut world = World::with(1 << 20);
+    let (thing, window) = world.thing(0, false);
+    window.set_maximum(2);
+    world.publish("c", "before");
+    world.subscribe(thing, 7, "c", None, at_least_once());
+    world.epoch = 1; // another leader, and nothing is lost
+    (0..2).for_each(|n| world.publish("c", &n.to_string()));
+    world.turn();
+    let value = "x".repeat(1000);
+    (0..2000).for_each(|_| world.publish("c", &value));
+    for publish in world.published(thing) {
+        world.acknowledge(thing, &window, publish.id.unwrap());
+    }
+    assert_eq!(world.standing(&window, 7), (3, 3), "the ring has passed it, and the log has all of it");
+}
+
+#[test]
+fn what_another_node_may_have_given_in_an_epoch_that_this_one_has_yet_to_read_is_told_of() {
+    let mut world = World::new();
+    let since = world.hub.position("c", 0);
+    world.publish("c", "0");
+    let (thing, window) = world.thing(0, false);
+    let how = Subscription { given_before: [(1, 4)].into_iter().collect(), ..at_least_once() };
+    world.subscribe(thing, 1, "c", Some(&since), how);
+    world.turn();
+    let given = world.hub.standing(&window.followed(None)[0]).given.unwrap();
+    world.epoch = 1;
+    (1..4).for_each(|n| world.publish("c", &n.to_string()));
+    assert_eq!(world.hub.places("c", Some(&given)).unwrap()[0].offset, 4);
+}
+
+#[test]
 fn an_attachment_that_ends_is_not_told_of_and_what_it_has_under_way_still_counts() {
     let mut world = World::new();
     let (thing, window) = world.thing(0, false);
