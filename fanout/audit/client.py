@@ -213,7 +213,7 @@ class Client(Returning[Link]):
             self._attach(channel)
         for pending in self._pending.values():
             self._send_publish(pending)
-        self._is_in("" if resumed else ", not resumed")
+        self._is_in("" if resumed else f", not resumed: {(frame.get('error') or {}).get('message')}")
 
     def _count_anew(self) -> None:
         pending = list(self._pending.values())

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any, Final
 
 from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
@@ -62,10 +61,17 @@ class Link(WSListener):
         self._owner = None
         self.pause()
 
+    def given_up(self) -> None:
+        """Its opening has failed for its owner, and may go on without: picows does not stop with who waited for it."""
+        self._owner = None
+        self.end()
+
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Called by picows."""
         self._transport = transport
-        if self._owner is not None:
+        if self._owner is None:
+            self.end()
+        else:
             self._owner.opened(self)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
@@ -93,6 +99,7 @@ async def open_link(
     Binds to the address `source` of this machine; `receive_buffer` is the socket's, in bytes.
     """
     made: list[socket.socket] = []
+    link = Link(owner)
 
     async def make(url: Any) -> socket.socket | None:
         if source is None and receive_buffer is None:
@@ -102,8 +109,8 @@ async def open_link(
 
     try:
         async with asyncio.timeout(OPEN_S):
-            _, link = await ws_connect(
-                _factory(owner),
+            _, listener = await ws_connect(
+                lambda: link,
                 url,
                 read_buffer_init_size=BUFFER_BYTES,
                 socket_factory=make,
@@ -111,13 +118,10 @@ async def open_link(
                 use_aiofastnet=False,  # the loop's own transports: only they close their descriptors
             )
     except BaseException:
+        link.given_up()
         for opened in made:
             opened.detach()
         raise
-    if not isinstance(link, Link):  # how picows says that the peer closed in the middle of the handshake
+    if listener is None:  # how picows says that the peer closed in the middle of the handshake
         raise ConnectionResetError("cut before the handshake was done")
     return link
-
-
-def _factory(owner: Owner[Link]) -> Callable[[], Link]:
-    return lambda: Link(owner)

@@ -152,10 +152,12 @@ class Audit:
             while not self._have(last) and time.monotonic() < deadline:  # noqa: ASYNC110  a look is cheap
                 await asyncio.sleep(LOOK_S)
             expected = await asyncio.to_thread(self._read)
+            began = time.monotonic()
             report = self._judge(expected)
             if not report.differences["lost"] or time.monotonic() > deadline:
                 return report
-            await asyncio.sleep(AGAIN_S)
+            # Judging keeps the loop: clients that were cut meanwhile have to come back before the next time.
+            await asyncio.sleep(AGAIN_S + time.monotonic() - began)
 
     async def _answered(self, patience_s: float) -> None:
         await asyncio.gather(*(publisher.answered(patience_s) for publisher in self.publishers))
@@ -184,9 +186,10 @@ class Audit:
                 views[channel].append((f"subscriber {number}", view))
         publishes = (publish for publisher in self.publishers for publish in publisher.publishes)
         report = judge(self._fared(), publishes, expected, views, self.catalogues)
-        stories = {
-            f"subscriber {number}": subscriber.client.story for number, subscriber in enumerate(self.subscribers)
-        }
+        clients = {f"subscriber {number}": subscriber.client for number, subscriber in enumerate(self.subscribers)}
+        publishing = {f"publisher {publisher.name}": publisher.client for publisher in self.publishers}
+        report.wanted |= {name: "not resumed" for name, client in publishing.items() if client.refusals}
+        stories = {name: client.story for name, client in (clients | publishing).items()}
         report.stories += [f"{name}, {why}:\n{stories[name]}" for name, why in report.wanted.items()]
         return report
 

@@ -36,7 +36,7 @@ class Behalf:
             raise ClientError(error(40006)) from None
         if app_of(key.key_name) != app_of(identity.key_name):
             raise ClientError(error(40006))
-        if not self._table.may_live(key.connection_id, key.generation, now_ms - key.issued <= KEY_TTL_MS):
+        if not self._table.may_live(key.connection_id, key.issued, now_ms - key.issued <= KEY_TTL_MS):
             raise ClientError(error(40006, "the connection has ended"))
         if identity.client_id not in ("*", key.client_id):
             raise ClientError(error(40012, "it is not the one of the connection that is spoken for"))

@@ -92,6 +92,7 @@ def _greeting(
     settings: SessionSettings,
     now_ms: int,
 ) -> dict[str, Any]:
+    state.key_issued = now_ms
     key = ConnectionKey(state.connection_id, identity.key_name, identity.client_id, now_ms, state.generation)
     return connected(
         connection_id=state.connection_id,
@@ -120,7 +121,7 @@ def _resumed(key: ConnectionKey, identity: Identity, table: ConnectionTable, now
         raise ClientError(error(80015))
     if key.connection_id not in table and now_ms - key.issued > KEY_TTL_MS:
         raise ClientError(error(80008, "its key is too old"))
-    state = table.resume(key.connection_id, key.generation)
+    state = table.resume(key.connection_id, key.issued)
     if state is None:
         raise ClientError(error(80008))
     state.generation = max(state.generation, key.generation) + 1

@@ -10,8 +10,9 @@ again what it has no answer for (Ably protocol, "Connection life"). So per conne
 
 A lost connection is kept for its time to live, up to a bound on their number and one on all their answers together;
 past either the one that was lost first is forgotten, and continued as on a node that never saw it. One that has expired
-or was closed is remembered by its id and generation, to refuse it: whose key is of a later one has been on another
-node since, and goes on. All of this belongs to the event loop.
+or was closed is remembered by its id and the last key that was given for it here, to refuse that: whoever has another
+one has been on another node since, and goes on. Generations would not tell: a client that is cut before it hears of its
+new key shows the old one elsewhere, and two nodes count on from the same. All of this belongs to the event loop.
 """
 
 from collections import OrderedDict
@@ -120,7 +121,8 @@ class ConnectionState:
     """One connection, over all its transports. Most clients only listen: those have no `Publishes`."""
 
     __slots__ = (
-        "_limits", "_on_release", "_publishes", "connection_id", "generation", "holder", "remain_present_ms",
+        "_limits", "_on_release", "_publishes", "connection_id", "generation", "holder", "key_issued",
+        "remain_present_ms",
     )  # fmt: skip
 
     def __init__(
@@ -132,6 +134,7 @@ class ConnectionState:
         """`on_release` hears when the last transport is gone, and whether the connection can be continued."""
         self.connection_id = connection_id
         self.generation = 0  # how often it has been continued, on any node
+        self.key_issued = 0  # when the last key was given for it here, in ms since 1970
         self.holder: Holder | None = None
         self.remain_present_ms = REMAIN_MS  # as the newest transport said
         self._limits = limits
@@ -187,7 +190,7 @@ class ConnectionTable:
         self._open: dict[str, ConnectionState] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
         self._lost_answers = 0
-        self._ended: OrderedDict[str, int] = OrderedDict()  # and the generation that each had
+        self._ended: OrderedDict[str, int] = OrderedDict()  # and when the last key of each was issued
         self._on_release = self._released  # bound once, for all connections
 
     def __len__(self) -> int:
@@ -198,12 +201,12 @@ class ConnectionTable:
         """Whether this connection is kept here, open or lost."""
         return connection_id in self._open or connection_id in self._lost
 
-    def may_live(self, connection_id: str, generation: int, elsewhere: bool) -> bool:
-        """Whether a connection of that generation can be continued: as known here, else as `elsewhere` says of those on
-        other nodes.
+    def may_live(self, connection_id: str, issued: int, elsewhere: bool) -> bool:
+        """Whether a connection whose key was issued then (ms) can be continued: as known here, else as `elsewhere` says
+        of those on other nodes.
         """
         self._expire()
-        return connection_id in self or (elsewhere and not self._has_ended(connection_id, generation))
+        return connection_id in self or (elsewhere and not self._has_ended(connection_id, issued))
 
     def open(self, connection_id: str) -> ConnectionState:
         """The state of a new connection, or of one that this node never saw."""
@@ -211,12 +214,12 @@ class ConnectionTable:
         state = self._open[connection_id] = ConnectionState(connection_id, self._limits, self._on_release)
         return state
 
-    def resume(self, connection_id: str, generation: int) -> ConnectionState | None:
-        """The state of a connection that is continued, whose client had it in that generation; None if it has ended
-        since. An open one is superseded by `claim`.
+    def resume(self, connection_id: str, issued: int) -> ConnectionState | None:
+        """The state of a connection that is continued, whose client has the key that was issued then (ms); None if it
+        has ended since. An open one is superseded by `claim`.
         """
         self._expire()
-        if self._has_ended(connection_id, generation):
+        if self._has_ended(connection_id, issued):
             return None
         if connection_id in self._open:
             return self._open[connection_id]
@@ -228,8 +231,8 @@ class ConnectionTable:
             return state
         return self.open(connection_id)
 
-    def _has_ended(self, connection_id: str, generation: int) -> bool:
-        return self._ended.get(connection_id, -1) >= generation
+    def _has_ended(self, connection_id: str, issued: int) -> bool:
+        return self._ended.get(connection_id) == issued
 
     def _released(self, state: ConnectionState, resumable: bool) -> None:
         connection_id = state.connection_id
@@ -261,7 +264,7 @@ class ConnectionTable:
     def _end(self, state: ConnectionState) -> None:
         if self._members is not None:
             self._members.ended(state.connection_id)
-        self._ended[state.connection_id] = state.generation
+        self._ended[state.connection_id] = state.key_issued
         self._ended.move_to_end(state.connection_id)
         if len(self._ended) > ENDED_CONNECTIONS:
             self._ended.popitem(last=False)

@@ -107,7 +107,9 @@ async def test_a_channel_of_a_field_that_every_partition_feeds(
             await client.until(lambda: written.is_with(seen))
             in_order(seen, written.counts)
             assert client.attached("a")[-1]["flags"] & RESUMED
-            assert second.stats()["resumed_from_log"] == 1
+            assert (
+                second.stats()["resumed_from_log"] >= 1
+            )  # once more for each time that it is slower than 1 s of history
             log.info("of %d records half were read back for one client in %.2f s", 2 * sum(written.counts), seconds)
             await eventually(lambda: first.position("a") == second.position("a"), 60)
             async with second.subscribe("a", since=first.position("a")) as inside:

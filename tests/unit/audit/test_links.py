@@ -1,8 +1,10 @@
 """The audit's links that end while they open: nothing is closed that by then is another's."""
 
 import asyncio
+import base64
 import contextlib
 import gc
+import hashlib
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,6 +18,7 @@ from fanout.audit.tcp_link import TcpLink, open_tcp
 
 STEPS = 30  # turns; an opening takes fewer
 PATIENCE_S = 20.0
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, section 1.3
 
 
 class EndedAtOnce:
@@ -119,3 +122,54 @@ async def given_up_when_it_is_there() -> None:
 
 def test_a_link_that_was_given_up_while_it_opened_can_suffer_no_more() -> None:
     uvloop.run(given_up_when_it_is_there())
+
+
+class Heard(EndedAtOnce):
+    """An owner that keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def opened(self, link: Any) -> None:
+        self.told.append("opened")
+
+    def heard(self, link: Any, payload: bytes) -> None:
+        self.told.append("heard")
+
+    def lost(self, link: Any) -> None:
+        self.told.append("lost")
+
+
+async def answered_late() -> None:
+    owner, asked, given_up, over = Heard(), asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        asked.set()
+        await given_up.wait()
+        key = next(line.split(": ")[1] for line in request.splitlines() if line.lower().startswith("sec-websocket-key"))
+        accept = base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode()).digest()).decode()
+        writer.write(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Accept: {accept}\r\n\r\n".encode()
+            + b"\x81\x02{}"
+        )
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        writer.close()
+        over.set()
+
+    async with asyncio.timeout(PATIENCE_S), await asyncio.start_server(late, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        opening = asyncio.create_task(open_link(f"ws://127.0.0.1:{port}/", owner, receive_buffer=4_096))
+        await asked.wait()
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await opening
+        given_up.set()
+        await over.wait()
+        assert owner.told == []
+
+
+def test_a_server_that_answers_after_a_link_was_given_up_is_not_heard() -> None:
+    uvloop.run(answered_late())

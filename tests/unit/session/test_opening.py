@@ -158,10 +158,24 @@ class TestAResume:
     def test_works_where_the_connection_was_lost_long_ago_and_has_been_elsewhere_since(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         first.session.closed()
-        moved = Node(node.now_ms).open(key="app.one:secret", resume=first.connection_key)
+        moved = Node(node.now_ms + 1).open(key="app.one:secret", resume=first.connection_key)
         node.now_ms += 120_001
         assert not resumed(first, node.open(key="app.one:secret", resume=first.connection_key))
         assert resumed(first, node.open(key="app.one:secret", resume=moved.connection_key))
+
+    def test_works_where_the_client_was_cut_before_it_heard_of_its_key_and_has_been_elsewhere_since(
+        self, node: Node
+    ) -> None:
+        first = node.open(key="app.one:secret")
+        for _ in range(3):  # answers that it does not hear: the generation here runs ahead
+            node.now_ms += 1
+            node.open(key="app.one:secret", resume=first.connection_key).session.closed()
+        elsewhere = Node(node.now_ms + 1)
+        moved = elsewhere.open(key="app.one:secret", resume=first.connection_key)
+        node.now_ms += 120_001
+        back = node.open(key="app.one:secret", resume=moved.connection_key)
+        assert resumed(first, back)
+        assert back.session.state.generation == moved.session.state.generation + 1
 
     def test_works_with_another_key_of_the_same_app(self, node: Node) -> None:
         first = node.open(key="app.one:secret")

@@ -44,7 +44,9 @@ async def test_another_apps_connection(api: Api) -> None:
 
 
 async def test_a_connection_that_has_ended(api: Api) -> None:
-    api.table.open(CONNECTION).claim(_Nobody(api))
+    state = api.table.open(CONNECTION)
+    state.key_issued = 1_000
+    state.claim(_Nobody(api))
     key = connection_key(api)
     assert (await publish(api, {"connectionKey": key})).status == 201
     api.table.resume(CONNECTION, 0).release(api.table.resume(CONNECTION, 0).holder, resumable=False)  # type: ignore[union-attr, arg-type]
