@@ -38,9 +38,12 @@ class LeftBehind:
         *,
         node: str,
         tell: Callable[[str, Name, Fact], None],
+        end: Callable[[Name, int], None],
         disclaim: Callable[[Name, str], None],
     ) -> None:
-        """`held` are this node's own, `tell` writes a fact, `disclaim` says that a connection has its name no more."""
+        """`held` are this node's own, `tell` writes a fact, `end` that the session of a generation is over; `disclaim`
+        says that a connection has its name no more.
+        """
         self._table = table
         self._held = held
         self._wills = wills
@@ -48,6 +51,7 @@ class LeftBehind:
         self._lives = lives
         self._node = node
         self._tell = tell
+        self._end = end
         self._disclaim = disclaim
 
     def look_after(self, now_ms: int) -> None:
@@ -58,7 +62,7 @@ class LeftBehind:
                     self._lost_with_its_node(name, claim, now_ms)
         for name in self._table.over(now_ms, SLICE):
             if name not in self._held and self._table.claim(name) is None:
-                self._tell(STATE, name, None)
+                self._end(name, self._table.generation(name))
         self._releases.sweep(self._is_over, self._is_free, RELEASES_SLICE)
 
     def _lost_with_its_node(self, name: Name, claim: Claim, now_ms: int) -> None:

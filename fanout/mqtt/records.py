@@ -8,7 +8,8 @@
 =============================  =========================================================================================
 
 A name is a JSON array of owner and client id. A claim or state of an older generation than another one of its name
-does not count: its node wrote it before it knew.
+does not count: its node wrote it before it knew. So whoever ends a session writes a state that is over, and takes that
+back only then: what is merely taken back names no generation.
 """
 
 import base64
@@ -22,8 +23,8 @@ from fanout.transports.mqtt_ports import Name, Place, Subscription, Will
 from fanout.types import OutMessage
 
 __all__ = [
-    "CLAIM", "RELEASE", "RETAINED", "STATE", "Claim", "State", "message_of", "name_of", "name_text", "shown_message",
-    "shown_will", "will_of",
+    "CLAIM", "RELEASE", "RETAINED", "STATE", "Claim", "State", "message_of", "name_of", "name_text", "over",
+    "shown_message", "shown_will", "will_of",
 ]  # fmt: skip
 
 CLAIM: Final = "claim"
@@ -70,6 +71,11 @@ class State(msgspec.Struct, frozen=True, omit_defaults=True):
     def expires_ms(self) -> float:
         """When it is over, unless it is taken before; infinite while it has a connection."""
         return float("inf") if self.ended_ms is None else self.ended_ms + self.expiry_s * 1_000
+
+
+def over(generation: int) -> dict[str, Any]:
+    """The state of a session that is over, whatever the time is."""
+    return {"generation": generation, "uid": "", "expiry_s": 0, "ended_ms": 0}
 
 
 def name_text(name: Name) -> str:

@@ -34,7 +34,7 @@ from fanout.mqtt.finding import Finding
 from fanout.mqtt.held import EXPIRY_MAX_S, Held
 from fanout.mqtt.left_behind import LeftBehind
 from fanout.mqtt.ports import Lives, Log, Memory, Topics
-from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, shown_will
+from fanout.mqtt.records import CLAIM, STATE, Claim, State, name_of, name_text, over, shown_will
 from fanout.mqtt.releases import Releases
 from fanout.mqtt.retained import Retained
 from fanout.mqtt.table import SessionTable
@@ -110,7 +110,7 @@ class Sessions:
         self._tell = self._telling.tell
         self._left_behind = LeftBehind(
             self._table, self._held, self.wills, self.releases, lives,
-            node=node, tell=self._tell, disclaim=self._disclaim,
+            node=node, tell=self._tell, end=self._end, disclaim=self._disclaim,
         )  # fmt: skip
         control.listen(CLAIM, self._heard_claim)
         control.listen(STATE, self._heard_state)
@@ -169,7 +169,7 @@ class Sessions:
             self._kept[held] = None
             self._tell(STATE, name, msgspec.to_builtins(held.state()))  # it has a connection: it does not expire
         elif self._table.has_state(name):
-            self._tell(STATE, name, None)  # it is over with its connection, however that ends
+            self._end(name, held.generation)  # it is over with its connection, however that ends
         return held
 
     def retain(self, channel: str, message: OutMessage, serial: str, done: Callable[[ErrorInfo | None], None]) -> None:
@@ -199,9 +199,9 @@ class Sessions:
         """See `fanout.mqtt.held.Keeper`."""
         name = held.name
         if expiry_s > 0:
-            self._tell(STATE, name, self._last_of(held, held.state(self._clock(), expiry_s)))
+            self._say_last(held, held.state(self._clock(), expiry_s))
         elif held.is_kept or self._table.has_state(name):  # what was told of it may not be read yet
-            self._tell(STATE, name, None)
+            self._end(name, held.generation)
         self._let_go(held)
         if lost and held.will is not None:
             after_s = min(held.will.delay_s, expiry_s)
@@ -223,12 +223,16 @@ class Sessions:
         fact: Fact = msgspec.to_builtins(state)
         return fact
 
-    def _last_of(self, held: Held, state: State) -> Fact:
-        """What is written of a session when its connection is over: nothing, if that may not be."""
+    def _say_last(self, held: Held, state: State) -> None:
+        """Writes the session as its connection left it. If that may not be, it is over."""
         try:
-            return self._shown(held, state)
+            self._tell(STATE, held.name, self._shown(held, state))
         except ClientError:
-            return None
+            self._end(held.name, held.generation)
+
+    def _end(self, name: Name, generation: int) -> None:
+        """Nothing is left of a session of that generation, or an earlier one."""
+        self._telling.tell_last(STATE, name, over(generation))
 
     # -- taking --
 
@@ -279,7 +283,7 @@ class Sessions:
     def _supersede(self, held: Held, *, over: bool) -> None:
         """Another connection has the name now. `over`: the session does not go on."""
         if held.is_kept and held.is_begun and not over:
-            self._tell(STATE, held.name, self._last_of(held, held.state(self._clock())))
+            self._say_last(held, held.state(self._clock()))
         self._let_go(held)
         if held.will is not None and (over or held.will.delay_s == 0 or not held.is_kept):
             self.wills.lost(held.name, held.will, 0.0, lambda: None)
@@ -339,10 +343,13 @@ class Sessions:
 
     def _heard_state(self, text: str, fact: Fact) -> None:
         name = name_of(text)
-        self._table.heard_state(name, fact)
+        counts = self._table.heard_state(name, fact)
         held = self._held.get(name)
+        # The log would keep a late word. Where a connection has the session its node answers, or whoever finds it dead.
         if held is not None and held in self._kept and (fact is None or fact["generation"] < held.generation):
-            self._tell(STATE, name, msgspec.to_builtins(held.state()))  # the log would keep that instead
+            self._tell(STATE, name, msgspec.to_builtins(held.state()))
+        elif not counts and (left := self._table.left(name)) is not None:
+            self._tell(STATE, name, left)
         if (awaited := self._last_words.get(name)) is not None and self._table.has_last_word(name, awaited[0]):
             awaited[1].set()
 

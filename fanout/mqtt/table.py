@@ -4,6 +4,8 @@ What counts is decided from the order of the log alone, so that all nodes that h
 
 - A claim counts if it is of a newer generation than the one that counts, or says more of the same connection.
 - A state counts unless it is of an older generation than the one that counts.
+- That a state is taken back counts if it says that the session is over. Else it was meant for an earlier one, and is
+  late; only that of a connection that then gives up its name was meant for this.
 - Whoever takes a claim back may mean an earlier one, and be late: of a name with a session the claim is remembered, for
   its connection may have gone on with the session since it was written.
 
@@ -54,6 +56,7 @@ class SessionTable:
         self._former: dict[Name, Claim] = {}  # that were taken back, of names with a state
         self._of_nodes: dict[str, dict[Name, None]] = {}
         self._states: dict[Name, _Kept] = {}
+        self._doubted: set[Name] = set()  # of connections whose state was taken back, perhaps by themselves
         self._of_apps: Counter[str] = Counter()  # bytes of states
         self._names: Counter[str] = Counter()  # of each application
         self._count = 0  # of all names
@@ -113,6 +116,11 @@ class SessionTable:
         """Whether anything is kept of a session, over or not."""
         return name in self._states
 
+    def left(self, name: Name) -> Fact:
+        """What is kept of a session that has no connection and is not said to be over."""
+        kept = self._states.get(name)
+        return None if kept is None or kept.expires_ms in (0, inf) else orjson.loads(kept.text)
+
     def over(self, now_ms: int, most: int) -> list[Name]:
         """Some of those whose session is over but kept, at most so many."""
         found: list[Name] = []
@@ -127,7 +135,9 @@ class SessionTable:
         """A claim has been read, or its end; whether it counts."""
         if fact is None:
             claim = self._disclaim(name)
-            if claim is not None and name in self._states:
+            if name in self._doubted:
+                self._forget(name)
+            elif claim is not None and name in self._states:
                 self._former[name] = claim
             return True
         claim, counts = msgspec.convert(fact, Claim), self._claims.get(name)
@@ -146,6 +156,10 @@ class SessionTable:
         """A state has been read, or its end; whether it counts."""
         before = self._states.get(name)
         if fact is None:
+            if before is not None and before.expires_ms > 0 and (before.expires_ms < inf or name in self._claims):
+                if before.expires_ms == inf:
+                    self._doubted.add(name)
+                return False
             self._forget(name)
             self._former.pop(name, None)
             return True
@@ -172,6 +186,7 @@ class SessionTable:
         return claim
 
     def _forget(self, name: Name) -> None:
+        self._doubted.discard(name)
         kept = self._states.pop(name, None)
         if kept is not None:
             self._grow(name, -len(kept.text))

@@ -1,7 +1,7 @@
 """Facts of MQTT clients on their way to the log: told again until it takes them.
 
-Of each name and kind only the newest word waits. One that is too large for the log is not kept at all: what the log has
-of it is taken back. Belongs to the event loop.
+Of each name and kind only the newest word waits. A last word is taken back once the log has it. One that is too large
+for the log is not kept at all: what the log has of it is taken back. Belongs to the event loop.
 """
 
 import logging
@@ -25,11 +25,18 @@ class Telling:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._untold: dict[tuple[str, Name], Fact] = {}  # what the log did not take
+        self._untold: dict[tuple[str, Name], tuple[Fact, bool]] = {}  # what the log did not take; if that is the last
         self._under_way: dict[tuple[str, Name], object] = {}
 
     def tell(self, kind: str, name: Name, fact: Fact) -> None:
         """Writes a fact, now or later."""
+        self._tell(kind, name, fact, is_last=False)
+
+    def tell_last(self, kind: str, name: Name, fact: Fact) -> None:
+        """Writes a fact, now or later, and takes it back when the log has it."""
+        self._tell(kind, name, fact, is_last=True)
+
+    def _tell(self, kind: str, name: Name, fact: Fact, *, is_last: bool) -> None:
         key, mark = (kind, name), object()
         self._untold.pop(key, None)
         self._under_way[key] = mark
@@ -42,15 +49,18 @@ class Telling:
                 log.warning("what is to be kept of an MQTT client is too large for the log: it is not kept")
                 self.tell(kind, name, None)
             elif problem is not None:
-                self._untold[key] = fact
+                self._untold[key] = fact, is_last
+            elif is_last:
+                self.tell(kind, name, None)
 
         self._control.tell(kind, name_text(name), fact, told)
 
     def forget(self, kind: str, name: Name) -> None:
         """What waits counts no more: a newer word is on its way."""
         self._untold.pop((kind, name), None)
+        self._under_way.pop((kind, name), None)
 
     def again(self) -> None:
         """Tells what the log did not take, some of it."""
-        for (kind, name), fact in list(islice(self._untold.items(), AT_ONCE)):
-            self.tell(kind, name, fact)
+        for (kind, name), (fact, is_last) in list(islice(self._untold.items(), AT_ONCE)):
+            self._tell(kind, name, fact, is_last=is_last)

@@ -260,25 +260,6 @@ async def test_what_was_given_with_qos_0_is_not_given_again_when_nobody_said_how
     assert (await second.take(Client())).places == [Place("a", "a", "a@9")]
 
 
-async def test_what_a_frozen_node_writes_late_does_not_count(
-    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
-    first, second, old, new = new_node(), new_node(), Client(), Client()
-    await (await first.take(old)).subscribe([Subscription("a", 1)])
-    first.is_deaf = True
-    again = await second.take(new)
-    new.stand(Place("a", "a", "a@9"))
-    await again.subscribe([Subscription("b", 1)])
-    first.is_deaf = False
-    first.catch_up()
-    await settle()
-    assert old.ended is not None
-    assert [one["filter"] for one in state_of(facts)["subscriptions"]] == ["a", "b"]  # also after compaction
-    again.leave(expiry_s=None, lost=False)
-    assert {one.filter for one in (await first.take(Client())).subscriptions} == {"a", "b"}
-
-
 async def test_what_moves_is_saved_and_what_does_not_is_not(facts: FactLog, new_node: NewNode) -> None:
     node, client = new_node(), Client()
     held = await node.take(client)
@@ -388,35 +369,6 @@ async def test_a_client_that_goes_before_it_has_its_session_leaves_it_as_it_was(
     assert state_of(facts) == before
     assert len(node.sessions) == 0
     assert (await node.take(Client())).present
-
-
-async def test_somebodys_late_word_about_a_name_is_answered(facts: FactLog, new_node: NewNode) -> None:
-    node = new_node()
-    held = await node.take(Client())
-    await held.subscribe([Subscription("a", 1)])
-    node.control.tell("claim", '["app","alice"]', None)
-    node.control.tell("state", '["app","alice"]', None)
-    await settle()
-    assert set(facts.newest()) == {'claim:["app","alice"]', 'state:["app","alice"]'}
-
-
-async def test_a_late_word_does_not_hide_that_another_connection_went_on_with_the_session(
-    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "LAST_WORD_S", 0.05)
-    first, second, client = new_node(), new_node(), Client()
-    held = await first.take(client)
-    await held.subscribe([Subscription("a", 1)])
-    client.stand(Place("a", "a", "a@0"))
-    held.leave(expiry_s=None, lost=True)
-    await settle()
-    facts.slow = b"state:"
-    await second.take(Client())  # it is given something, and freezes before that is written
-    await settle()
-    second.is_deaf = True
-    first.control.tell("claim", '["app","alice"]', None)  # of the connection that it had, which the log took late
-    await settle()
-    assert (await first.take(Client())).places == [Place("a", "a", "a@0", "a@3")]
 
 
 async def test_a_claim_that_was_taken_back_is_remembered_as_long_as_its_session(
