@@ -41,9 +41,11 @@ __all__ = [
     "MqttReader",
     "Plan",
     "Replay",
+    "give_way",
     "headers_of",
     "message_serial",
     "mqtt_encode",
+    "set_prompt",
     "summary_shown",
 ]
 
@@ -531,11 +533,20 @@ def mqtt_encode(
     said.
     """
 
+def give_way() -> None:
+    """Offers the interpreter and the core to whoever waits for them. Any thread."""
+
 def headers_of(message: Any) -> Sequence[tuple[str, bytes | None]] | None:
     """The headers of a confluent-kafka `Message`; None if there are none, or one has a name that is not UTF-8."""
 
 def message_serial(topic: str, partition: int, offset: int) -> str:
     """The serial of the message at these coordinates; rises with the offset within a partition."""
+
+def set_prompt(prompt: bool) -> None:
+    """Has the calling thread, and those that it starts from now on, run soon after they wake; or as others do again.
+
+    Does nothing where the kernel knows no such thing (before Linux 6.12), or the thread is not scheduled as most are.
+    """
 
 def summary_shown(state: str, client_id: str | None) -> str | None:
     """The JSON that shows what annotations come to: of each name the first clients, or `client_id` alone if it is among

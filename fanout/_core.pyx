@@ -18,8 +18,8 @@ from libc.stdlib cimport free, realloc
 
 from fanout import _engine
 from fanout._engine import (
-    DEDUP_WINDOW_MS, Checkpoints, Cursor, Filter, Mqtt, MqttReader, Plan, Replay, message_serial, mqtt_encode,
-    summary_shown,
+    DEDUP_WINDOW_MS, Checkpoints, Cursor, Filter, Mqtt, MqttReader, Plan, Replay, give_way, message_serial, mqtt_encode,
+    set_prompt, summary_shown,
 )
 from fanout.types import Record
 
@@ -27,8 +27,8 @@ __all__ = [
     "AHEAD", "CONFLATED", "DEDUP_WINDOW_MS", "FOREIGN", "FRESH", "GAP", "JSON",
     "KIND_ANNOTATIONS", "KIND_MESSAGES", "KIND_META", "KIND_OWN_PRESENCE", "KIND_PRESENCE", "KIND_PUBLISH",
     "KIND_WHOLE_APPENDS", "MQTT", "MQTT_FRAMED", "MQTT_V5", "MSGPACK", "PARTIAL", "RESUMED", "UNREAD",
-    "Checkpoints", "Cursor", "Engine", "Filter", "Mqtt", "MqttReader", "Plan", "Replay", "headers_of", "message_serial",
-    "mqtt_encode", "summary_shown",
+    "Checkpoints", "Cursor", "Engine", "Filter", "Mqtt", "MqttReader", "Plan", "Replay", "give_way", "headers_of",
+    "message_serial", "mqtt_encode", "set_prompt", "summary_shown",
 ]
 
 JSON, MSGPACK = 0, 1

@@ -30,6 +30,7 @@ from fanout.sources.embedded_store import BadRecord, Reader, Writer
 from fanout.sources.embedded_upkeep import EXPIRE_BYTES
 from fanout.sources.patterns import Patterns
 from fanout.sources.pending import Pending, Ticket
+from fanout.sources.prompt import prompt_threads
 from fanout.sources.reads import Reads
 
 __all__ = ["EmbeddedSource"]
@@ -113,8 +114,9 @@ class EmbeddedSource:
             ),
             threading.Thread(target=self._read, args=(reader, sink, ids), name="fanout-log-read", daemon=True),
         ]
-        for thread in self._threads:
-            thread.start()
+        with prompt_threads():
+            for thread in self._threads:
+                thread.start()
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         """See `Source.append`. All records of one call are written, or none. A topic that is missing is made."""

@@ -30,6 +30,7 @@ from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, UNPACKED_MAX, find_bounds, find_since, read_range
 from fanout.sources.kafka_topics import Making, TopicWatch
 from fanout.sources.pending import Pending
+from fanout.sources.prompt import prompt_threads
 from fanout.sources.reads import Reads
 from fanout.types import Creation
 
@@ -122,8 +123,9 @@ class KafkaSource:
                 reader=self._reader,
                 waiting=self._waiting,
             )
-            appender = Appender(self._settings, pending, watch.look_soon)
-            consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
+            with prompt_threads():
+                appender = Appender(self._settings, pending, watch.look_soon)
+                consumer = Consumer({**CONSUMER, **self._settings, **FIXED, "error_cb": watch.look_soon})
         except KafkaException as error:
             raise ConfigError(f"Kafka's client refuses its settings: {error.args[0].str()}") from error
         self._watch, self._appender, self._pending = watch, appender, pending
@@ -133,8 +135,9 @@ class KafkaSource:
             threading.Thread(target=watch.run, name="fanout-kafka-watch", daemon=True),
             threading.Thread(target=appender.run, name="fanout-kafka-append", daemon=True),
         ]
-        for thread in self._threads:
-            thread.start()
+        with prompt_threads():
+            for thread in self._threads:
+                thread.start()
 
     def append(self, records: Sequence[NewRecord], done: Done) -> None:
         """See `Source.append`. Confirmed by all in-sync replicas, or SourceTimeout after 10 s."""

@@ -7,6 +7,9 @@ listener accepts, requests and opening handshakes, those who were held, and what
 done whole: a turn takes `TURN_S` and the time of one of them at most. Listeners stand in the same line, so that
 no more are accepted than can be let in.
 
+Whoever still stands in line at the end of that leaves the core to others first: where a node has one, these are the
+threads that carry messages, behind whom those who come may wait.
+
 Who only asks whether the node is there need not stand in line for that: beyond its time a turn hears one brief message
 each of `BRIEF_MAX` clients.
 
@@ -18,6 +21,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
+
+from fanout._core import give_way
 
 __all__ = ["BRIEF_BYTES", "BRIEF_MAX", "TURN_S", "Caller", "Turns"]
 
@@ -78,5 +83,7 @@ class Turns:
                 caller.go_on()
         finally:
             self._calling = False
+            if self._line:
+                give_way()
             if self._line and self._until is None:  # one raised: the others are heard all the same
                 asyncio.get_running_loop().call_soon(self._turn)

@@ -11,12 +11,13 @@
 //! A connection that the loop writes itself has no socket here, but a [`pipe`] that the loop takes from.
 //!
 //! [`socket`] holds rule 2, [`port`] is how the loop speaks to a shard, [`submit`] how writes reach the kernel, [`driver`]
-//! runs a shard.
+//! runs a shard. [`sched`] is whose turn it is on a core.
 
 pub mod driver;
 pub mod limits;
 pub mod pipe;
 pub mod port;
+pub mod sched;
 pub mod socket;
 pub mod submit;
 pub mod sys;

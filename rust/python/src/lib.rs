@@ -14,6 +14,7 @@ mod messages;
 mod mqtt;
 mod replay;
 mod rules;
+mod sched;
 mod table;
 mod windows;
 
@@ -31,6 +32,8 @@ mod _engine {
     use super::mqtt::{MqttReader, mqtt_encode};
     #[pymodule_export]
     use super::replay::Replay;
+    #[pymodule_export]
+    use super::sched::{give_way, set_prompt};
     #[pymodule_export]
     use super::windows::Mqtt;
 

@@ -3,6 +3,9 @@
 import asyncio
 from collections import deque
 
+import pytest
+
+from fanout.transports import turns
 from fanout.transports.turns import BRIEF_MAX, TURN_S, Turns
 
 
@@ -138,3 +141,14 @@ async def test_one_who_has_much_to_do_gives_the_others_their_turn_between() -> N
     assert heard[1][:3] == ["d", "e", "f"]
     assert heard[2] == ["x", "y", "z"]
     assert heard[3] == ["g", "h"]
+
+
+async def test_a_turn_at_whose_end_somebody_still_waits_leaves_the_core_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    room = Room(10 * TURN_S)
+    left: list[int] = []
+    monkeypatch.setattr(turns, "give_way", lambda: left.append(sum(map(len, room.heard))))
+    Client(room).say("a", "b", "c")
+    await room.pass_turns()
+    assert left == [2], "and nobody waits for the third"
