@@ -135,7 +135,11 @@ class Held:
         """What is to be written of it. A channel under a wildcard that stands where the search for channels has come is
         left out: it would be found there.
         """
-        stands = {(one.filter, one.topic): one for one in self.client.places() if one.filter in self._subscriptions}
+        stands = {
+            (one.filter, one.topic): one.given_with(subscription.qos)  # which may have changed just now
+            for one in self.client.places()
+            if (subscription := self._subscriptions.get(one.filter)) is not None
+        }
         self._places = {**self._places, **stands}
         place = self._found_up_to()
         least = self._least(place)

@@ -145,7 +145,7 @@ class Sessions:
         """
         held = Held(self, name, client, expiry_s=min(expiry_s, EXPIRY_MAX_S), clean=clean, will=will)
         is_known = self._table.generation(name) > 0 or name in self._held
-        if not is_known and not self._table.has_place(name):
+        if not is_known and not (self._table.has_place(name) and self._telling.has_room):
             raise ClientError(_TOO_MANY)
         if held.is_kept and not self._table.has_state(name):
             self.check_room(name)

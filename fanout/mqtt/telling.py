@@ -1,7 +1,8 @@
 """Facts of MQTT clients on their way to the log: told again until it takes them.
 
 Of each name and kind only the newest word waits. A last word is taken back once the log has it. One that is too large
-for the log is not kept at all: what the log has of it is taken back. Belongs to the event loop.
+for the log is not kept at all: what the log has of it is taken back. With `WORDS_MAX` waiting nobody new is let in, for
+the log does not say then how many there are. Belongs to the event loop.
 """
 
 import logging
@@ -13,7 +14,10 @@ from fanout.errors import SourceError, SourceTooLarge
 from fanout.mqtt.records import name_text
 from fanout.transports.mqtt_ports import Name
 
-__all__ = ["Telling"]
+__all__ = ["WORDS_MAX", "Telling"]
+
+WORDS_MAX: Final = 100_000
+"""Of 0.5 KiB each, where nothing is kept of a client: of those that come and go while the log is away."""
 
 AT_ONCE: Final = 200  # told again in one turn of the loop
 
@@ -21,12 +25,17 @@ log = logging.getLogger(__name__)
 
 
 class Telling:
-    """See the module's text. As many words wait as there are names and kinds at most."""
+    """See the module's text."""
 
     def __init__(self, control: Control) -> None:
         self._control = control
         self._untold: dict[tuple[str, Name], tuple[Fact, bool]] = {}  # what the log did not take; if that is the last
         self._under_way: dict[tuple[str, Name], object] = {}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether words of others may come."""
+        return len(self._untold) + len(self._under_way) < WORDS_MAX
 
     def tell(self, kind: str, name: Name, fact: Fact) -> None:
         """Writes a fact, now or later."""

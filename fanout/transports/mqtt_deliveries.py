@@ -81,7 +81,7 @@ class Deliveries:
         have been given already.
         """
         delivery = self.subscriptions.wanted(subscription, topic)
-        delivery.sent = sent
+        delivery.position, delivery.sent = position or "", sent
         self._session.say(
             ClientFrame(
                 Action.ATTACH,
@@ -121,7 +121,7 @@ class Deliveries:
         delivery = self.subscriptions.find(effect.spelling)
         if delivery is None or not self.handle:
             return
-        sent, delivery.sent = delivery.sent, ""
+        sent, delivery.position, delivery.sent = delivery.sent, "", ""
         if delivery.number is not None and (stands := self._place(delivery.number)) is not None:
             sent = stands.sent or stands.position  # it was given more while the place was looked for
         subscription = delivery.subscription
@@ -147,7 +147,8 @@ class Deliveries:
     def renew(self, subscription: Subscription) -> None:
         """What is delivered under a filter without wildcards is given as `subscription` says from now on (MQTT 5.0
         §3.8.4: nothing may be lost by that). Only what is given otherwise than before is attached again: with QoS 1
-        from where it is acknowledged, and with DUP up to where it was given; with QoS 0 from there.
+        from where it is acknowledged, and with DUP up to where it was given; to and from QoS 0 from where the engine
+        has come.
         """
         topic = subscription.filter
         delivery = self.subscriptions.find(self.subscriptions.spelling(topic, topic))
@@ -188,18 +189,22 @@ class Deliveries:
         self._session.say(ClientFrame(Action.DETACH, channel=spelling))
 
     def place(self, topic_filter: str, topic: str) -> Place | None:
-        """Where the delivery of a topic under a filter that was added stands."""
+        """Where the delivery of a topic under a filter that was added stands, or is to begin."""
         delivery = self.subscriptions.find(self.subscriptions.spelling(topic_filter, topic))
-        return None if delivery is None or delivery.number is None else self._place(delivery.number)
+        if delivery is None:
+            return None
+        if delivery.number is None:
+            return delivery.to_begin() if delivery.position else None
+        return self._place(delivery.number)
 
     def _place(self, number: int) -> Place | None:
         return next(iter(self.subscriptions.places(self._engine.standing(self.handle, number))), None)
 
     def places(self) -> Sequence[Place]:
-        """Where all deliveries stand; after `end`, where they stood."""
+        """Where all deliveries stand, or are to begin; after `end`, where they stood."""
         if not self.handle:
             return self._ended
-        return self.subscriptions.places(self._engine.standing(self.handle))
+        return self.subscriptions.places(self._engine.standing(self.handle)) + self.subscriptions.to_begin()
 
     def end(self) -> None:
         """The connection is about to be the engine's no more."""

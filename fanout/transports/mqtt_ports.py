@@ -58,7 +58,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def given_with(self, qos: int) -> "Place":
         """Where it goes on if that is its QoS from now on: with 0 nothing is given again."""
-        return self if qos else msgspec.structs.replace(self, position=self.sent or self.position, sent="")
+        return self if qos or not self.sent else msgspec.structs.replace(self, position=self.sent, sent="")
 
 
 class Will(msgspec.Struct, frozen=True):

@@ -32,12 +32,18 @@ class Delivery(msgspec.Struct, gc=False):
     subscription: Subscription
     topic: str
     spelling: str
+    position: str = ""
+    """Where it is to begin, until it is the engine's; empty: where the channel is then."""
     sent: str = ""
     """Up to where what comes may have been given before."""
     number: int | None = None
     """The session's, of the attachment; None until it is the engine's."""
     waiting: "asyncio.Future[Attach | ErrorInfo] | None" = None
     """Who is told where it begins, or why it cannot be had."""
+
+    def to_begin(self) -> Place:
+        """Where it is to begin."""
+        return Place(self.subscription.filter, self.topic, self.position, self.sent)
 
 
 class _Subscribed(NamedTuple):
@@ -144,6 +150,14 @@ class Subscriptions:
             if delivery is not None:
                 places.append(Place(delivery.subscription.filter, delivery.topic, acknowledged, sent or ""))
         return places
+
+    def to_begin(self) -> list[Place]:
+        """Where the deliveries begin that are yet to, perhaps when the log was asked."""
+        return [
+            delivery.to_begin()
+            for key, delivery in self._deliveries.items()
+            if delivery.number is None and delivery.position and isinstance(key, str)
+        ]
 
     def _forget_number(self, delivery: Delivery) -> None:
         if delivery.number is not None:

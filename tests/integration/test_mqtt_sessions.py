@@ -121,6 +121,28 @@ async def leave(client: RawMqtt) -> None:
     assert await client.closed()
 
 
+async def test_what_is_yet_to_be_read_from_the_log_under_wildcards_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Server(config(tmp_path, history="1s")) as node:
+        await node.ready()
+        assert node.mqtt_port is not None
+        async with connected(node) as client:
+            await client.subscribe(("w/#", 1))
+            await leave(client)
+        await publish(node, "w/new", "1", "2")
+        await forgets(node)
+        with monkeypatch.context() as busy:
+            busy.setattr("fanout.replay.service.WAITING_MAX", 0)
+            async with connected(node, present=True) as client:
+                refused = await client.receive()
+                assert refused is not None
+                assert refused.kind == DISCONNECT
+                assert await client.closed()
+        async with connected(node, present=True) as client:
+            assert payloads(client, await given(client, 2)) == [(b"1", 0), (b"2", 0)]
+
+
 async def test_what_may_have_been_given_is_marked_over_several_connections(node: Server) -> None:
     async with connected(node) as client:
         await client.subscribe(("a", 1))

@@ -170,7 +170,11 @@ impl Shard {
         if self.connection(handle).is_none_or(|connection| connection.life != Life::Open) {
             return;
         }
+        let subscribed_again = self.is_subscribed_again(handle, &new);
         let before = self.drop_attachment(handle, new.number);
+        if let Some(before) = before.as_ref().filter(|_| subscribed_again) {
+            before.hand_on(&mut new.plan.located);
+        }
         let passed = before.and_then(|cursor| cursor.special?.passed);
         if let (Outcome::Fresh | Outcome::Partial, Some(at)) = (new.plan.located.outcome, passed) {
             new.plan.located.cursor = at;

@@ -8,7 +8,7 @@ import pytest
 
 from fanout.errors import ClientError, SourceTimeout, error
 from fanout.mqtt import held as held_module
-from fanout.mqtt import service, table
+from fanout.mqtt import service, table, telling
 from fanout.transports.mqtt_ports import Name, Place, Subscription
 from tests.unit.mqtt.bed import ALICE, Client, FactLog, Node, settle, state_of
 
@@ -56,6 +56,16 @@ async def test_a_subscription_stands_where_it_began_until_its_connection_knows(
     client.stand(Place("a", "a", "a@5"))
     await held.subscribe([Subscription("a", 0)], [Place("a", "a", "a@6")])
     assert state_of(facts)["places"] == [{"filter": "a", "topic": "a", "position": "a@5"}]
+
+
+async def test_what_changed_to_at_most_once_and_was_cut_off_then_is_given_once(new_node: NewNode) -> None:
+    node, client = new_node(), Client()
+    held = await node.take(client)
+    await held.subscribe([Subscription("a", 1)])
+    client.stand(Place("a", "a", "a@5", "a@8"))
+    await held.subscribe([Subscription("a", 0)])
+    held.leave(expiry_s=None, lost=True)  # before its connection gives it so
+    assert (await node.take(Client())).places == [Place("a", "a", "a@8")]
 
 
 async def test_a_clean_start_forgets_what_was(facts: FactLog, new_node: NewNode) -> None:
@@ -410,6 +420,24 @@ async def test_there_is_a_most_of_sessions(new_node: NewNode, monkeypatch: pytes
     with pytest.raises(ClientError):
         await node.take(Client(), Name("app", "bob"))
     assert not (await node.take(Client(), Name("app", "bob"), expiry_s=0)).is_kept
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_who_comes_and_goes_while_the_log_is_away_takes_a_bounded_room(
+    facts: FactLog, new_node: NewNode, monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    monkeypatch.setattr(telling, "WORDS_MAX", 3)
+    node = new_node()
+    facts.slow, facts.failure = (b"", None) if is_slow else (None, SourceTimeout("away"))
+    for number in range(3):
+        (await node.take(Client(), Name("app", str(number)), expiry_s=0)).leave(expiry_s=None, lost=False)
+    with pytest.raises(ClientError) as refused:
+        await node.take(Client(), Name("app", "another"), expiry_s=0)
+    assert refused.value.info.code == 42910
+    if not is_slow:
+        facts.failure = None
+        node.sessions.save(1.0)
+        await node.take(Client(), Name("app", "another"), expiry_s=0)
 
 
 async def test_who_has_a_session_keeps_it_with_no_room_for_more(

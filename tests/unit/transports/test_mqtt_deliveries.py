@@ -11,7 +11,7 @@ from fanout.session.effects import Attach
 from fanout.transports.driver import Driver
 from fanout.transports.mqtt_deliveries import Deliveries
 from fanout.transports.mqtt_driver import MqttDriver
-from fanout.transports.mqtt_ports import Subscription
+from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_topics import Topics
 from fanout.wire import Action, ClientFrame
 
@@ -101,6 +101,18 @@ def test_what_was_all_acknowledged_while_the_log_was_asked_is_marked_too(bed: Be
 def test_of_what_nobody_knows_where_it_stands_the_newest_is_next(bed: Bed) -> None:
     bed.subscribe(Subscription("t", 0, identifier=2))
     assert bed.asked[-1].channel_serial is None
+
+
+def test_what_is_yet_to_begin_is_known_by_where_it_is_to(bed: Bed) -> None:
+    wild = Subscription("w/#", 1)
+    bed.deliveries.subscriptions.add(wild)
+    bed.deliveries.ask(wild, "w/a", "behind", "sent")
+    to_begin = Place("w/#", "w/a", "behind", "sent")
+    assert bed.deliveries.place("w/#", "w/a") == to_begin
+    assert bed.deliveries.places() == [to_begin]
+    bed.deliveries.kept = True
+    bed.deliveries.end()
+    assert bed.deliveries.places() == [to_begin]
 
 
 def test_whose_place_nobody_else_knows_goes_on_live_if_the_log_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use super::places::Places;
 use super::{Handle, Subscription, Window};
-use crate::channel::{Channel, Payloads, Stand, Sync, Withheld};
+use crate::channel::{Channel, Located, Outcome, Payloads, Stand, Sync, Withheld};
 use crate::filter::Filter;
 use crate::kind::Kinds;
 use crate::outbox::Outbox;
@@ -171,6 +171,13 @@ impl Cursor {
         let special = self.special.as_deref();
         let had = special.and_then(|special| special.withheld.had.clone());
         Stand { at: self.at, had, conflates: special.and_then(|special| special.conflates) }
+    }
+
+    /// Another one begins where it stands, in the same ring.
+    pub(super) fn hand_on(&self, located: &mut Located) {
+        let Stand { at, had, conflates } = self.stand();
+        (located.cursor, located.had, located.conflates) = (at, had, conflates);
+        located.outcome = Outcome::Fresh; // not where whoever asked has read that it stood
     }
 
     /// Whether it is on a replay.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::connection::Cursor;
+use super::connection::{Cursor, STOPPED};
 use super::schedule::Lane;
 use super::window::Window;
-use super::{Handle, Shard, slot};
+use super::{Handle, NewAttachment, Shard, slot};
 use crate::channel::Frame;
 use crate::limits::OUTBOX_OWN_BYTES;
 use crate::outbox::Outbox;
@@ -57,6 +57,17 @@ impl Shard {
         if let Some(connection) = self.connection(handle) {
             connection.window = Some(window);
         }
+    }
+
+    /// Whether a subscription is changed that is being given the same ring, and what it gave or will give is not
+    /// acknowledged: whoever asked for the change read where it stood a while ago, and could not tell one message that is
+    /// given twice. Where both are acknowledged what comes again has DUP set.
+    pub(super) fn is_subscribed_again(&self, handle: Handle, new: &NewAttachment) -> bool {
+        let Some(cursor) = self.cursor(handle, new.number).filter(|cursor| cursor.at != STOPPED) else { return false };
+        let acknowledged = new.subscription.as_ref().is_some_and(|subscription| subscription.acknowledged);
+        let is_mqtt = self.connections[slot(handle)].window.is_some();
+        let same = self.groups.channel_of(cursor).is_some_and(|channel| channel.id == new.plan.channel.id);
+        is_mqtt && same && !(acknowledged && cursor.is_acknowledged())
     }
 
     /// An MQTT connection takes no packets that are larger.

@@ -63,7 +63,7 @@ impl Shard {
         true
     }
 
-    fn cursor(&self, handle: Handle, number: u32) -> Option<&Cursor> {
+    pub(super) fn cursor(&self, handle: Handle, number: u32) -> Option<&Cursor> {
         let connection = self.connections.get(slot(handle)).filter(|connection| connection.handle == handle)?;
         connection.cursors.iter().find(|cursor| cursor.number == number)
     }

@@ -181,6 +181,45 @@ fn of_one_who_is_given_the_log_and_then_goes_on_live_it_is_known_in_both() {
     assert_eq!((offsets(&node, &standing(&node).acknowledged), standing(&node).given), (vec![4, 3], None));
 }
 
+#[test]
+fn what_changes_to_at_most_once_or_from_it_is_given_once() {
+    let once = Subscription { kept: true, ..Subscription::default() };
+    let other = Subscription { id: 7, ..once.clone() };
+    for (before, after) in [(at_least_once(), once.clone()), (once.clone(), other), (once, at_least_once())] {
+        let mut world = World::new();
+        let (thing, window) = world.thing(0, false);
+        world.publish("c", "before");
+        world.subscribe(thing, 1, "c", None, before);
+        let stood = world.hub.position("c", 0); // as whoever asks has read it
+        world.publish("c", "meanwhile");
+        world.turn();
+        world.subscribe(thing, 1, "c", Some(&stood), after);
+        world.publish("c", "later");
+        world.turn();
+        assert_eq!(world.payloads(thing), ["meanwhile", "later"]);
+        assert_eq!(world.standing(&window, 1).1, 3);
+    }
+}
+
+#[test]
+fn of_what_nobody_knows_where_it_stands_nothing_is_left_out_when_it_changes() {
+    for after in [Subscription { retain: true, ..Subscription::default() }, at_least_once()] {
+        let mut world = World::new();
+        let (thing, _) = world.thing(0, false);
+        world.room.insert(thing, 0);
+        world.subscribe(thing, 1, "c", None, Subscription::default());
+        (0..5).for_each(|n| {
+            world.publish("c", &n.to_string());
+            world.turn();
+        });
+        world.subscribe(thing, 1, "c", None, after);
+        world.room.remove(&thing);
+        world.shard.writable(thing);
+        world.turn();
+        assert_eq!(world.payloads(thing), ["0", "1", "2", "3", "4"]);
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Publish(u8),
