@@ -288,6 +288,9 @@ cdef class Engine:
     def let_go(self, topic, partition, /):
         self._native.let_go(topic, partition)
 
+    def gone(self, topic, /):
+        self._native.gone(topic)
+
     def progress(self, topic, partition, next_offset, /):
         if self._has_messages(topic):
             self._native.progress(topic, partition, next_offset)

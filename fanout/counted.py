@@ -26,7 +26,7 @@ TELL_S: Final = 1.0  # between two looks at what nobody has told yet
 
 
 class Counted:
-    """The numbers of partitions that topics have, and have had. Belongs to the event loop, but for `topic`."""
+    """The numbers of partitions that topics have, and have had. Belongs to the event loop, but for `topic` and `gone`."""
 
     def __init__(
         self, control: Control, take: Callable[[str, bytes, int], None], is_certain: Callable[[str], bool]
@@ -50,6 +50,11 @@ class Counted:
             self._take(topic, topic_id, partitions)
         if self._is_certain(topic):
             self._loop.call_soon_threadsafe(self._counted, topic, topic_id, partitions)
+
+    def gone(self, topic: str, /) -> None:
+        """See `fanout.sources.base.Sink.gone`: no number is given for it any more. For the source's thread."""
+        with self._lock:
+            self._ids.pop(topic, None)
 
     async def run(self, ready: asyncio.Event) -> None:
         """Tells what nobody has told, once the node has read what others have; until cancelled."""

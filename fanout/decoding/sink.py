@@ -111,6 +111,12 @@ class DecodingSink:
             if not self._stopped:
                 self._sink.topic(topic, topic_id, partitions)
 
+    def gone(self, topic: str, /) -> None:
+        """See `Sink.gone`."""
+        with self._lock:
+            if not self._stopped:
+                self._sink.gone(topic)
+
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         """See `Sink.partition`."""
         with self._lock:

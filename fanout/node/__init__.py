@@ -193,6 +193,10 @@ class _Sink:
         with self._interest.counting(topic, topic_id, partitions):
             self._counted.topic(topic, topic_id, partitions)
 
+    def gone(self, topic: str, /) -> None:
+        self._counted.gone(topic)
+        self._engine.gone(topic)
+
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         self._engine.partition(topic, topic_id, partition, start)
         self._since.began(topic, topic_id, partition)

@@ -7,7 +7,8 @@ What a source promises, whatever log is behind it (one suite of tests asks each 
 - **Start.** Before the first record of a partition the sink learns of it (`Sink.partition`) with the offset at which
   reading begins. Reading begins where the log stood `history_ms` ago, and nothing older is delivered.
 - **Topics.** Before the first partition of a topic the sink learns how many it has (`Sink.topic`), and again when there
-  are more, before the first of those.
+  are more, before the first of those. When a topic is deleted it hears of that (`Sink.gone`), once that has stood for
+  some seconds; if the topic is there again, all of this is said again.
 - **On demand.** Of a topic that is read on demand no partition is read before `read_partition` asks for it. Then it
   begins where the log stood `history_ms` ago, or at its own beginning; and when what the log held at that moment has
   been delivered, the sink hears of it (`Sink.caught_up`). What is asked for while the log is away is read when it is
@@ -151,6 +152,9 @@ class Sink(Protocol):
         """The topic has so many partitions. One that keeps another topic's keys in it may say nothing: then the keys of
         the topic are not taken to lie anywhere.
         """
+
+    def gone(self, topic: str, /) -> None:
+        """The topic is no more: what was in it can never be read again."""
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         """Reading of a partition begins at offset `start`. `topic_id` has 16 bytes: a topic made anew has another."""

@@ -24,11 +24,12 @@ from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_batch import whole_batch
-from fanout.sources.kafka_changes import Begin, Change, Counted, LetGo
+from fanout.sources.kafka_changes import Begin, Change, Counted, Gone, LetGo
 from fanout.sources.kafka_lost import Place
+from fanout.sources.kafka_making import Making
 from fanout.sources.kafka_partition import Reading
 from fanout.sources.kafka_read import ALL, READER, UNPACKED_MAX, find_bounds, find_since, read_range
-from fanout.sources.kafka_topics import Making, TopicWatch
+from fanout.sources.kafka_topics import TopicWatch
 from fanout.sources.pending import Pending
 from fanout.sources.prompt import prompt_threads
 from fanout.sources.reads import Reads
@@ -273,9 +274,12 @@ class KafkaSource:
         )
 
     def _change(self, consumer: Consumer, sink: Sink, change: Change) -> None:
-        """Begins, begins anew or ends to read one partition; or a topic has been counted."""
+        """Begins, begins anew or ends to read one partition; or a topic has been counted, or is gone."""
         if isinstance(change, Counted):
             sink.topic(*change)
+            return
+        if isinstance(change, Gone):
+            sink.gone(change.topic)
             return
         key = (change.topic, change.partition)
         self._behind.discard(key)

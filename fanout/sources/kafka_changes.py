@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["Begin", "Change", "Counted", "End", "LetGo"]
+__all__ = ["Begin", "Change", "Counted", "End", "Gone", "LetGo"]
 
 
 class Counted(NamedTuple):
@@ -11,6 +11,12 @@ class Counted(NamedTuple):
     topic: str
     topic_id: bytes
     partitions: int
+
+
+class Gone(NamedTuple):
+    """The topic is no more, until it is counted again."""
+
+    topic: str
 
 
 class Begin(NamedTuple):
@@ -42,4 +48,4 @@ class LetGo(NamedTuple):
     partition: int
 
 
-Change = Counted | Begin | End | LetGo
+Change = Counted | Gone | Begin | End | LetGo

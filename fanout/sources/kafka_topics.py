@@ -6,8 +6,9 @@ Rules:
 - A partition met at the first look at its topic is read from one history window ago; one of a topic of state, or that
   appears later, or whose topic was made anew (only the topic's id tells), from the earliest offset there is. One whose
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
-- A topic that is missing at the first look is created, and last one that gets as many partitions as another. One that
-  vanishes later is waited for: whoever deletes a topic may be about to make it again.
+- A topic that is missing at the first look is created (`kafka_making`). One that vanishes later is waited for: whoever
+  deletes a topic may be about to make it again. It is said to be gone when every look for `GONE_S` has missed it: who is
+  asked first may not know of it yet.
 - Of a topic that is read on demand only what was asked for is read, until it is let go, from one history window ago or
   whole, as asked. That is looked up at once, also between two looks.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
@@ -20,25 +21,25 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import OffsetSpec, TopicDescription  # type: ignore[attr-defined]
-from confluent_kafka.cimpl import NewTopic
 
 from fanout.errors import SourceTimeout
 from fanout.sources.base import Health
 from fanout.sources.kafka_admin import AWAY, Admin, Stopped, Trouble
-from fanout.sources.kafka_changes import Begin, Change, Counted, End, LetGo
+from fanout.sources.kafka_changes import Begin, Change, Counted, End, Gone, LetGo
 from fanout.sources.kafka_lost import Place, go_on
+from fanout.sources.kafka_making import Maker, Making
 from fanout.sources.patterns import Patterns
-from fanout.types import Creation
 
-__all__ = ["Making", "TopicWatch"]
+__all__ = ["TopicWatch"]
 
 LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
 SEARCH_S: Final = 5.0  # for the cut in one partition
+GONE_S: Final = 5.0  # as long as an end of the log has to stand that lies below a client's place
 APPEAR_S: Final = 5.0  # until a topic that was just created can be described, and its partitions be led
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -47,18 +48,6 @@ _LATEST: Final = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 Key = tuple[str, int]  # topic, partition
 
 log = logging.getLogger("fanout.source.kafka")
-
-
-class Making(NamedTuple):
-    """How missing topics are made: those in `kept` in their own way, and the others with so many partitions."""
-
-    kept: Mapping[str, Creation]
-    partitions: int
-    replication: int  # of all; -1: the broker's default
-
-    def of(self, topic: str) -> Creation:
-        """How that topic is made."""
-        return self.kept.get(topic) or Creation()
 
 
 class TopicWatch:
@@ -91,13 +80,13 @@ class TopicWatch:
         self._topics = self._patterns.names
         self._matched: set[str] = set()
         self._state_topics = frozenset(state_topics)
-        self._making = making
-        self._unmade = [topic for topic in making.kept if topic not in self._topics]
+        self._maker = Maker(self._admin, making, self._topics)
         self._history_ms = history_ms
         self._reader = reader
         self._waiting = waiting
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
-        self._counted: dict[str, Counted] = {}
+        self._counted: dict[str, Counted] = {}  # as the sink was told; of those that are there
+        self._absent: dict[str, float] = {}  # others of those, and since when looks have missed them
         self._on_demand = frozenset(on_demand)
         self._asking: deque[tuple[Key, bool | None]] = deque()  # whether whole; None: to let go. A few a partition
         self._asked: dict[Key, bool] = {}
@@ -221,26 +210,28 @@ class TopicWatch:
         """Finds what has changed; returns the first trouble that was met."""
         troubles: list[Trouble] = []
         described, missing = self._admin.describe(self._topics, troubles)
-        new = [topic for topic in missing if topic not in self._ids]
-        for dependent in (False, True):
-            if batch := [topic for topic in new if (self._making.of(topic).like is not None) == dependent]:
-                described |= self._await(self._create(batch, described, troubles), troubles)
+        for turn in self._maker.in_turns([topic for topic in missing if topic not in self._ids]):
+            described |= self._await(self._maker.make(turn, described, troubles), troubles)
         for topic in missing:
             if topic in self._ids and topic not in described:
                 self._ids[topic] = None
                 troubles.append(Trouble(("gone", topic), f"topic {topic!r} is not in Kafka at {self._bootstrap}"))
+        absent = [topic for topic in missing if topic not in described]
         if self._patterns and described:
-            described |= self._match(troubles)
+            matched, unmatched = self._match(troubles)
+            described |= matched
+            absent += unmatched
+        self._tell_gone(absent)
         self._locate(described, troubles)
         self._explain(described)
         if troubles:
             return troubles[0]
-        self._keep()
+        self._maker.keep()
         self.complete = True
         return None
 
-    def _match(self, troubles: list[Trouble]) -> dict[str, TopicDescription]:
-        """The topics that patterns match; what was read of those that are gone is let go of."""
+    def _match(self, troubles: list[Trouble]) -> tuple[dict[str, TopicDescription], list[str]]:
+        """The topics that patterns match, and the names of those that are no more, whose reading ends."""
         met: list[Trouble] = []
         names = self._patterns.of(self._admin.names(met))
         described = self._admin.describe(names, met)[0] if names else {}
@@ -257,43 +248,17 @@ class TopicWatch:
             if self.complete:
                 self._ids.setdefault(topic, None)  # it is new: all of it is wanted
         self._matched = (self._matched | described.keys()) - gone
-        return described
+        known = self._counted.keys() - self._topics
+        return described, [] if met else sorted(known - described.keys())
 
-    def _keep(self) -> None:
-        """Makes, once, the topics that are only written to. Whoever writes hears if that was not permitted."""
-        if not self._unmade:
-            return
-        troubles: list[Trouble] = []
-        described, missing = self._admin.describe(self._unmade, troubles)
-        self._create(missing, described, troubles)
-        for trouble in troubles:
-            log.warning("%s", trouble.reason)
-        self._unmade = []
-
-    def _create(
-        self, topics: Sequence[str], described: Mapping[str, TopicDescription], troubles: list[Trouble]
-    ) -> list[str]:
-        """Makes topics; returns those that are there now."""
-        wanted = []
-        for topic in topics:
-            settings, count, like = self._making.of(topic)
-            count = count or self._partitions_of(like, described, troubles)
-            if count is not None:
-                wanted.append(NewTopic(topic, count, self._making.replication, config=dict(settings)))
-        return self._admin.create(wanted, troubles)
-
-    def _partitions_of(
-        self, like: str | None, described: Mapping[str, TopicDescription], troubles: list[Trouble]
-    ) -> int | None:
-        """As many as that topic has; None if that cannot be found out now."""
-        if like is None:
-            return self._making.partitions
-        met: list[Trouble] = []
-        topic = described.get(like) or self._admin.describe([like], met)[0].get(like)
-        troubles.extend(met)
-        if topic is None:  # it may be missing, and will be made like any other
-            return None if met else self._making.partitions
-        return len(topic.partitions)
+    def _tell_gone(self, absent: Sequence[str]) -> None:
+        """Says of topics that they are gone, of those that this look has missed."""
+        now = time.monotonic()
+        self._absent = {topic: self._absent.get(topic, now) for topic in absent if topic in self._counted}
+        for topic, since in self._absent.items():
+            if now - since >= GONE_S:
+                del self._counted[topic]
+                self.found.append(Gone(topic))
 
     def _await(self, topics: Sequence[str], troubles: list[Trouble]) -> dict[str, TopicDescription]:
         """Waits for topics that were just created: it takes a moment until they are known and led."""

@@ -7,9 +7,11 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from fanout import Config, Server
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.node import KEY, node_process
+from tests.support.sources import eventually
 from tests.support.wsclient import RESUMED, RawClient
 
 pytestmark = pytest.mark.kafka
@@ -96,3 +98,54 @@ async def test_a_topic_of_a_pattern_that_is_deleted_takes_nobody_s_place_in_the_
         await visitor.visit(node.port, "three")
     assert (visitor.code, visitor.is_resumed) == (90003, False)
     assert [text for text in visitor.seen if text != "one"] == ["two", "three"]
+
+
+async def delete(kafka: Kafka, topic: str) -> None:
+    admin = AdminClient(kafka.client)
+    await asyncio.to_thread(admin.delete_topics([topic])[topic].result, 15)
+
+
+@pytest.mark.timeout(180)
+async def test_a_topic_that_is_deleted_under_a_node_keeps_nobody_waiting_for_what_it_had(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    kept, gone = kafka_topic(), kafka_topic()
+    routes = tuple(f"{topic}=c:#{{key}}" for topic in (kept, gone))
+    settings = {"kafka": kafka.bootstrap, "key": (KEY,), "route": routes, "publish_topic": kept, "history": "1s"}
+    async with Server(Config(port=0, data=tmp_path, **settings)) as node:  # type: ignore[arg-type]
+        await node.ready()
+        visitor = Visitor()
+        await come_and_see(kafka, gone, visitor, node.port, "one")
+        before, read = visitor.serial, node.stats()["messages"]
+        await produce(kafka, gone, "lost")
+        await produce(kafka, kept, "two", "three")
+
+        def is_forgotten() -> bool:
+            stats = node.stats()
+            return stats["messages"] == read + 3 == stats["messages_expired"]
+
+        await eventually(is_forgotten, 30)  # the log alone can answer now
+        await delete(kafka, gone)
+        client = await RawClient(node.port, KEY).connect()
+        answered = asyncio.ensure_future(returned(client, before))
+        async with asyncio.timeout(60):
+            assert await answered == 90003
+            await client.until(lambda: len(client.received.get(CHANNEL, [])) >= 2)
+        assert [message.text for message in client.received[CHANNEL]] == ["two", "three"]
+        await client.close()
+        await delete(kafka, kept)
+        await asyncio.sleep(1)
+        client = await RawClient(node.port, KEY).connect()
+        async with asyncio.timeout(60):
+            assert await returned(client, before) == 90005
+        await client.close()
+
+
+async def returned(client: RawClient, serial: str | None) -> int | None:
+    """The code with which who comes back is let in, however often it has to come again."""
+    attaching = asyncio.ensure_future(client.attach(CHANNEL, channelSerial=serial))
+    while not attaching.done() or attaching.exception() is not None:  # noqa: ASYNC110
+        if attaching.done():
+            attaching = asyncio.ensure_future(client.attach(CHANNEL, channelSerial=serial))
+        await asyncio.sleep(0.1)
+    return (attaching.result().get("error") or {}).get("code")

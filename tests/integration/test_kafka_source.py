@@ -10,11 +10,12 @@ from functools import partial
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.cimpl import NewPartitions, NewTopic
 
-from fanout.errors import ConfigError, SourceTimeout
+from fanout.errors import ConfigError, SourceError, SourceTimeout
 from fanout.sources.base import Record
 from fanout.sources.kafka import KafkaSource
+from fanout.sources.kafka_topics import GONE_S
 from tests.support.broker import Kafka, free_ports, running
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.kafka_log import delete_until, make_anew, transactional, write
@@ -234,6 +235,28 @@ async def test_a_topic_that_vanishes_is_not_made_again(kafka: Kafka, kafka_topic
     assert topic in source.health().reason
     await asyncio.sleep(2)
     assert topic not in admin.list_topics(timeout=5).topics
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("by_pattern", [False, True])
+async def test_a_topic_that_vanishes_is_gone_after_a_while_and_told_of_anew_when_it_is_made_again(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start, *, by_pattern: bool
+) -> None:
+    topic, other = kafka_topic(), kafka_topic()
+    source, sink = await start(f"^{topic}$" if by_pattern else topic, other)
+    await eventually(lambda: sink.is_ready)
+    admin, began = AdminClient(kafka.client), time.monotonic()
+    admin.delete_topics([topic])[topic].result(15)
+    await eventually(lambda: sink.gone_topics == [topic], 40)
+    assert time.monotonic() - began > GONE_S
+    with pytest.raises(SourceError):
+        await source.bounds(topic, [0])
+    await asyncio.sleep(2)
+    admin.create_topics([NewTopic(topic, 2)])[topic].result(15)
+    await eventually(lambda: len([told for told in sink.topics if told[0] == topic]) == 2, 40)
+    write(kafka, topic, "again")
+    await eventually(lambda: sink.values(topic) == [b"again"])
+    assert sink.gone_topics == [topic]
 
 
 async def test_reading_joins_no_group(kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start) -> None:

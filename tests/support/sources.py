@@ -19,6 +19,7 @@ class RecordingSink:
         self.calls: list[str] = []
         self.threads: set[int] = set()
         self.topics: list[tuple[str, bytes, int]] = []
+        self.gone_topics: list[str] = []
         self.caught: list[tuple[str, int]] = []
         self.left: list[tuple[str, int]] = []
         self.partitions: list[tuple[str, bytes, int, int]] = []
@@ -42,6 +43,10 @@ class RecordingSink:
     def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
         self._called("topic")
         self.topics.append((topic, topic_id, partitions))
+
+    def gone(self, topic: str, /) -> None:
+        self._called("gone")
+        self.gone_topics.append(topic)
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         self._called("partition")

@@ -6,6 +6,8 @@
 //!
 //! A partition that is let go stands where it was read up to. When it is read again it begins anew, under the same index:
 //! the table is not to grow each time.
+//!
+//! Of a topic that is gone the entries stand for nothing, as if there had never been a rule for it, until it is found again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -48,7 +50,7 @@ pub struct Partition {
     /// The highest offset of this partition, plus one, that a forgotten channel once dropped: a channel born later
     /// cannot know whether it was its own.
     forgotten: AtomicI64,
-    /// False once another entry took this one's place.
+    /// False once another entry took this one's place, and while its topic is gone.
     current: AtomicBool,
     /// It is not read at the moment.
     let_go: AtomicBool,
@@ -175,6 +177,7 @@ struct Topic {
     strays: Mutex<Strays>,
     /// Of which topic of that name, and by number since where its partitions are read for clients.
     since: Option<(TopicTag, Box<[i64]>)>,
+    is_gone: bool,
 }
 
 impl Topic {
@@ -260,10 +263,34 @@ impl Inner {
         Some(&self.list[usize::from(*index)])
     }
 
+    /// A topic is there, as that of this tag, or is gone. Whoever has looked at the table before sees another one.
+    fn find_topic(&mut self, topic: &str, tag: Option<TopicTag>) {
+        let Some(known) = self.topics.get_mut(topic) else { return };
+        known.is_gone = tag.is_none();
+        for &index in known.current.values() {
+            let entry = &self.list[usize::from(index)];
+            entry.current.store(tag == Some(entry.tag), Ordering::Relaxed);
+        }
+        self.list = Arc::new(self.list.to_vec());
+        self.reference = None; // it may speak of what is no more
+        self.sort_out();
+    }
+
+    fn is_gone(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|known| known.is_gone)
+    }
+
+    /// The topics whose keys lie where murmur2 says, with where that is.
+    fn placed(&self) -> impl Iterator<Item = (&Arc<str>, &Topic, &Arc<Placing>)> {
+        let known = self.certain.iter().filter_map(|name| Some((name, self.topics.get(name)?)));
+        known
+            .filter(|(_, topic)| !topic.is_gone)
+            .filter_map(|(name, topic)| Some((name, topic, topic.placing.as_ref()?)))
+    }
+
     fn feeding(&self, certain: SmallVec<[u16; 2]>) -> Feeding {
         let reference = self.reference.clone();
-        let placings = self.certain.iter().filter_map(|name| self.topics.get(name)?.placing.as_ref());
-        let counted = placings.map(|placing| (placing.tag, placing.count())).collect();
+        let counted = self.placed().map(|(_, _, placing)| (placing.tag, placing.count())).collect();
         Feeding { list: Arc::clone(&self.list), open: Arc::clone(&self.open), certain, counted, reference }
     }
 
@@ -291,7 +318,7 @@ impl Partitions {
     ///
     /// The same topic from where it was read, or from further back, changes nothing: what comes again is recognised, and
     /// so is what comes in its place ([`Partition::is_cut_by`]). Another topic, or a start further on, is a new entry. One
-    /// that was let go begins anew; rings must hold nothing of it then.
+    /// that was let go begins anew; rings must hold nothing of it then. One of a topic that was gone is there again.
     pub fn assign(
         &self,
         topic: &str,
@@ -301,6 +328,9 @@ impl Partitions {
     ) -> Result<Arc<Partition>, TooManyPartitions> {
         let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
         let inner = &mut *self.inner.write();
+        if inner.is_gone(topic) {
+            inner.find_topic(topic, Some(tag));
+        }
         let Some(old) = inner.find(topic, number).map(Arc::clone) else {
             return inner.add(topic, tag, number, (start, -1), Epochs::default());
         };
@@ -317,6 +347,12 @@ impl Partitions {
         }
         // What lies between was not seen: of which epoch the record before `start` is, nobody knows here.
         inner.add(topic, tag, number, (start, -1), old.epochs())
+    }
+
+    /// A topic is no more. What was said of it in positions is not to be had here, and they speak of it no longer, until it
+    /// is assigned or placed again; if it is the same all the same, as it was. What rings hold of it stays.
+    pub fn gone(&self, topic: &str) {
+        self.inner.write().find_topic(topic, None);
     }
 
     /// Since where the partitions of a topic are read for clients, by number; see [`Partition::since`].
@@ -366,6 +402,9 @@ impl Partitions {
         }
         let tag: TopicTag = id[..8].try_into().expect("eight of sixteen bytes");
         let inner = &mut *self.inner.write();
+        if inner.is_gone(topic) {
+            inner.find_topic(topic, Some(tag));
+        }
         let name = inner.name(topic);
         let known = inner.topics.entry(Arc::clone(&name)).or_default();
         let placing = match known.placing.take() {
@@ -410,10 +449,9 @@ impl Partitions {
     /// The partitions of a channel in the topics of which it is certain, read or not.
     pub fn certain(&self, channel: &str) -> Vec<(Arc<str>, i32)> {
         let inner = self.inner.read();
-        let placed = |name: &Arc<str>| Some((Arc::clone(name), inner.topics.get(name)?.placing.clone()?));
-        let found = inner.certain.iter().filter_map(placed);
-        found
-            .flat_map(|(name, placing)| placing.partitions(channel).into_iter().map(move |n| (Arc::clone(&name), n)))
+        let placed = inner.placed();
+        placed
+            .flat_map(|(name, _, placing)| placing.partitions(channel).into_iter().map(move |n| (Arc::clone(name), n)))
             .collect()
     }
 
@@ -421,8 +459,7 @@ impl Partitions {
     pub fn feeding(&self, channel: &str) -> Feeding {
         let inner = self.inner.read();
         let mut certain = SmallVec::new();
-        for topic in inner.certain.iter().filter_map(|name| inner.topics.get(name)) {
-            let Some(placing) = &topic.placing else { continue };
+        for (_, topic, placing) in inner.placed() {
             let numbers = if is_channel_name(channel) {
                 placing.partitions(channel)
             } else {

@@ -164,6 +164,10 @@ impl Engine {
         self.core.hub.let_go(topic, partition);
     }
 
+    fn gone(&self, topic: &str) {
+        self.core.hub.gone(topic);
+    }
+
     fn progress(&self, topic: &str, partition: i32, next_offset: i64) {
         self.core.hub.progress(topic, partition, next_offset);
     }

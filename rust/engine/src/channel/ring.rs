@@ -290,6 +290,10 @@ impl Ring {
                 outcome = Outcome::Gap;
             }
         }
+        // What the ring holds of a topic that is gone is for those whose positions still speak of it.
+        for partition in list.iter().filter(|partition| !partition.is_current()) {
+            next[usize::from(partition.index)] = position.entry(partition).map_or(i64::MAX, |entry| entry.offset);
+        }
         let (next, epochs) = (next.into(), epochs.into());
         let had = Had { kinds: Kinds::ALL, publications: false, next, epochs, until: until.into() };
         if outcome == Outcome::Gap && self.latest.is_some() {
@@ -375,12 +379,18 @@ impl Ring {
         let read = |partition: &Arc<Partition>| self.reached_in(list, usize::from(partition.index));
         let mut next: SmallVec<[i64; 8]> = feeding.iter().map(read).collect();
         let mut fed: SmallVec<[i64; 8]> = SmallVec::from_elem(0, next.len());
+        let mut gone: SmallVec<[Entry; 1]> = SmallVec::new();
         for feed in &self.feeds {
             if let Some(place) = feeding.place_of(feed.partition) {
                 next[place] = waiting(feed).unwrap_or_else(|| feed.next.max(next[place]));
                 fed[place] = feed.next;
+            } else if let Some(offset) = waiting(feed) {
+                // Its topic is gone: who is yet to be given something of it is told if it cannot be here.
+                let partition = &list[usize::from(feed.partition)];
+                gone.push(Entry { tag: partition.tag, partition: partition.number, offset, epoch: partition.epoch() });
             }
         }
+        gone.sort_unstable_by_key(Entry::place);
         let had = had.filter(|had| !had.is_past(to));
         let reference = feeding.reference().filter(|_| feeding.len() > ENTRIES_LISTED);
         let entries = feeding.iter().zip(next).zip(fed).filter_map(|((partition, next), fed)| {
@@ -395,6 +405,6 @@ impl Ring {
             };
             (!reference.is_some_and(|reference| is_as_good(reference.place(index)))).then_some(entry)
         });
-        position::print(key, name, reference.map(|reference| &reference.base), entries)
+        position::print(key, name, reference.map(|reference| &reference.base), entries.chain(gone))
     }
 }

@@ -48,7 +48,7 @@ impl Hub {
     }
 
     fn checkpoint_partition(&self) -> Option<Arc<Partition>> {
-        self.partitions.find(self.checkpoint_topic.get()?, 0)
+        self.partitions.find(self.checkpoint_topic.get()?, 0).filter(|partition| partition.is_current())
     }
 
     pub(super) fn deliver_checkpoint(&self, record: &Record<'_>, partition: &Partition, now_ms: i64) {

@@ -126,6 +126,11 @@ impl Hub {
         self.partitions.let_go(topic, number);
     }
 
+    /// A topic is no more; see [`crate::partition::Partitions::gone`].
+    pub fn gone(&self, topic: &str) {
+        self.partitions.gone(topic);
+    }
+
     /// A partition was read up to here, though no record may be left to show it.
     pub fn progress(&self, topic: &str, number: i32, next: i64) {
         if self.intake.lock().rules.of(topic).is_some_and(Rule::is_stopped) {

@@ -3,6 +3,7 @@ mod blocks;
 mod certain;
 mod checkpoints;
 mod epochs;
+mod gone;
 mod held;
 mod history;
 mod inject;

@@ -397,3 +397,19 @@ fn a_partition_whose_log_was_cut_is_said_by_itself() {
     assert_eq!(places[5], 1);
     assert_eq!(node.locate(&log, Some(&before), 0).located.outcome, Outcome::Gap, "what it had is there no more");
 }
+
+#[test]
+fn none_is_referred_to_that_speaks_of_a_topic_that_is_gone_or_is_of_one() {
+    let (node, log) = reader();
+    let hub = &node.hub;
+    let before = hub.position("c", 0);
+    hub.gone("t");
+    assert_eq!(hub.locate("c", Some(&before), Start::Live, 0).located.outcome, Outcome::Foreign);
+    hub.checkpoint(0);
+    assert!(hub.partitions().open().reference().is_none());
+    let late = Node::new(PARTITIONS, log.checkpoints.len());
+    assert_eq!(late.hub.locate("c", Some(&before), Start::Live, 0).located.outcome, Outcome::Unread);
+    late.hub.gone(TOPIC);
+    assert_eq!(late.hub.locate("c", Some(&before), Start::Live, 0).located.outcome, Outcome::Foreign);
+    assert!(late.hub.checkpoint(i64::MAX / 8).is_none(), "nor is one written");
+}
