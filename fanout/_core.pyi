@@ -260,8 +260,8 @@ class Engine:
         memory drops all that it has of it, and nobody may be attached to one.
         """
     def gone(self, topic: str, /) -> None:
-        """The topic is no more: what positions say of it is not to be had here, and none speaks of it, until `partition`
-        is said of it again.
+        """The topic is no more: what positions say of it is not to be had here, and no new one speaks of it, until
+        `partition` is said of it again.
         """
     def records(self, batch: Sequence[Any], /) -> None: ...
     def progress(self, topic: str, partition: int, next_offset: int, /) -> None: ...

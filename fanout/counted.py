@@ -26,7 +26,7 @@ TELL_S: Final = 1.0  # between two looks at what nobody has told yet
 
 
 class Counted:
-    """The numbers of partitions that topics have, and have had. Belongs to the event loop, but for `topic` and `gone`."""
+    """The numbers of partitions that topics have, and have had. Belongs to the loop, but for `topic` and `gone`."""
 
     def __init__(
         self, control: Control, take: Callable[[str, bytes, int], None], is_certain: Callable[[str], bool]

@@ -11,10 +11,12 @@
   history window, so that who comes back meanwhile goes on from memory, and for one de-duplication window, so that a
   publish which is sent again is known. One partition at a time, one a look: what comes and goes costs the log little.
   Who needs one that is being let go has it asked for anew when the source has done with it.
+- Who needs a channel that partitions may feed which could not be read since the start (`unbegun`) waits likewise; those
+  are read without being asked for.
 - A publish waits until its partition is read, `WAIT_S` at most, behind those of its channel that wait already; at most
   `WAITING_MAX` do.
 
-Belongs to the event loop but for `caught_up`, `let_go` and `counting`.
+Belongs to the event loop but for `caught_up`, `let_go`, `began` and `counting`.
 """
 
 import asyncio
@@ -63,13 +65,21 @@ class _Publish(NamedTuple):
 class Interest:
     """What this node reads of topics that are read on demand."""
 
-    def __init__(self, lies: Lies, source: Source, topics: Collection[str], history_ms: int) -> None:
-        """`topics` are those that are read on demand; where there are none, nothing waits for anything. `history_ms` is
-        the history window.
+    def __init__(
+        self,
+        lies: Lies,
+        source: Source,
+        topics: Collection[str],
+        history_ms: int,
+        is_unbegun: Callable[[str], bool] = lambda _channel: False,
+    ) -> None:
+        """`topics` are those that are read on demand. `history_ms` is the history window. `is_unbegun` says of a
+        channel whether partitions may feed it that could not be read since the start.
         """
         self._lies = lies
         self._source = source
         self._topics = frozenset(topics)
+        self._is_unbegun = is_unbegun
         self._linger_s = max(history_ms, DEDUP_WINDOW_MS) / 1_000
         self._needed_at: dict[Where, float] = {}  # when somebody last did; of what is asked for
         self._read: set[Where] = set()
@@ -100,6 +110,10 @@ class Interest:
         """Nothing more of a partition comes. From any thread."""
         self._loop.call_soon_threadsafe(self._has_let_go, (topic, partition))
 
+    def began(self) -> None:
+        """A partition that could not be read since the start is read. From any thread."""
+        self._loop.call_soon_threadsafe(self._tell)
+
     @contextmanager
     def counting(self, topic: str, topic_id: bytes, partitions: int) -> Iterator[None]:
         """A topic has so many partitions, and while this is entered whoever knows where channels lie is told. From any
@@ -116,7 +130,8 @@ class Interest:
 
     def has(self, channel: str) -> bool:
         """Whether all that may feed the channel is read here; what is not will be."""
-        return not self._topics or self._has(self._lies.partitions_of(channel))
+        is_had = not self._topics or self._has(self._lies.partitions_of(channel))
+        return is_had and not self._is_unbegun(channel)
 
     async def wait(self, channel: str) -> bool:
         """The same, after a while in which it may come to be."""

@@ -186,26 +186,32 @@ class _Sink:
         self._interest = messages.interest
         self._counted = messages.counted
         self._since = messages.since
+        self._unbegun = messages.unbegun
         self._loop = loop
         self._has_caught_up = messages.caught_up
 
     def topic(self, topic: str, topic_id: bytes, partitions: int, /) -> None:
+        self._unbegun.counted(topic, partitions)
         with self._interest.counting(topic, topic_id, partitions):
             self._counted.topic(topic, topic_id, partitions)
 
     def gone(self, topic: str, /) -> None:
+        self._unbegun.counted(topic, 0)
         self._counted.gone(topic)
         self._engine.gone(topic)
 
     def partition(self, topic: str, topic_id: bytes, partition: int, start: int, /) -> None:
         self._engine.partition(topic, topic_id, partition, start)
         self._since.began(topic, topic_id, partition)
+        if self._unbegun.began(topic, partition):
+            self._interest.began()
 
     def let_go(self, topic: str, partition: int, /) -> None:
         self._engine.let_go(topic, partition)
         self._interest.let_go(topic, partition)
 
     def ready(self) -> None:
+        self._unbegun.ready()
         self._loop.call_soon_threadsafe(self._has_caught_up)
 
 

@@ -40,6 +40,7 @@ from fanout.sources.base import Source
 from fanout.subscribe import Subscriptions
 from fanout.targets import Targets
 from fanout.types import Message
+from fanout.unbegun import Unbegun
 
 __all__ = ["Messages"]
 
@@ -76,7 +77,9 @@ class Messages:
         self.engine.router(guarded(route) if route else None)
         self.source, as_written = decoded_source(source or _source(config, routing), routing)
         self.on_demand = routing.on_demand
-        self.interest = Interest(self.engine, self.source, self.on_demand, config.history_ms)
+        may_make = routing.may_make if route is None else lambda _topic, _channel: True
+        self.unbegun = Unbegun(self.on_demand, self.engine.partitions_of, may_make, routing.tells_partition)
+        self.interest = Interest(self.engine, self.source, self.on_demand, config.history_ms, self.unbegun.feeds)
         stack.callback(self.interest.close)
         self.failures = Failures(
             routing.rules, self.source, as_written=as_written, history_ms=config.history_ms, clock=clock
@@ -103,7 +106,6 @@ class Messages:
         self.publisher = Publisher(
             self.engine, self.backlog, self.targets, took=took, when_read=self.interest.when_read
         )
-        may_make = routing.may_make if route is None else lambda _topic, _channel: True
         self.replayer = _replayer(routing, route, secret)
         self.lookup = Lookup(self.engine, self.source, routing.reads, self.replayer, self.interest.wait)
         self.channels = Channels(self.engine, self.publisher.ends, self.interest.has)

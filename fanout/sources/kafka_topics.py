@@ -7,10 +7,12 @@ Rules:
   appears later, or whose topic was made anew (only the topic's id tells), from the earliest offset there is. One whose
   position was lost goes on where its log goes on: behind what retention took, or where it was cut (`kafka_lost`).
 - A topic that is missing at the first look is created (`kafka_making`). One that vanishes later is waited for: whoever
-  deletes a topic may be about to make it again. It is said to be gone when every look for `GONE_S` has missed it: who is
-  asked first may not know of it yet.
+  deletes a topic may be about to make it again. It is said to be gone when every look for `GONE_S` has missed it: who
+  is asked first may not know of it yet.
 - Of a topic that is read on demand only what was asked for is read, until it is let go, from one history window ago or
   whole, as asked. That is looked up at once, also between two looks.
+- A partition that nobody leads is not waited for after `LED_S`, unless its topic is one of state: it is read when
+  somebody does, and until then named as held.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
@@ -40,6 +42,7 @@ LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
 SEARCH_S: Final = 5.0  # for the cut in one partition
 GONE_S: Final = 5.0  # as long as an end of the log has to stand that lies below a client's place
+LED_S: Final = 5.0  # an election is over by then
 APPEAR_S: Final = 5.0  # until a topic that was just created can be described, and its partitions be led
 
 _EARLIEST: Final = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -98,7 +101,7 @@ class TopicWatch:
         self._is_due = False  # the next look, however long ago the last one was
         self._wake = threading.Event()
         self.leaderless: Mapping[Key, float] = {}  # partitions that no broker leads, since when
-        self.unbegun: Mapping[Key, float] = {}  # those of them that are read on demand, and asked for
+        self.unbegun: Mapping[Key, float] = {}  # those of them that are to be read
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
         self.found: deque[Change] = deque()  # a few entries a partition, taken by the reader
         self.complete = False  # every topic has been found once, and all its partitions put into `found`
@@ -222,8 +225,9 @@ class TopicWatch:
             described |= matched
             absent += unmatched
         self._tell_gone(absent)
+        self._note_leaders(described)
         self._locate(described, troubles)
-        self._explain(described)
+        self._explain()
         if troubles:
             return troubles[0]
         self._maker.keep()
@@ -276,7 +280,6 @@ class TopicWatch:
         """Finds where to begin in each partition that is not being read, or has to be read anew."""
         ids = {topic: _id_bytes(description) for topic, description in described.items()}
         keys = {(topic, part.id) for topic, description in described.items() for part in description.partitions}
-        led = {(topic, part.id) for topic, found in described.items() for part in found.partitions if part.leader}
         again: set[Key] = set()
         self._heed()
         for topic, topic_id in ids.items():
@@ -305,21 +308,31 @@ class TopicWatch:
         deadline = time.monotonic() + APPEAR_S
         while True:
             met: list[Trouble] = []
-            wanted = {key: spec for key, spec in self._wanted.items() if key in keys}
-            # What is read on demand is only its channels' trouble if nobody leads it: they are told when they ask.
-            self._find({key: spec for key, spec in wanted.items() if key in led or key[0] not in self._on_demand}, met)
+            self._find({key: spec for key, spec in self._wanted.items() if key in keys and self._is_awaited(key)}, met)
             passing = bool(met) and all(trouble.passing for trouble in met)
             if not passing or time.monotonic() > deadline or self._stopping.wait(0.1):
                 break
         troubles.extend(met)
 
-    def _explain(self, described: Mapping[str, TopicDescription]) -> None:
-        """Finds out what holds up the partitions that stand still."""
+    def _note_leaders(self, described: Mapping[str, TopicDescription]) -> None:
         now, parts = time.monotonic(), [(name, part) for name, topic in described.items() for part in topic.partitions]
         self.leaderless = {
             (name, part.id): self.leaderless.get((name, part.id), now) for name, part in parts if part.leader is None
         }
-        self.unbegun = {key: since for key, since in self.leaderless.items() if key in self._asked}
+
+    def _is_awaited(self, key: Key) -> bool:
+        """Whether somebody has to lead it. Else it is its channels' trouble alone if nobody does: they are told when
+        they ask, at once of what is read on demand.
+        """
+        since = self.leaderless.get(key)
+        if since is None or key[0] in self._state_topics:
+            return True
+        return key[0] not in self._on_demand and time.monotonic() - since < LED_S
+
+    def _explain(self) -> None:
+        """Finds out what holds up the partitions that stand still."""
+        wanted = self._asked.keys() | self._wanted.keys()
+        self.unbegun = {key: since for key, since in self.leaderless.items() if key in wanted}
         waiting = {key: offset for key, offset in self._waiting().items() if key not in self.leaderless}
         stable = self._admin.offsets(dict.fromkeys(waiting, _LATEST), [])
         self.unstable = {key: key in stable and stable[key].offset <= offset for key, offset in waiting.items()}

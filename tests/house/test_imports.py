@@ -18,7 +18,7 @@ LAYERS = [
     {"auth", "routing", "namespaces", "shares", "stats", "tasks"},
     {"session"},
     {"transports", "sources", "observe"},
-    {"checkpoints", "control", "decoding", "failures", "fetching", "interest", "targets"},
+    {"checkpoints", "control", "decoding", "failures", "fetching", "interest", "targets", "unbegun"},
     {
         "backlog",
         "counted",

@@ -144,7 +144,7 @@ async def test_a_topic_that_is_deleted_under_a_node_keeps_nobody_waiting_for_wha
 async def returned(client: RawClient, serial: str | None) -> int | None:
     """The code with which who comes back is let in, however often it has to come again."""
     attaching = asyncio.ensure_future(client.attach(CHANNEL, channelSerial=serial))
-    while not attaching.done() or attaching.exception() is not None:  # noqa: ASYNC110
+    while not attaching.done() or attaching.exception() is not None:
         if attaching.done():
             attaching = asyncio.ensure_future(client.attach(CHANNEL, channelSerial=serial))
         await asyncio.sleep(0.1)

@@ -115,6 +115,30 @@ async def test_a_partition_that_nobody_leads_is_named_and_holds_up_no_other(clus
     await source.stop()
 
 
+async def test_what_nobody_leads_at_the_start_is_named_and_read_when_somebody_does(cluster: Kafka) -> None:
+    topic = "late"
+    make(cluster, topic, [1], [2])
+    keys = (b"21", b"a-little-bit-longer-string")  # murmur2 puts them into different partitions of two
+    first = KafkaSource(cluster.client)
+    await first.start(RecordingSink(), [topic], HOUR_MS)
+    await eventually(lambda: first.health().ok)
+    for key in keys:
+        await append(first, record(topic, b"before", key))
+    await asyncio.to_thread(cluster.kill, 2)
+    await eventually(lambda: first.health().held, 30)
+    await first.stop()
+    source, sink = KafkaSource(cluster.client), RecordingSink()
+    await source.start(sink, [topic], HOUR_MS)
+    await eventually(lambda: sink.is_ready, 40)
+    assert (source.health().ok, sink.values(topic, 0), sink.values(topic, 1)) == (True, [b"before"], [])
+    assert {key: reason for key, (_, reason) in source.health().held.items()} == {(topic, 1): "no broker leads it"}
+    await asyncio.to_thread(cluster.restart, 2)
+    await eventually(lambda: sink.values(topic, 1) == [b"before"], 40)
+    await eventually(lambda: not source.health().held)
+    assert sink.calls.count("ready") == 1
+    await source.stop()
+
+
 @pytest.mark.timeout(180)
 async def test_who_needs_a_partition_that_nobody_leads_is_told_and_all_others_are_served(
     cluster: Kafka, tmp_path: Path

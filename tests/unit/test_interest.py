@@ -132,6 +132,23 @@ async def test_what_channels_in_use_need_later_is_asked_for_too(
     assert log.asked == [("needed", 7)]
 
 
+async def test_what_could_not_be_read_since_the_start_is_waited_for_and_not_asked_for(log: Log) -> None:
+    unbegun = {"abc"}
+    here = Interest(log, cast("Any", log), [], 0, lambda channel: channel in unbegun)
+    publishes = Publishes(here)
+    publishes.publish(1)
+    waiting = asyncio.ensure_future(here.wait("abc"))
+    assert await here.wait("other")
+    await asyncio.sleep(0.05)
+    assert (publishes.ended, waiting.done()) == ([], False)
+    unbegun.clear()
+    here.began()
+    assert await asyncio.wait_for(waiting, 1)
+    await eventually(lambda: publishes.ended == [1])
+    assert log.asked == []
+    here.close()
+
+
 @pytest.fixture
 async def looking(log: Log, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Interest]:
     """One that lets go soon what nobody needs."""
