@@ -41,8 +41,9 @@ IDLE: Final = (
     "max.schemas.per.subject",
     "key.subject.name.strategy",
     "value.subject.name.strategy",
-    "converter.encoding",
 )
+ENCODING: Final = "converter.encoding"
+UTF_8: Final = ("utf-8", "utf8")  # as Java knows it
 
 
 class Refused(Exception):
@@ -76,7 +77,7 @@ def converter(part: str, properties: Mapping[str, str]) -> Converter:
         raise Refused(name, f"there are {', '.join(FORMATS)}")
     notes = {name: f"{part}s are read as {form}"}
     for setting in settings:
-        notes[f"{name}.{setting}"] = _meaning(name, setting, form)
+        notes[f"{name}.{setting}"] = _meaning(name, setting, settings[setting], form)
     if form == "json" and settings.get("schemas.enable", "true") != "false":
         raise Refused(f"{name}.schemas.enable", "JSON in an envelope with a schema is not read; it must be false")
     registry = _registry(name, settings) if form in WITH_SCHEMA else None
@@ -86,10 +87,14 @@ def converter(part: str, properties: Mapping[str, str]) -> Converter:
     return Converter(form, registry, notes)
 
 
-def _meaning(name: str, setting: str, form: str) -> str:
+def _meaning(name: str, setting: str, value: str, form: str) -> str:
     if setting == "schemas.enable":
         return "values carry no schema"
-    if setting in IDLE:
+    if setting == ENCODING and form == "text":
+        if value.lower() not in UTF_8:
+            raise Refused(f"{name}.{setting}", "text is read as UTF-8 alone; write that, or leave it out")
+        return "text is read as UTF-8"
+    if setting in (*IDLE, ENCODING):
         return "left aside: it changes nothing of what is read"
     if form in WITH_SCHEMA and setting in (URL, SOURCE, *USER):
         return "how the schema registry is reached"

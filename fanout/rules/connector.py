@@ -22,6 +22,7 @@ from fanout.config import RegistryAddress
 from fanout.errors import ConfigError
 from fanout.rules.connect_converters import CONVERTERS, Converter, Refused, converter
 from fanout.rules.connect_properties import CLASSES, IDLE, IDLE_PREFIXES, REFUSED, REFUSED_PREFIXES
+from fanout.rules.connect_topics import misread
 from fanout.rules.route import OnFailure, Rule
 
 __all__ = ["NO_CONNECTOR", "Connector", "Note", "read_connector"]
@@ -169,6 +170,8 @@ class _Translation:
             return []
         if regex is not None:
             self._notes["topics.regex"] = "one rule, for all topics whose whole name matches"
+            if reason := misread(regex):
+                self._refused["topics.regex"] = reason
             return [rf"^(?:{regex})\Z"]
         names = list(dict.fromkeys(name.strip() for name in (listed or "").split(",") if name.strip()))
         self._notes["topics"] = f"a rule for each: {', '.join(names)}"

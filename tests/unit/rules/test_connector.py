@@ -164,6 +164,14 @@ def test_what_becomes_of_records_that_do_not_fit(
         ({"value.converter": AVRO}, "value.converter.schema.registry.url: it is missing"),
         ({"value.converter": TEXT, "value.converter.no.such": "x"}, "value.converter.no.such: fanout has nothing"),
         (
+            {"value.converter": TEXT, "value.converter.converter.encoding": "ISO-8859-1"},
+            "value.converter.converter.encoding: text is read as UTF-8 alone",
+        ),
+        (
+            {"key.converter": TEXT, "key.converter.converter.encoding": "UTF-16"},
+            "key.converter.converter.encoding: text is read as UTF-8 alone",
+        ),
+        (
             {"value.converter": AVRO, "value.converter.schema.registry.ssl.truststore.location": "x"},
             "give PEM files by schema-registry-setting",
         ),
@@ -201,10 +209,52 @@ def test_all_that_is_refused_is_said_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_a_regular_expression_that_only_java_has_is_refused(tmp_path: Path) -> None:
-    text = refusal(tmp_path, {"topics.regex": r"\p{Alpha}+", "channel": "c"})
-    assert "topics.regex: " in text
-    assert "is no regular expression" in text
+@pytest.mark.parametrize(
+    ("pattern", "said"),
+    [
+        (r"\p{Alpha}+", r"bad escape \p"),
+        (r"\Qa.b\E", r"bad escape \Q"),
+        (r"(?<shop>a|b)-.*", "unknown extension"),
+        (r"\h*", r"bad escape \h"),
+        (r"(?U)a", "unknown extension"),
+        (r"a)|(b", "unbalanced parenthesis"),
+        (r"[a-z&&[^b]]+", "class of characters within another"),
+        (r"shop-[a-c[x-z]]", "class of characters within another"),
+        (r"[\]\[x&&y]", "class of characters within another"),
+        (r"[]a[b]]", "class of characters within another"),
+        (r"(a)\123", "two digits behind a backslash"),
+        (r"(?i)orders", "like (?i:..)"),
+    ],
+)
+def test_a_regular_expression_that_java_would_read_otherwise_is_refused(
+    tmp_path: Path, pattern: str, said: str
+) -> None:
+    text = refusal(tmp_path, {"topics.regex": pattern, "channel": "c"})
+    assert f"topics.regex: '{pattern}' " in text
+    assert said in text
+    assert text.count("topics.regex") == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "other"),
+    [
+        (r"(?:orders|shop)\.[^&]+", "shop.a", "shop."),
+        (r"(?i:Orders)-[\[\]\&&a-z]{2,}+", "orders-ab", "orders-a"),
+        (r"a++b|(?>x|xy)z", "aab", "xyz"),
+        (r"(\w)\1\d", "aa1", "ab1"),
+        (r"[]a-c]+", "abc", "x"),
+        (r"a\\12|b", "b", "a12"),
+    ],
+)
+def test_one_that_both_read_alike_is_taken(tmp_path: Path, pattern: str, name: str, other: str) -> None:
+    made = read(tmp_path, {"topics.regex": pattern, "channel": "c"}).rules[0]
+    assert (made.is_for(name), made.is_for(other)) == (True, False)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-8", "utf8"])
+def test_text_is_utf_8(tmp_path: Path, encoding: str) -> None:
+    made = read(tmp_path, {**LEAST, "value.converter": TEXT, "value.converter.converter.encoding": encoding})
+    assert ("value.converter.converter.encoding", "text is read as UTF-8") in made.notes
 
 
 def test_empty_properties_that_would_be_refused_are_nothing(tmp_path: Path) -> None:
