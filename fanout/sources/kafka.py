@@ -24,7 +24,7 @@ from fanout.errors import ConfigError, SourceError
 from fanout.sources.base import Done, Health, Held, NewRecord, Sink, Slice
 from fanout.sources.kafka_append import WRITTEN, Appender
 from fanout.sources.kafka_batch import whole_batch
-from fanout.sources.kafka_changes import Begin, Change, Counted, Gone, LetGo
+from fanout.sources.kafka_changes import Begin, Change, Counted, Ends, Gone, LetGo
 from fanout.sources.kafka_lost import Place
 from fanout.sources.kafka_making import Making
 from fanout.sources.kafka_partition import Reading
@@ -280,6 +280,11 @@ class KafkaSource:
             return
         if isinstance(change, Gone):
             sink.gone(change.topic)
+            return
+        if isinstance(change, Ends):
+            for key, end in change.ends.items():
+                if reading := self._reading.get(key):
+                    reading.target = max(reading.target, end)
             return
         key = (change.topic, change.partition)
         self._behind.discard(key)

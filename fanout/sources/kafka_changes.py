@@ -1,8 +1,9 @@
 """What the thread that looks at Kafka's topics has the reading thread do, partition by partition."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Begin", "Change", "Counted", "End", "Gone", "LetGo"]
+__all__ = ["Begin", "Change", "Counted", "End", "Ends", "Gone", "LetGo"]
 
 
 class Counted(NamedTuple):
@@ -41,6 +42,12 @@ class End(NamedTuple):
     partition: int
 
 
+class Ends(NamedTuple):
+    """Where the logs of partitions end, by topic and number: caught up is who has read as far."""
+
+    ends: Mapping[tuple[str, int], int]
+
+
 class LetGo(NamedTuple):
     """The partition is not needed any more: stop reading it, and say so."""
 
@@ -48,4 +55,4 @@ class LetGo(NamedTuple):
     partition: int
 
 
-Change = Counted | Gone | Begin | End | LetGo
+Change = Counted | Gone | Begin | End | Ends | LetGo

@@ -13,6 +13,8 @@ Rules:
   whole, as asked. That is looked up at once, also between two looks.
 - A partition that nobody leads is not waited for after `LED_S`, unless its topic is one of state: it is read when
   somebody does, and until then named as held.
+- A broker that has just woken may tell an end that was. So at the start where topics of state end is asked twice, and
+  the second time `STANDS_S` after the first: who is ready has read what they say.
 - What a pattern matches is looked up with each look, never made, and not missed when it vanishes.
 - Whether Kafka answers is what the last look found. Trouble is logged when it begins, changes its kind, and ends.
 """
@@ -31,7 +33,7 @@ from confluent_kafka.admin import OffsetSpec, TopicDescription  # type: ignore[a
 from fanout.errors import SourceTimeout
 from fanout.sources.base import Health
 from fanout.sources.kafka_admin import AWAY, Admin, Stopped, Trouble
-from fanout.sources.kafka_changes import Begin, Change, Counted, End, Gone, LetGo
+from fanout.sources.kafka_changes import Begin, Change, Counted, End, Ends, Gone, LetGo
 from fanout.sources.kafka_lost import Place, go_on
 from fanout.sources.kafka_making import Maker, Making
 from fanout.sources.patterns import Patterns
@@ -42,6 +44,7 @@ LOOK_EVERY_S: Final = 5.0
 RETRY_S: Final = 1.0  # after a look that failed; also the least time between two looks
 SEARCH_S: Final = 5.0  # for the cut in one partition
 GONE_S: Final = 5.0  # as long as an end of the log has to stand that lies below a client's place
+STANDS_S: Final = 1.0  # less costs no start less: what lies between two looks
 LED_S: Final = 5.0  # an election is over by then
 APPEAR_S: Final = 5.0  # until a topic that was just created can be described, and its partitions be led
 
@@ -104,7 +107,8 @@ class TopicWatch:
         self.unbegun: Mapping[Key, float] = {}  # those of them that are to be read
         self.unstable: Mapping[Key, bool] = {}  # of those where records wait, whether it is for a transaction
         self.found: deque[Change] = deque()  # a few entries a partition, taken by the reader
-        self.complete = False  # every topic has been found once, and all its partitions put into `found`
+        self.complete = False  # every topic has been found once, and its partitions put into `found`, with their ends
+        self._found_at: float | None = None  # when that was so, but for ends that have stood
 
     def health(self) -> Health:
         """Whether the last look had its answers."""
@@ -231,8 +235,24 @@ class TopicWatch:
         if troubles:
             return troubles[0]
         self._maker.keep()
-        self.complete = True
-        return None
+        if not self.complete:
+            self.complete = self._has_stood(troubles)
+            self._is_due |= not self.complete
+        return troubles[0] if troubles else None
+
+    def _has_stood(self, troubles: list[Trouble]) -> bool:
+        """Whether it is certain by now where topics of state end, which is then put into `found`."""
+        state = [key for key in self._known if key[0] in self._state_topics]
+        now = time.monotonic()
+        if self._found_at is None:
+            self._found_at = now
+        if not state:
+            return True
+        if now - self._found_at < STANDS_S:
+            return False
+        ends = self._admin.offsets(dict.fromkeys(state, _LATEST), troubles)
+        self.found.append(Ends({key: end.offset for key, end in ends.items()}))
+        return not troubles
 
     def _match(self, troubles: list[Trouble]) -> tuple[dict[str, TopicDescription], list[str]]:
         """The topics that patterns match, and the names of those that are no more, whose reading ends."""

@@ -237,6 +237,21 @@ async def test_a_topic_that_vanishes_is_not_made_again(kafka: Kafka, kafka_topic
     assert topic not in admin.list_topics(timeout=5).topics
 
 
+async def test_a_topic_of_state_is_read_up_to_an_end_that_has_stood(kafka: Kafka, kafka_topic: NewKafkaTopic) -> None:
+    state = kafka_topic()
+    write(kafka, state, "1", key=b"a")
+    source, sink, began = KafkaSource(kafka.client), RecordingSink(), time.monotonic()
+    await source.start(sink, [], HOUR_MS, [state])
+    await eventually(lambda: sink.values(state) == [b"1"])
+    await asyncio.sleep(0.4)
+    assert not sink.is_ready, "a broker that has just woken may know no better"
+    write(kafka, state, "2", key=b"b")
+    await eventually(lambda: sink.is_ready)
+    assert sink.before_ready == 2
+    assert time.monotonic() - began < 5
+    await source.stop()
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("by_pattern", [False, True])
 async def test_a_topic_that_vanishes_is_gone_after_a_while_and_told_of_anew_when_it_is_made_again(
