@@ -40,8 +40,7 @@ async def fill(node: Server, count: int, start: int = 0) -> list[str]:
     for first in range(start, start + count, 50):
         batch = [number for number in numbers if first <= number < first + 50]
         await asyncio.gather(*(node.publish("other", "x") for _ in batch))
-        for number in batch:
-            await node.publish("c", str(number))
+        await asyncio.gather(*(node.publish("c", str(number)) for number in batch))  # in this order
     return [str(number) for number in numbers]
 
 

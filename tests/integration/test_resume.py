@@ -26,8 +26,7 @@ async def fill(node: Server, count: int, start: int = 0, channel: str = "c") -> 
     for first in range(start, start + count, 50):
         batch = [number for number in numbers if first <= number < first + 50]
         await asyncio.gather(*(node.publish("other", "x") for _ in batch))
-        for number in batch:
-            await node.publish(channel, str(number))
+        await asyncio.gather(*(node.publish(channel, str(number)) for number in batch))  # in this order
     return [str(number) for number in numbers]
 
 

@@ -14,6 +14,7 @@ import pytest
 from fanout import Config, Server
 from tests.support.presence_client import LEAVE, PresenceClient
 from tests.support.proxy import proxy_to
+from tests.support.sources import eventually
 from tests.support.stream_client import Event, StreamClient, get
 
 KEY = "app.key:secret"
@@ -313,7 +314,7 @@ async def test_who_was_away_longer_than_memory_reaches_misses_nothing(tmp_path: 
             await first.publish("cd"[number % 2], str(number))
     async with Server(config) as second:  # which never saw it
         await second.ready()
-        await asyncio.sleep(3)  # past what memory holds
+        await eventually(lambda: second.stats()["messages"] == second.stats()["messages_expired"] > 0)
         await second.publish("c", "300")
         async with StreamClient(second.port, query={"channels": "c,d", "lastEvent": last}) as client:
             events = await client.messages(301)

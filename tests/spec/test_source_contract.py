@@ -224,9 +224,10 @@ async def test_reading_begins_one_history_window_ago(log: Log) -> None:
     source, _ = await log.reading(topic)
     await append(source, record(topic, b"old"), record(topic, b"old too"))
     await asyncio.sleep(3)
+    written = time.monotonic()
     await append(source, record(topic, b"new"))
     await source.stop()
-    _, sink = await log.reading(topic, history_ms=2500)
+    _, sink = await log.reading(topic, history_ms=int((time.monotonic() - written) * 1000) + 2500)
     assert sink.partitions[0][3] == 2
     assert sink.values(topic) == [b"new"]
 
