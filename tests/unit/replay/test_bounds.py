@@ -104,12 +104,78 @@ async def test_times_close_together_are_one_question_and_nothing_is_passed_over(
     assert log.asked == 1
 
 
-async def test_a_failure_is_not_held(log: Log, known: Bounds) -> None:
+async def test_a_failure_is_held_for_a_moment_and_asked_once(
+    log: Log, known: Bounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log.failure = SourceError("away")
-    with pytest.raises(SourceError):
-        await known.earliest(TOPIC, [0])
+    for _ in range(10):
+        with pytest.raises(SourceError, match="away"):
+            await known.earliest(TOPIC, [0])
+    assert log.asked == 1
+    monkeypatch.setattr(bounds, "HELD_S", 0)
     log.failure = None
     assert await known.earliest(TOPIC, [0]) == {0: 0}
+
+
+class SilentLog(Log):
+    """Of some partitions there is no answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.silent = set(range(20))
+        self.answers = asyncio.Event()
+        self.open: set[int] = set()
+
+    async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
+        (number,) = partitions or ()
+        self.open.add(number)
+        try:
+            if number in self.silent:
+                await self.answers.wait()
+            self.asked += 1
+            return {number: (0, 100)}
+        finally:
+            self.open.discard(number)
+
+
+async def test_partitions_that_do_not_answer_hold_up_only_those_who_ask_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounds, "ASK_S", 0.1)
+    monkeypatch.setattr(bounds, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(bounds, "HELD_S", 0.01)
+    log: Any = SilentLog()
+    known, loop = Bounds(log), asyncio.get_running_loop()
+
+    async def fails(number: int) -> float:
+        begun = loop.time()
+        with pytest.raises(SourceError, match="does not answer"):
+            await known.earliest(TOPIC, [number])
+        return loop.time() - begun
+
+    first = asyncio.gather(*(fails(number) for number in log.silent))
+    await asyncio.sleep(0.05)
+    assert len(log.open) == bounds.ASKING
+    await first
+    await asyncio.sleep(0.02)
+    again = asyncio.gather(*(fails(number) for number in log.silent for _ in range(50)))
+    await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(known.earliest(TOPIC, [20]), 0.05) == {20: 0}, "a place is free"
+    assert max(await again) < 0.1 + bounds.PATIENCE_S
+    assert len(log.open) == bounds.ASKING, "however many ask"
+    log.answers.set()
+    await eventually(lambda: not log.open)
+    assert await known.earliest(TOPIC, [0]) == {0: 0}
+    known.close()
+
+
+async def test_so_many_failures_are_remembered(known: Bounds, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "FAILED_MAX", 3)
+    log.failure = SourceError("away")
+    for number in range(10):
+        with pytest.raises(SourceError):
+            await known.earliest(TOPIC, [number])
+    assert len(known._failed) == 3
 
 
 async def test_who_is_cancelled_takes_nobody_along(log: Log, known: Bounds) -> None:

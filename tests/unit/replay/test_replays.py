@@ -8,7 +8,7 @@ import pytest
 
 from fanout._core import DEDUP_WINDOW_MS, GAP, RESUMED
 from fanout.errors import ErrorInfo, SourceError
-from fanout.replay import reading, room, service
+from fanout.replay import bounds, reading, room, service
 from fanout.sources.base import Slice
 from tests.unit.history.memory_log import TOPIC, MemoryLog
 from tests.unit.replay.bed import Bed, Client
@@ -309,7 +309,8 @@ class TestLeaderEpochs:
 
 
 class TestALogThatDoesNotAnswer:
-    async def test_sends_those_who_come_away(self, make: Make) -> None:
+    async def test_is_to_be_asked_again(self, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(bounds, "HELD_S", 0)
         bed = make(filled(100))
         bed.log.failure = SourceError("away")
         clients = [bed.resumed(0) for _ in range(50)]
@@ -319,7 +320,7 @@ class TestALogThatDoesNotAnswer:
         again = bed.resumed(0)
         await bed.until(lambda: len(again.values) == 100)
 
-    async def test_or_fails_as_nobody_expects_sends_them_away(
+    async def test_or_fails_as_nobody_expects_is_to_be_asked_again(
         self, make: Make, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         bed = make(filled(100))
