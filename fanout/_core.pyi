@@ -354,6 +354,10 @@ class Engine:
         """Changes what an attachment is given and leaves it where it is, without a word to the client. The plan counts
         for one that was given nothing; an attachment that is not there is let be. ValueError as for `attach`.
         """
+    def hold(self, connection: int, attachment: int, place: str) -> None:
+        """Has every event of a stream of several channels say that an attachment stands at this position, which is yet
+        to begin. To be called for all of them, in their order, before any of them is attached.
+        """
     def sync(self, connection: int, attachment: int) -> None:
         """Gives an attachment the presence set once more, from the beginning, in place of a giving under way. Does
         nothing for an attachment that is not given presence.

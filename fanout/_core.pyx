@@ -376,6 +376,9 @@ cdef class Engine:
     def regrant(self, connection, attachment, plan, spelling, kinds, echo):
         self._native.regrant(connection, attachment, plan, spelling, kinds, echo)
 
+    def hold(self, connection, attachment, place):
+        self._native.hold(connection, attachment, place)
+
     def sync(self, connection, attachment):
         self._native.sync(connection, attachment)
 

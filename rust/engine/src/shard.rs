@@ -194,6 +194,13 @@ impl Shard {
         self.place(handle, new);
     }
 
+    /// Has every event of a stream of several channels say where an attachment stands that is yet to begin.
+    pub fn hold(&mut self, handle: Handle, number: u32, place: Arc<str>) {
+        if let Some(places) = self.connection(handle).and_then(|connection| connection.places.as_mut()) {
+            places.hold(number, place);
+        }
+    }
+
     /// Changes what an attachment is given, and leaves it where it is, with its filter and its deltas. One that was given
     /// nothing begins as `new` says; one that is not there is let be.
     pub fn regrant(&mut self, handle: Handle, mut new: NewAttachment) {

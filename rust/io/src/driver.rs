@@ -208,6 +208,7 @@ impl Driver {
             }
             Command::Attach(handle, new, reply) => self.shard.attach(handle, new, reply),
             Command::Regrant(handle, new) => self.shard.regrant(handle, new),
+            Command::Hold(handle, number, place) => self.shard.hold(handle, number, place),
             Command::Sync(handle, number) => self.shard.sync(handle, number),
             Command::Detach(handle, number, reply) => self.shard.detach(handle, number, reply),
             Command::Stop => self.stopping = true,

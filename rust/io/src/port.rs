@@ -32,6 +32,8 @@ pub enum Command {
     Attach(Handle, NewAttachment, Arc<[u8]>),
     /// Give other kinds of entries from the same place on.
     Regrant(Handle, NewAttachment),
+    /// Where an attachment of a stream stands that is yet to begin.
+    Hold(Handle, u32, Arc<str>),
     /// Give the presence set once more.
     Sync(Handle, u32),
     /// Stop, then reply.

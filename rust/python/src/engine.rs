@@ -248,6 +248,11 @@ impl Engine {
         Ok(())
     }
 
+    /// Where an attachment of a stream stands that is yet to begin.
+    fn hold(&self, connection: u64, attachment: u32, place: &str) {
+        self.core.command(connection, Command::Hold(connection, attachment, place.into()));
+    }
+
     /// Gives an attachment the presence set once more.
     fn sync(&self, connection: u64, attachment: u32) {
         self.core.command(connection, Command::Sync(connection, attachment));

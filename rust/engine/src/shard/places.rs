@@ -1,5 +1,5 @@
 //! Where a stream of several channels stands in each: every event has the positions of all, in the order in which they
-//! were attached, so that the stream can be continued wherever it is cut.
+//! were attached, so that the stream can be continued wherever it is cut. Who waits for the log in a channel has its place held.
 
 use std::sync::Arc;
 
@@ -11,14 +11,24 @@ use crate::wire::Stream;
 pub(super) struct Places {
     /// By number of the attachment: its position, empty before a snapshot.
     list: Vec<(u32, Arc<str>)>,
-    /// Whether all are there. The reply that comes with the last one says so by not being empty.
+    /// Whether all are there. The reply that comes with the last one says so by not being empty, or places are held.
     pub(super) complete: bool,
 }
 
 impl Places {
     /// An attachment begins, or begins again.
     pub(super) fn begin(&mut self, number: u32, plan: &Plan) {
-        let serial = plan.first().into();
+        self.stand(number, plan.first().into());
+    }
+
+    /// An attachment is yet to begin, from this position: until then that is its place. All others stand in order already
+    /// or are held likewise.
+    pub(super) fn hold(&mut self, number: u32, place: Arc<str>) {
+        self.stand(number, place);
+        self.complete = true;
+    }
+
+    fn stand(&mut self, number: u32, serial: Arc<str>) {
         match self.list.iter_mut().find(|(of, _)| *of == number) {
             Some((_, place)) => *place = serial,
             None => self.list.push((number, serial)),

@@ -75,6 +75,30 @@ fn a_channel_that_is_rewound_and_was_given_nothing_yet_goes_on_before_the_first_
 }
 
 #[test]
+fn a_channel_that_is_yet_to_begin_keeps_its_place_in_every_id_while_the_others_go_on() {
+    let mut world = World::new();
+    let stream = world.stream(0, true);
+    let hub = std::sync::Arc::clone(&world.hub);
+    let [a, b] = ["a", "b"].map(|channel| hub.position(channel, 0));
+    world.publish("a", "missed");
+    world.shard.hold(stream, 1, a.as_str().into());
+    world.shard.hold(stream, 2, b.as_str().into());
+    world.follow(stream, 2, "b", b"");
+    world.publish("b", "one");
+    world.turn();
+    let lines = world.lines(stream);
+    assert_eq!(lines[1..], ["event: message", "data: one"]);
+    assert!(lines[0].starts_with(&format!("id: {a},")));
+    world.follow(stream, 1, "a", b"");
+    world.publish("a", "two");
+    world.turn();
+    let lines = world.lines(stream);
+    assert_eq!(lines[1..], ["event: message", "data: two"]);
+    let a = lines[0].strip_prefix("id: ").unwrap().split(',').next().unwrap();
+    assert_eq!(hub.locate("a", Some(a), Start::Live, 0).located.backlog, 0);
+}
+
+#[test]
 fn streams_of_one_channel_share_what_they_are_given_and_can_be_cut_between_any_two_events() {
     let mut world = World::new();
     let streams = [world.stream(0, false), world.stream(1, false)];
