@@ -6,10 +6,10 @@
 - The answer comes as soon as it is known whether the log still has what lies behind the position; the reading may begin
   later, when there is room (`room`).
 - `REPLAYS_MAX` replays and `WAITING_MAX` clients without an answer are the bounds; who comes beyond, or when the log
-  does not answer, is refused, and is to come back.
+  does not answer, is refused, and is to ask again.
 - The log is asked what it has of the partitions that have to be read, and of no others; once for all channels that want
   to know the same at a time.
-- Who is ahead of what this node has read is to come back, to this node or another one, if the log has got there; past
+- Who is ahead of what this node has read is to ask again, here or on another node, if the log has got there; past
   the log's end a position is none.
 - Many answers are given a few in each turn of the loop; what is found out for one position serves all who have it.
 """
@@ -94,7 +94,7 @@ class Replays:
         """Finds a place for who comes back with a position that memory does not reach back to, or not yet.
 
         `answer` is called once, perhaps before this returns: with a plan, RESUMED or GAP; with None, if the position is
-        none of this channel in this log; or with an error, and then the client is to come back.
+        none of this channel in this log; or with an error, and then the question is to be put again later.
         """
         self._whole(channel, serial, lambda whole: self._resume(channel, whole, answer))
 

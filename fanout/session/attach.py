@@ -8,8 +8,8 @@ RESUMED  flag RESUMED; HAS_BACKLOG if messages follow
 GAP      of memory: the log is asked; of the log: error 90003; what is left of the backlog follows
 UNREAD   the log is asked; if it does not know either: error 90005; live only
 FOREIGN  error 90005; live only
-AHEAD    the question is put again for a while, then the log is asked: if it has got there the client is to come back,
-         else error 90003; live only, or refused if the channel is not read here
+AHEAD    the question is put again for a while, then the log is asked: if it has got there the attachment waits, else
+         error 90003; live only, or refused if the channel is not read here
 FRESH    no position: live, or rewound; error 90004 if the rewind was cut off
 =======  ============================================================================================================
 
@@ -19,11 +19,16 @@ a slow client is about to skip what was superseded; PARTIAL, an incomplete snaps
 Where memory has passed a slow client and it is known where that stood, the log is asked likewise: it goes on from
 there, and nothing is said to the client unless the log does not have it all.
 
+While the log cannot be asked what concerns it alone waits: an ATTACH without an answer, an attachment that memory has
+passed without messages. It is asked again after half of the time that it has waited, `AGAIN_MS` at least and at most,
+until the client detaches, attaches anew or goes. An SDK that has lost patience sends ATTACH again: if that names no
+position it has that of the one that waits, for the client was told nothing since.
+
 A refusal is an ERROR that names the channel: it fails, the connection lives.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
@@ -40,7 +45,9 @@ from fanout.session.ports import Channels, Outcome, PlanLike
 from fanout.types import Identity
 from fanout.wire import Action, ClientFrame, Flag
 
-__all__ = ["Attachment", "Attachments", "Passed", "WaitingAttach"]
+__all__ = ["AGAIN_MS", "Attachment", "Attachments", "Passed", "WaitingAttach"]
+
+AGAIN_MS: Final = (500, 5_000)
 
 
 class Attachment(msgspec.Struct, frozen=True, gc=False):
@@ -55,21 +62,25 @@ class Attachment(msgspec.Struct, frozen=True, gc=False):
     filter: Any  # fanout._core.Filter; None for a channel that is not filtered
 
 
-class WaitingAttach(msgspec.Struct, frozen=True, eq=False):
+class WaitingAttach(msgspec.Struct, eq=False):
     """An ATTACH whose position this node has yet to read, or to find in the log. `since_ms` is when it first asked."""
 
     spelling: str
     frame: ClientFrame
     since_ms: int
+    number: int | None = None
+    """What the attachment will have, once it waits."""
 
 
 class Passed(msgspec.Struct, frozen=True, eq=False):
-    """An attachment that memory has passed, while the log is asked for what it was not given; `reason` is what its
-    client is told if the log does not have that.
+    """An attachment that memory has passed at `place`, while the log is asked for what it was not given, since
+    `since_ms`; `reason` is what its client is told if the log does not have that.
     """
 
     number: int
+    place: str
     reason: ErrorInfo
+    since_ms: int
 
 
 class Attachments:
@@ -101,8 +112,11 @@ class Attachments:
 
     def attach(self, spelling: str, frame: ClientFrame, now_ms: int) -> list[Effect]:
         """Answers ATTACH. A later ATTACH or DETACH of the same spelling takes the place of one that still waits."""
-        self._waiting.pop(spelling, None)
-        return self._attach(WaitingAttach(spelling, frame, now_ms), now_ms)
+        waited = self._waiting.pop(spelling, None)
+        if waited is not None and not frame.channel_serial and spelling not in self._attached:
+            frame = replace(frame, channel_serial=waited.frame.channel_serial)
+        number = None if waited is None else waited.number
+        return self._attach(WaitingAttach(spelling, frame, now_ms, number), now_ms)
 
     def ensure(self, spelling: str, now_ms: int) -> list[Effect]:
         """Attaches as an ATTACH without wishes does, unless that is done or under way.
@@ -120,12 +134,20 @@ class Attachments:
         attached = self._attached.get(spelling)
         return [Sync(attached.number)] if attached and attached.granted & Flag.PRESENCE_SUBSCRIBE else []
 
-    def retry(self, waiting: WaitingAttach, now_ms: int) -> list[Effect]:
-        """Goes on with an ATTACH that waited, unless something else has taken its place."""
-        if self._waiting.get(waiting.spelling) is not waiting:
+    def retry(self, waiting: WaitingAttach | Passed, now_ms: int) -> list[Effect]:
+        """Goes on with what waited, unless something else has taken its place."""
+        if not self.awaits(waiting):
             return []
+        if isinstance(waiting, Passed):
+            attached = self._of_number(waiting.number)
+            return [] if attached is None else [Replay(attached.channel, waiting.place, waiting, again=True)]
         del self._waiting[waiting.spelling]
         return self._attach(waiting, now_ms)
+
+    def unanswered(self, asked: WaitingAttach | Passed, now_ms: int) -> list[Effect]:
+        """The log cannot be asked now, or says no more than that: what awaits it waits."""
+        least, most = AGAIN_MS
+        return [Retry(min(max((now_ms - asked.since_ms) // 2, least), most), asked, unanswered=True)]
 
     def awaits(self, asked: WaitingAttach | Passed) -> bool:
         """Whether what the log was asked for is still wanted."""
@@ -173,7 +195,7 @@ class Attachments:
         if attached is None:
             return []
         if place is not None and self._kinds(attached) & Kinds.LOGGED:
-            passed = Passed(number, reason)
+            passed = Passed(number, place, reason, now_ms)
             self._passed = {**(self._passed or {}), number: passed}
             return [Replay(attached.channel, place, passed)]
         plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
@@ -207,7 +229,7 @@ class Attachments:
         """Attaches in memory, or in `replay`. `asked`: what memory does not have, the log has not either."""
         spelling = waiting.spelling
         try:
-            attachment = self._requested(spelling, waiting.frame)
+            attachment = self._requested(spelling, waiting.frame, waiting.number)
         except ClientError as refused:
             # A channel that the client now takes for failed must not go on being delivered.
             return self._leave(spelling, _failed(spelling, refused.info))
@@ -216,12 +238,13 @@ class Attachments:
         else:
             plan, reason = replay, _told(replay.outcome)
         if plan.outcome == Outcome.AHEAD and now_ms - waiting.since_ms < self._limits.ahead_wait_ms:
-            self._waiting[spelling] = waiting
+            self._wait(waiting, attachment.number)
             return [Retry(self._limits.ahead_retry_ms, waiting)]
         may_be_in_log = plan.outcome in (Outcome.GAP, Outcome.UNREAD, Outcome.AHEAD)
         if may_be_in_log and not asked and self._kinds(attachment) & Kinds.LOGGED:
-            self._waiting[spelling] = waiting
-            return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting)]
+            self._wait(waiting, attachment.number)
+            again = now_ms - waiting.since_ms >= AGAIN_MS[0]
+            return [Replay(attachment.channel, waiting.frame.channel_serial or "", waiting, again)]
         if plan.outcome == Outcome.AHEAD:
             plan = self._channels.locate(attachment.channel, None, 0, 0, now_ms)
             if plan.outcome == Outcome.AHEAD:
@@ -234,7 +257,12 @@ class Attachments:
         attached = self._attached_effect(attachment, plan, reason)
         return [attached, Watch(attachment.channel)] if attached.kinds & Kinds.META else [attached]
 
-    def _requested(self, spelling: str, frame: ClientFrame) -> Attachment:
+    def _wait(self, waiting: WaitingAttach, number: int) -> None:
+        waiting.number = number
+        self._next_number = max(self._next_number, number + 1)
+        self._waiting[waiting.spelling] = waiting
+
+    def _requested(self, spelling: str, frame: ClientFrame, number: int | None = None) -> Attachment:
         realm = realm_of(self.identity.key_name)
         channel, qualified, expression = parse_name(spelling, self._limits.channel_bytes, realm, filtered=True)
         params = parse_params(qualified | _texts(frame.params) if frame.params else qualified)
@@ -249,7 +277,7 @@ class Attachments:
         moved = self._attached.get(spelling)
         if moved is None and self._count() >= self.most:
             raise ClientError(error(90010, f"{self.most} is the limit"))
-        number = moved.number if moved else self._next_number
+        number = moved.number if moved else number or self._next_number
         wanted = None if expression is None else self._filter(expression)
         return Attachment(number, spelling, channel, requested, granted, params, wanted)
 

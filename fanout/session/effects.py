@@ -99,7 +99,9 @@ class Retry(msgspec.Struct, frozen=True):
     """Hand `frame` to `Session.receive` again after a while: this node has yet to read what it is about."""
 
     after_ms: int
-    frame: Any  # opaque: a fanout.session.attach.WaitingAttach
+    frame: Any  # opaque: a fanout.session.attach.WaitingAttach or Passed
+    unanswered: bool = False
+    """The log could not be asked: that may last, and whoever waits for this alone need not."""
 
 
 class Replay(msgspec.Struct, frozen=True):
@@ -110,6 +112,8 @@ class Replay(msgspec.Struct, frozen=True):
     channel: str
     serial: str
     attach: Any  # opaque: a fanout.session.attach.WaitingAttach or Passed
+    again: bool = False
+    """Whether it has waited for some time already."""
 
 
 class Regrant(msgspec.Struct, frozen=True):

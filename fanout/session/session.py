@@ -88,11 +88,11 @@ class Session:
         greeting, self._greeting = self._greeting, None
         return [] if greeting is None else [Reply(greeting)]
 
-    def receive(self, frame: ClientFrame | WaitingAttach, now_ms: int) -> list[Effect]:
+    def receive(self, frame: ClientFrame | WaitingAttach | Passed, now_ms: int) -> list[Effect]:
         """Takes one frame of the client's, or what a `Retry` gave back."""
         if self._over:
             return []
-        if isinstance(frame, WaitingAttach):
+        if isinstance(frame, WaitingAttach | Passed):
             return self._attachments.retry(frame, now_ms)
         try:
             return self._dispatch(frame, now_ms)
@@ -120,13 +120,13 @@ class Session:
     def replayed(
         self, attach: WaitingAttach | Passed, answer: PlanLike | ErrorInfo | None, now_ms: int
     ) -> list[Effect]:
-        """The answer to a `Replay`: a place, None if the log has none, or an error: the client comes back then, and
-        goes on from where it is.
+        """The answer to a `Replay`: a place, None if the log has none, or an error: then it is asked again later, and
+        the client's other channels go on.
         """
         if self._over or not self._attachments.awaits(attach):
             return []
         if isinstance(answer, ErrorInfo):
-            return self._end(connection.ended(answer))
+            return self._attachments.unanswered(attach, now_ms)
         if isinstance(attach, Passed):
             return self._attachments.recovered(attach, answer, now_ms)
         return self._attachments.replayed(attach, answer, now_ms)

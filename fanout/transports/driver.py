@@ -4,8 +4,8 @@
 - A client that cannot be let in is told so in band (ERROR, then close): browsers cannot read a failed handshake.
 - While the node catches up with its log a client is held, 8 s at most; then it is sent away to come back.
 - A client with 1000 messages or 1 MiB under way is not heard until half of them are answered: so each client takes one
-  large publish's time of the loop and no more. When all together have too much under way, whoever publishes waits for
-  the log (`fanout.backlog`).
+  large publish's time of the loop and no more. What waits for a log that cannot be asked does not count. When all
+  together have too much under way, whoever publishes waits for the log (`fanout.backlog`).
 - What clients send is heard for a bounded time in each turn of the loop; who comes later waits (`turns.py`).
 - A connection has no task and no queue of its own: replies and deliveries wait in the engine alone.
 
@@ -75,7 +75,7 @@ class Driver:
         self._handle = 0
         self._timer: asyncio.TimerHandle | None = None
         self._steps: deque[Callable[[], Sequence[Effect]]] | None = None
-        self._pending = 0  # under way; a retry counts as one message
+        self._pending = 0  # under way; a retry counts as one message, but for what waits until the log can be asked
         self._paused = False
 
     # -- what the transport reports --
@@ -259,11 +259,12 @@ class Driver:
             case Watch():
                 self._node.watch(effect.channel)
             case Retry():
-                self._begin(1)
-                asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame)
+                weight = self._begin(0 if effect.unanswered else 1)
+                asyncio.get_running_loop().call_later(effect.after_ms / 1000, self._retry, effect.frame, weight)
             case Replay():
-                self._begin(1)
-                self._node.replays.resume(effect.channel, effect.serial, partial(self._replayed, effect.attach))
+                weight = self._begin(0 if effect.again else 1)
+                answered = partial(self._replayed, effect.attach, weight)
+                self._node.replays.resume(effect.channel, effect.serial, answered)
             case Authenticate():
                 self._begin_alone()
                 self._reauthenticate(effect.token)
@@ -313,15 +314,15 @@ class Driver:
         else:
             self._run(partial(session.published, msg_serial, result))
 
-    def _retry(self, frame: Any) -> None:
+    def _retry(self, frame: Any, weight: int) -> None:
         assert self._session is not None
-        self._end(1)
+        self._end(weight)
         self._run(partial(self._session.receive, frame, self._node.clock()))
 
-    def _replayed(self, attach: Any, answer: Any) -> None:
+    def _replayed(self, attach: Any, weight: int, answer: Any) -> None:
         session = self._session
         assert session is not None
-        self._end(1)
+        self._end(weight)
         self._run(partial(session.replayed, attach, answer, self._node.clock()))
 
     def _begin(self, count: int, size: int = 0) -> int:

@@ -1,6 +1,7 @@
 """One MQTT client (MQTT 5.0, MQTT 3.1.1): its packets become a session's frames, and the session's answers packets.
 
-- CONNECT comes first, within 5 s, and is answered when the client's session is there and stands where it stood.
+- CONNECT comes first, within 5 s, and is answered when the client's session is there and stands where it stood, but for
+  channels of which the log cannot be asked now.
 - SUBSCRIBE and UNSUBSCRIBE are answered when the session is kept with them; nothing else is heard meanwhile.
 - PUBACK and PUBREC are said when the log has the message. One that it refuses is told by a reason code; clients of
   MQTT 3.1.1 know none, and are disconnected.
@@ -301,6 +302,8 @@ class MqttClient(MqttDriver):
             packet_maximum=connect.packet_maximum,
         )
         subscribing.go_on()
+        for effect in self._deliveries.early():
+            self._perform(effect)
         if connect.keep_alive:
             self._idle_s = connect.keep_alive * 1.5
             self._shared.keep_alive.watch(self._handle, self._last + self._idle_s)

@@ -1,7 +1,8 @@
 """What is delivered to one MQTT client: attachments, from the session's word to the engine's.
 
 The session says where an attachment begins, and whether it may; it may have to ask the log first. Who waits for that is
-told; what nobody waits for, found under wildcards or going on after the ring has passed it, begins at once.
+told; what nobody waits for, found under wildcards or going on after the ring has passed it, begins at once. While the
+log cannot be asked nobody waits any more: it begins when the log has answered, and other channels go on.
 
 What is subscribed again goes on: untouched if it is asked for as before, else from where it stands when it changes.
 
@@ -54,21 +55,26 @@ class Saying(Protocol):
 class Deliveries:
     """The deliveries of one connection; `subscriptions` is what they are under."""
 
-    __slots__ = ("_ended", "_engine", "_session", "handle", "kept", "subscriptions")
+    __slots__ = ("_early", "_ended", "_engine", "_session", "handle", "kept", "subscriptions")
 
     def __init__(self, engine: Any, topics: Topics, session: Saying) -> None:
         """`session` is handed frames."""
         self._engine = engine
         self._session = session
         self._ended: Sequence[Place] = ()
+        self._early: list[Attach] = []
         self.subscriptions = Subscriptions(topics)
         self.handle = 0
         """The engine's number of the connection."""
         self.kept = False
         """Whether the client's session outlives the connection."""
 
-    async def find(self, subscription: Subscription, topic: str, place: Place | None = None) -> Attach | ErrorInfo:
-        """Where a channel begins under a subscription, or why it cannot be had; `begin` has it delivered."""
+    async def find(
+        self, subscription: Subscription, topic: str, place: Place | None = None
+    ) -> Attach | ErrorInfo | None:
+        """Where a channel begins under a subscription, or why it cannot be had; `begin` has it delivered. None if the
+        log cannot be asked now: it begins by itself.
+        """
         found = self.subscriptions.wanted(subscription, topic).waiting = _future()
         if place is None:
             self.ask(subscription, topic, None)
@@ -78,10 +84,11 @@ class Deliveries:
 
     def ask(self, subscription: Subscription, topic: str, position: str | None, sent: str = "") -> None:
         """Has the session attach a channel under a subscription: from that position on, and what lies before `sent` may
-        have been given already.
+        have been given already. Without one a channel that waits for the log goes on waiting for its own.
         """
         delivery = self.subscriptions.wanted(subscription, topic)
-        delivery.position, delivery.sent = position or "", sent
+        if position is not None:
+            delivery.position, delivery.sent = position, sent
         self._session.say(
             ClientFrame(
                 Action.ATTACH,
@@ -93,7 +100,9 @@ class Deliveries:
         )
 
     def placed(self, effect: Attach) -> bool:
-        """The session has a place: tells who waits for it, else begins. False if what was owed cannot be given."""
+        """The session has a place: tells who waits for it, else begins, as soon as the connection is the engine's.
+        False if what was owed cannot be given.
+        """
         delivery = self.subscriptions.find(effect.spelling)
         if delivery is None:
             return True
@@ -102,10 +111,27 @@ class Deliveries:
             if not waiting.done():
                 waiting.set_result(effect)
             return True
+        if not self.handle:
+            self._early.append(effect)
+            return True
         if delivery.subscription.qos and not goes_on(effect):
             return False
         self.begin(effect)
         return True
+
+    def early(self) -> Sequence[Attach]:
+        """What is to be placed again, now that the connection is the engine's."""
+        early, self._early = self._early, []
+        return early
+
+    def waits(self, spelling: str) -> None:
+        """The log cannot be asked where a channel begins: nobody waits for that any more."""
+        delivery = self.subscriptions.find(spelling)
+        if delivery is None or delivery.waiting is None:
+            return
+        waiting, delivery.waiting = delivery.waiting, None
+        if not waiting.done():
+            waiting.set_result(None)
 
     def refused(self, spelling: str, wrong: ErrorInfo) -> bool:
         """The session refuses an attachment: tells who waits for it; whether anybody does."""
@@ -216,5 +242,5 @@ def _is_given_alike(one: Subscription, other: Subscription) -> bool:
     return replace(one, retain_handling=other.retain_handling) == other
 
 
-def _future() -> "asyncio.Future[Attach | ErrorInfo]":
+def _future() -> "asyncio.Future[Attach | ErrorInfo | None]":
     return asyncio.get_running_loop().create_future()

@@ -16,8 +16,8 @@ from typing import Any, Final
 from fanout import packets
 from fanout._core import MQTT, MQTT_FRAMED, mqtt_encode
 from fanout.errors import ErrorInfo
-from fanout.session.attach import Passed
-from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Watch
+from fanout.session.attach import WaitingAttach
+from fanout.session.effects import Attach, Close, Detach, Effect, Reply, Retry, Watch
 from fanout.session.effects import Publish as Write
 from fanout.session.limits import Limits
 from fanout.transports import mqtt_reasons as reasons
@@ -144,13 +144,6 @@ class MqttDriver(Driver):
         if not self._deliveries.go_on(attachment):
             super().lost(attachment)
 
-    def _replayed(self, attach: Any, answer: Any) -> None:
-        """See `Driver`. Whose place is not known outside cannot come back to it, and goes on live if the log cannot be
-        asked: it is given things at most once.
-        """
-        cannot_come_back = isinstance(attach, Passed) and isinstance(answer, ErrorInfo)
-        super()._replayed(attach, None if cannot_come_back else answer)
-
     def drain(self) -> None:
         """See `Driver`. It is no loss: the client goes on elsewhere."""
         self._draining = True
@@ -172,6 +165,9 @@ class MqttDriver(Driver):
             case Attach():
                 if not self._deliveries.placed(effect):
                     self.finish(reasons.CONTINUITY, "what comes next is no longer held")
+            case Retry(unanswered=True, frame=WaitingAttach(spelling)):
+                self._carry_out(effect)
+                self._deliveries.waits(spelling)
             case Detach():
                 self._deliveries.detach(effect.attachment)
                 self._told(effect.frame)

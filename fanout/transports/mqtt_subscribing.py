@@ -3,6 +3,10 @@
 In this order: the session says where a channel begins, the client's session is kept with the subscription, the client
 is told, retained messages are given, and from the place on what was published. QoS 2 is granted as 1.
 
+While the log cannot be asked where one channel goes on, the client is told without it: it has its session, or its
+subscription, and that channel's messages when the log has answered. Should the log not have them, a client that was
+owed them is sent away then.
+
 Belongs to the event loop.
 """
 
@@ -38,8 +42,8 @@ _RETAINED_IF_NEW, _NO_RETAINED = 1, 2  # MQTT 5.0 §3.8.3.1
 
 
 class _Granted(NamedTuple):
-    """One subscription that is granted: where its channel begins, None with wildcards and for one that goes on; and in
-    whose place it is.
+    """One subscription that is granted: where its channel begins, None with wildcards, for one that goes on and for one
+    that waits for the log; and in whose place it is.
     """
 
     subscription: Subscription
@@ -95,6 +99,8 @@ class Subscribing:
             for found in await asyncio.gather(*finding):
                 if isinstance(found, ErrorInfo) and found.status in (429, 500):
                     raise ClientError(found)
+                if found is None:
+                    continue
                 if isinstance(found, ErrorInfo) or not continues(found):
                     why = found.message if isinstance(found, ErrorInfo) else found.plan.outcome
                     log.info("a session begins anew, for where it stood cannot be gone on from: %s", why)

@@ -38,8 +38,8 @@ class Delivery(msgspec.Struct, gc=False):
     """Up to where what comes may have been given before."""
     number: int | None = None
     """The session's, of the attachment; None until it is the engine's."""
-    waiting: "asyncio.Future[Attach | ErrorInfo] | None" = None
-    """Who is told where it begins, or why it cannot be had."""
+    waiting: "asyncio.Future[Attach | ErrorInfo | None] | None" = None
+    """Who is told where it begins, or why it cannot be had; None while the log cannot be asked."""
 
     def to_begin(self) -> Place:
         """Where it is to begin."""

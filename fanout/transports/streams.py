@@ -12,6 +12,7 @@ else reads lines.
   come back is told by an `error` event too, which then is all of the response.
 - Each event's id is the position behind it in every channel of the stream, in the order of the query, so that a
   stream goes on exactly from wherever it was cut. The first id comes before any event.
+- A channel of which the log cannot be asked waits: the others go on, and each id has its place as the client gave it.
 - Nothing is published here, and no presence set is given; presence events are.
 - The response is written by the engine's shards like any other connection; nothing of it passes through here.
 
@@ -19,13 +20,14 @@ Belongs to the event loop.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from fanout.errors import ClientError, ErrorInfo, error
-from fanout.session.effects import Attach, Effect, Reply, Watch
+from fanout.session.attach import WaitingAttach
+from fanout.session.effects import Attach, Effect, Reply, Retry, Watch
 from fanout.session.params import VERSIONS
 from fanout.transports.connections import Connections
 from fanout.transports.driver import Driver
@@ -42,6 +44,7 @@ __all__ = ["streams"]
 
 _READY_SECONDS: Final = 8.0  # as for connections of other kinds
 _COME_BACK: Final = 80003
+_NORMAL: Final = 1000  # RFC 6455 §7.4.1
 _MODES: Final = Flag.SUBSCRIBE | Flag.PRESENCE_SUBSCRIBE
 _HEADERS: Final = (("cache-control", "no-cache, no-transform"), ("x-accel-buffering", "no"))
 
@@ -93,7 +96,7 @@ def _error_event(wrong: dict[str, Any], *, lines: bool) -> bytes:
 class _Client(Driver):
     """The driver of one stream."""
 
-    __slots__ = ("_attaches", "_connection", "_prepared", "_watches", "_wishes")
+    __slots__ = ("_attaches", "_connection", "_prepared", "_waiting", "_watches", "_wishes")
 
     def __init__(self, connections: Connections, request: Request, wishes: Wishes) -> None:
         """Raises ClientError 40017 for a version that is none."""
@@ -105,11 +108,12 @@ class _Client(Driver):
         super().__init__(connections, self._connection, wishes.wire)
         self._wishes = wishes
         self._attaches: dict[str, Attach] = {}
+        self._waiting: dict[str, int] = {}  # channels that wait for the log, and their attachments' numbers
         self._watches: list[Watch] = []
         self._prepared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def prepare(self) -> None:
-        """Begins the session and finds the place in each channel.
+        """Begins the session and finds the place in each channel of which the log can be asked.
 
         Raises ClientError for a client that is not let in, and KeysAwaited if that cannot be told yet.
         """
@@ -145,13 +149,21 @@ class _Client(Driver):
         """The head of the response is written: everything else is the engine's."""
         assert self._session is not None
         self._register(self._session.connection_id, heartbeats=self._wishes.heartbeats)
-        attaches = [self._attaches[spelling] for spelling in self._wishes.places]
-        told = b"".join(self._gap(attach) for attach in attaches) + self._first_id(attaches)
-        # Nothing is given before the last one is there: what comes with it, and with no other, says so.
-        for attach in attaches[:-1]:
-            self._attach(attach, b"")
-        self._attach(attaches[-1], told)
+        engine = self._node.engine
+        attaches = [self._attaches[spelling] for spelling in self._wishes.places if spelling in self._attaches]
+        told = b"".join(self._gap(attach) for attach in attaches) + self._first_id()
+        if self._waiting:
+            if told:
+                engine.send(self._handle, told)
+            for spelling, place in self._places():
+                attach = self._attaches.get(spelling)
+                engine.hold(self._handle, attach.attachment if attach else self._waiting[spelling], place)
+            told = b""
+        # Else nothing is given before the last one is there: what comes with it, and with no other, says so.
+        for attach in attaches:
+            self._attach(attach, told if attach is attaches[-1] else b"")
         self._attaches.clear()
+        self._waiting.clear()
         for watch in self._watches:
             self._carry_out(watch)
 
@@ -170,9 +182,13 @@ class _Client(Driver):
             case Attach() if self._handle:
                 self._attach(effect, self._gap(effect))
             case Attach():
+                self._waiting.pop(effect.spelling, None)
                 self._attaches[effect.spelling] = effect
-                if len(self._attaches) == len(self._wishes.places):
-                    self._settle(None)
+                self._settle_if_all_are_known()
+            case Retry(unanswered=True, frame=WaitingAttach(spelling, number=int(number))) if not self._handle:
+                self._carry_out(effect)
+                self._waiting[spelling] = number
+                self._settle_if_all_are_known()
             case Watch() if not self._handle:
                 self._watches.append(effect)
             case _:
@@ -185,8 +201,14 @@ class _Client(Driver):
             return
         if self._handle:
             self._node.engine.send(self._handle, self._event(wrong))
+            if "channel" in frame:  # that waited, and is refused
+                self.link.finish(_NORMAL)
         else:
             self._settle(ErrorInfo(wrong["code"], wrong["statusCode"], wrong["message"]))
+
+    def _settle_if_all_are_known(self) -> None:
+        if len(self._attaches) + len(self._waiting) == len(self._wishes.places):
+            self._settle(None)
 
     def _settle(self, refused: ErrorInfo | None) -> None:
         if self._prepared.done():
@@ -206,9 +228,15 @@ class _Client(Driver):
     def _event(self, wrong: dict[str, Any]) -> bytes:
         return _error_event(wrong, lines=self._wishes.lines)
 
-    def _first_id(self, attaches: Sequence[Attach]) -> bytes:
-        """The id of a client that was given nothing yet. Before a snapshot it has no position."""
-        text = ",".join(attach.plan.first for attach in attaches).encode()
+    def _places(self) -> Iterator[tuple[str, str]]:
+        """Where each channel stands before anything was given. Before a snapshot it has no position."""
+        for spelling, position in self._wishes.places.items():
+            attach = self._attaches.get(spelling)
+            yield spelling, attach.plan.first if attach else position
+
+    def _first_id(self) -> bytes:
+        """The id of a client that was given nothing yet."""
+        text = ",".join(place for _, place in self._places()).encode()
         if not text:
             return b""
         return b'{"id":"' + text + b'"}\n' if self._wishes.lines else b"id: " + text + b"\n\n"

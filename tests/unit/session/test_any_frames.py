@@ -81,6 +81,9 @@ def test_no_sequence_of_frames_raises_and_every_answer_can_be_sent(
                 client.now_ms += 2_500
                 printable(client.hand(effect.frame), wire)
             elif isinstance(effect, Replay):
+                for later in client.replay(effect, error(50003)):
+                    assert isinstance(later, Retry)
+                    printable(client.hand(later.frame), wire)
                 printable(client.replay(effect, plans[0]), wire)
             elif isinstance(effect, Publish):
                 assert 0 < len(effect.messages) <= 3

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from fanout.errors import error
-from fanout.session.effects import Attach, Detach, Replay, Reply, Watch
+from fanout.session.effects import Attach, Detach, Replay, Reply, Retry, Watch
 from fanout.session.kinds import Kinds
 from fanout.session.limits import Limits
 from fanout.session.ports import Outcome
-from fanout.wire import Flag
+from fanout.wire import Action, Flag
 from tests.support.conversation import (
     DETACH,
     Conversation,
@@ -178,12 +178,6 @@ class TestAPositionThatMemoryDoesNotReach:
         client = Conversation(FakePlan(Outcome.GAP))
         assert error_code(only_frame(client.attach(channelSerial="old", flags=Flag.PUBLISH))) == (90003, 404)
 
-    def test_of_a_log_that_does_not_answer_sends_the_client_away_to_come_back(self) -> None:
-        client = Conversation(FakePlan(Outcome.GAP))
-        effects = client.replay(only_replay(client.attach(channelSerial="old")), error(50003))
-        assert error_code(only_frame(effects)) == (80003, 400)
-        assert only_close(effects).resumable
-
     def test_is_forgotten_when_the_client_detaches_or_attaches_again(self) -> None:
         client = Conversation(FakePlan(Outcome.GAP))
         first = only_replay(client.attach(channelSerial="old"))
@@ -211,6 +205,80 @@ class TestAPositionThatMemoryDoesNotReach:
         assert only_close(effects).resumable
 
 
+class TestALogThatCannotBeAsked:
+    """What came back with a position waits, and nothing else does."""
+
+    def waiting(self, client: Conversation, **fields: Any) -> Retry:
+        asked = only_replay(client.attach(channelSerial="old", **fields))
+        return only_retry(client.replay(asked, error(50003)))
+
+    def test_leaves_the_channel_without_an_answer_and_others_go_on(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP), FakePlan())
+        retry = self.waiting(client)
+        assert retry.unanswered
+        assert only_frame(client.attach("b"))["channel"] == "b"
+        assert len(client.publish(0, channel="news")) == 1
+        client.now_ms += retry.after_ms
+        client.channels.plans = [FakePlan(Outcome.GAP)]
+        again = only_replay(client.hand(retry.frame))
+        assert (again.channel, again.serial, again.again) == ("news", "old", True)
+        frame = only_frame(client.replay(again, FakePlan(Outcome.RESUMED, "old")))
+        assert (frame["channelSerial"], frame["flags"]) == ("old", GRANTED | Flag.RESUMED)
+
+    def test_is_asked_again_the_later_the_longer_it_lasts(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        retry, begun = self.waiting(client), client.now_ms
+        times = []
+        while client.now_ms - begun < 60_000:
+            client.now_ms += retry.after_ms
+            times.append(retry.after_ms)
+            retry = only_retry(client.replay(only_replay(client.hand(retry.frame)), error(50003)))
+        assert times[0] == 500
+        assert times == sorted(times)
+        assert times[-1] == 5_000
+
+    def test_an_attach_without_a_position_goes_on_waiting_with_that_of_before(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        first = self.waiting(client)
+        asked = only_replay(client.attach(params={"rewind": "5"}))
+        assert asked.serial == "old"
+        assert client.hand(first.frame) == [], "the older question has ended"
+        assert only_frame(client.replay(asked, FakePlan(Outcome.RESUMED, "old")))["flags"] == GRANTED | Flag.RESUMED
+
+    def test_an_attach_with_a_position_takes_that(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        first = self.waiting(client)
+        assert only_replay(client.attach(channelSerial="newer")).serial == "newer"
+        assert client.hand(first.frame) == []
+
+    def test_a_detach_forgets_the_position(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        retry = self.waiting(client)
+        assert only_frame(client.say(action=DETACH, channel="news"))["action"] == Action.DETACHED
+        assert client.hand(retry.frame) == []
+        client.channels.plans = [FakePlan()]
+        assert only_frame(client.attach())["channelSerial"] == "here"
+        assert client.channels.asked[-1] == ("news", None, 0, 0)
+
+    def test_who_was_attached_has_been_told_more_since(self) -> None:
+        client = Conversation(FakePlan(), FakePlan(Outcome.GAP), FakePlan())
+        client.attach()
+        self.waiting(client)
+        only_attach(client.attach())
+        assert client.channels.asked[-1] == ("news", None, 0, 0)
+
+    def test_is_forgotten_when_the_connection_ends(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP))
+        retry = self.waiting(client)
+        client.session.closed()
+        assert client.hand(retry.frame) == []
+
+    def test_counts_as_a_channel(self) -> None:
+        client = Conversation(FakePlan(Outcome.GAP), limits=Limits(attachments=1))
+        self.waiting(client)
+        assert error_code(only_frame(client.attach("b"))) == (90010, 400)
+
+
 class TestAPositionAheadOfThisNode:
     def test_is_asked_for_again_in_a_moment(self) -> None:
         client = Conversation(AHEAD, FakePlan(Outcome.RESUMED, "theirs"))
@@ -230,12 +298,15 @@ class TestAPositionAheadOfThisNode:
         assert (replay.channel, replay.serial) == ("news", "theirs")
         return replay
 
-    def test_is_for_another_time_if_the_log_has_got_there(self) -> None:
+    def test_waits_on_if_the_log_has_got_there_and_looks_in_memory_first(self) -> None:
         client = Conversation(AHEAD)
-        replay = self.asks_the_log(client)
-        effects = client.session.replayed(replay.attach, error(50003), client.now_ms)
-        assert error_code(only_frame(effects)) == (80003, 400)
-        assert only_close(effects).resumable
+        retry = only_retry(client.replay(self.asks_the_log(client), error(50003)))
+        assert retry.after_ms == 2_500
+        client.now_ms += retry.after_ms
+        replay = only_replay(client.hand(retry.frame))
+        retry = only_retry(client.replay(replay, error(50003)))
+        client.channels.plans = [FakePlan(Outcome.RESUMED, "theirs")]
+        assert only_frame(client.hand(retry.frame))["flags"] == GRANTED | Flag.RESUMED
 
     def test_is_given_up_if_the_log_has_not_got_there_either(self) -> None:
         client = Conversation(AHEAD)

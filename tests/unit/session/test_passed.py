@@ -5,11 +5,21 @@ from dataclasses import replace
 import pytest
 
 from fanout.errors import ErrorInfo, error
-from fanout.session.effects import Close, Regrant, Replay, Reply
+from fanout.session.attach import AGAIN_MS
+from fanout.session.effects import Regrant, Replay
 from fanout.session.kinds import Kinds
 from fanout.session.ports import Outcome
-from fanout.wire import Action, Flag
-from tests.support.conversation import DETACH, Conversation, FakePlan, error_code, only_attach
+from fanout.wire import Flag
+from tests.support.conversation import (
+    ATTACH,
+    DETACH,
+    Conversation,
+    FakePlan,
+    error_code,
+    only_attach,
+    only_replay,
+    only_retry,
+)  # fmt: skip
 
 
 def passed(client: Conversation) -> Replay:
@@ -44,15 +54,27 @@ def test_goes_on_live_and_is_told_if_the_log_has_nothing() -> None:
     assert (attach.plan.outcome, error_code(attach.frame)) == (Outcome.FRESH, (80020, 400))
 
 
-def test_is_sent_away_if_the_log_does_not_answer_for_it_has_its_position() -> None:
+def test_waits_while_the_log_cannot_be_asked_and_asks_again_for_the_same_place() -> None:
     client = Conversation()
     asked = passed(client)
-    told, closed = client.session.replayed(asked.attach, error(50003), client.now_ms)
-    assert isinstance(told, Reply)
-    assert (told.frame["action"], error_code(told.frame)) == (Action.DISCONNECTED, (80003, 400))
-    assert isinstance(closed, Close)
-    assert closed.resumable
-    assert client.session.replayed(asked.attach, error(50003), client.now_ms) == [], "it is over"
+    client.now_ms += 20
+    retry = only_retry(client.replay(asked, error(50003)))
+    assert retry.unanswered
+    assert retry.after_ms == AGAIN_MS[0]
+    client.now_ms += retry.after_ms
+    again = only_replay(client.hand(retry.frame))
+    assert (again.channel, again.serial, again.again) == (asked.channel, asked.serial, True)
+    (effect,) = client.replay(again, FakePlan(Outcome.RESUMED))
+    assert isinstance(effect, Regrant)
+    assert client.hand(retry.frame) == [], "once"
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_does_not_ask_again_for_what_was_left_or_attached_anew(left: bool) -> None:
+    client = Conversation()
+    retry = only_retry(client.replay(passed(client), error(50003)))
+    client.say(action=DETACH if left else ATTACH, channel="[?echo=false]news")
+    assert client.hand(retry.frame) == []
 
 
 @pytest.mark.parametrize("answer", [FakePlan(Outcome.RESUMED), error(50003)], ids=["a place", "an error"])

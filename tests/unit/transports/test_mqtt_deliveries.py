@@ -1,19 +1,16 @@
 """What is delivered to an MQTT client when it subscribes to the same filter again."""
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from fanout.errors import error
-from fanout.session.attach import Passed, WaitingAttach
 from fanout.session.effects import Attach
-from fanout.transports.driver import Driver
 from fanout.transports.mqtt_deliveries import Deliveries
-from fanout.transports.mqtt_driver import MqttDriver
 from fanout.transports.mqtt_ports import Place, Subscription
 from fanout.transports.mqtt_topics import Topics
-from fanout.wire import Action, ClientFrame
+from fanout.wire import ClientFrame
 
 ONCE = Subscription("t", 1)
 
@@ -115,13 +112,24 @@ def test_what_is_yet_to_begin_is_known_by_where_it_is_to(bed: Bed) -> None:
     assert bed.deliveries.places() == [to_begin]
 
 
-def test_whose_place_nobody_else_knows_goes_on_live_if_the_log_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sent away, it would lose more: it is given things at most once."""
-    answers: list[Any] = []
-    monkeypatch.setattr(Driver, "_replayed", lambda self, attach, answer: answers.append(answer))
-    driver = MqttDriver.__new__(MqttDriver)
-    away, place = error(50003), SimpleNamespace()
-    coming_back = WaitingAttach("t", ClientFrame(Action.ATTACH, channel="t"), 0)
-    for asked, answer in [(Passed(1, error(80020)), away), (Passed(1, error(80020)), place), (coming_back, away)]:
-        driver._replayed(asked, answer)
-    assert answers == [None, place, away]
+async def test_nobody_waits_for_a_channel_of_which_the_log_cannot_be_asked_and_it_begins_by_itself(bed: Bed) -> None:
+    other = Subscription("u", 1)
+    bed.deliveries.subscriptions.add(other)
+    spelling = bed.deliveries.subscriptions.spelling("u", "u")
+    finding = asyncio.ensure_future(bed.deliveries.find(other, "u", Place("u", "u", "acknowledged", "given")))
+    await asyncio.sleep(0)
+    assert bed.asked[-1].channel_serial == "acknowledged"
+    bed.deliveries.waits(spelling)
+    assert await finding is None
+    bed.deliveries.waits(spelling)  # and again
+    bed.deliveries.ask(other, "u", None)  # subscribed to once more
+    plan: Any = SimpleNamespace()
+    effect = Attach(8, plan, spelling, 1, True, False, None, {})
+    bed.deliveries.handle = 0
+    assert bed.deliveries.placed(effect)
+    assert len(bed.engine.begun) == 1, "CONNECT is not answered"
+    bed.deliveries.handle = 1
+    for early in bed.deliveries.early():
+        assert bed.deliveries.placed(early)
+    assert bed.dup_until == [None, "given"]
+    assert not bed.deliveries.early()
