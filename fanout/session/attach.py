@@ -74,11 +74,12 @@ class WaitingAttach(msgspec.Struct, eq=False):
 
 class Passed(msgspec.Struct, frozen=True, eq=False):
     """An attachment that memory has passed at `place`, while the log is asked for what it was not given, since
-    `since_ms`; `reason` is what its client is told if the log does not have that.
+    `since_ms`; `reason` is what its client is told if the log does not have that. Without a place it waits until this
+    node reads all that may feed its channel, and is told then.
     """
 
     number: int
-    place: str
+    place: str | None
     reason: ErrorInfo
     since_ms: int
 
@@ -140,7 +141,12 @@ class Attachments:
             return []
         if isinstance(waiting, Passed):
             attached = self._of_number(waiting.number)
-            return [] if attached is None else [Replay(attached.channel, waiting.place, waiting, again=True)]
+            if attached is None:
+                return []
+            if waiting.place is None:
+                self._forget_passed(waiting.number)
+                return self.lost(waiting.number, waiting.reason, now_ms)
+            return [Replay(attached.channel, waiting.place, waiting, again=True)]
         del self._waiting[waiting.spelling]
         return self._attach(waiting, now_ms)
 
@@ -199,6 +205,10 @@ class Attachments:
             self._passed = {**(self._passed or {}), number: passed}
             return [Replay(attached.channel, place, passed)]
         plan = self._channels.locate(attached.channel, None, 0, 0, now_ms)
+        if plan.outcome == Outcome.AHEAD:  # a partition that may feed it is yet to be read here
+            passed = Passed(number, None, reason, now_ms)
+            self._passed = {**(self._passed or {}), number: passed}
+            return [Retry(AGAIN_MS[0], passed, unanswered=True)]
         return [self._attached_effect(attached, plan, reason)]
 
     def recovered(self, passed: Passed, plan: PlanLike | None, now_ms: int) -> list[Effect]:

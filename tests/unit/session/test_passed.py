@@ -69,6 +69,16 @@ def test_waits_while_the_log_cannot_be_asked_and_asks_again_for_the_same_place()
     assert client.hand(retry.frame) == [], "once"
 
 
+def test_without_a_place_waits_until_all_that_may_feed_the_channel_is_read() -> None:
+    client = Conversation(FakePlan(), FakePlan(Outcome.AHEAD), FakePlan(Outcome.AHEAD), FakePlan())
+    number = only_attach(client.attach("news")).attachment
+    retry = only_retry(client.session.lost(number, client.now_ms))
+    retry = only_retry(client.hand(retry.frame))
+    attach = only_attach(client.hand(retry.frame))
+    assert (attach.attachment, error_code(attach.frame)) == (number, (80020, 400))
+    assert client.hand(retry.frame) == [], "once"
+
+
 @pytest.mark.parametrize("left", [False, True])
 def test_does_not_ask_again_for_what_was_left_or_attached_anew(left: bool) -> None:
     client = Conversation()

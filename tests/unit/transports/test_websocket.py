@@ -5,7 +5,6 @@ import gc
 import logging
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,12 +13,9 @@ import pytest
 
 from fanout import backlog
 from fanout.errors import error
-from fanout.session import attach
-from fanout.session.ports import Outcome
 from fanout.sources.base import NewRecord
 from fanout.transports import driver, turns, websocket
 from fanout.transports._websocket import FRAGMENTS_MAX, MESSAGE_BYTES
-from tests.support.sources import eventually
 from tests.unit.transports.front_door import (
     KEY,
     FrontDoor,
@@ -377,39 +373,6 @@ async def test_who_publishes_waits_for_a_log_that_has_enough_to_do_and_nobody_el
         assert len(door.publisher.published) == 5
         for wire in (*publishers, listener):
             await wire.close()
-
-
-async def test_channels_that_wait_for_the_log_do_not_keep_a_client_from_being_heard(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(driver, "_PENDING_MAX", 8)
-    monkeypatch.setattr(attach, "AGAIN_MS", (10, 20))
-    asked: list[Callable[[Any], None]] = []
-
-    def resume(_channel: str, _serial: str, answer: Callable[[Any], None]) -> None:
-        asked.append(answer)
-
-    async with front_door() as door:
-        door.connections.replays.resume = resume  # type: ignore[method-assign,assignment]
-        wire = await connected(door)
-        for number in range(8):
-            door.fake.plans.append(Plan(outcome=Outcome.GAP))
-            await wire.tell({"action": 10, "channel": f"room{number}", "channelSerial": "old"})
-        await eventually(lambda: len(asked) == 8)
-        await wire.say(client_frame(1, HEARTBEAT))
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(wire.message(), 0.05)  # until each question has had one answer
-        door.fake.plans.extend([Plan(outcome=Outcome.GAP)] * 1_000)
-        for answer in asked[:8]:
-            answer(error(50003))
-        assert (await wire.message())["action"] == 0
-        await eventually(lambda: len(asked) == 16)  # and is asked again
-        await wire.say(client_frame(1, HEARTBEAT))
-        assert (await wire.message())["action"] == 0
-        for answer in asked[8:]:
-            answer(Plan(outcome=Outcome.RESUMED))
-        assert {(await wire.message())["channel"] for _ in range(8)} == {f"room{number}" for number in range(8)}
-        await wire.close()
 
 
 async def test_what_was_read_with_too_much_waits_and_is_heard_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
