@@ -10,9 +10,10 @@ again what it has no answer for (Ably protocol, "Connection life"). So per conne
 
 A lost connection is kept for its time to live, up to a bound on their number and one on all their answers together;
 past either the one that was lost first is forgotten, and continued as on a node that never saw it. One that has expired
-or was closed is remembered by its id and the last key that was given for it here, to refuse that: whoever has another
-one has been on another node since, and goes on. Generations would not tell: a client that is cut before it hears of its
-new key shows the old one elsewhere, and two nodes count on from the same. All of this belongs to the event loop.
+or was closed is remembered by its id and the last key that was given for it here, to refuse that, and of one that was
+closed all that are older: whoever has another one may have been on another node since, and goes on. Generations would
+not tell: a client that is cut before it hears of its new key shows the old one elsewhere, and two nodes count on from
+the same. All of this belongs to the event loop.
 """
 
 from collections import OrderedDict
@@ -190,7 +191,7 @@ class ConnectionTable:
         self._open: dict[str, ConnectionState] = {}
         self._lost: OrderedDict[str, _Lost] = OrderedDict()  # the one lost first comes first
         self._lost_answers = 0
-        self._ended: OrderedDict[str, int] = OrderedDict()  # and when the last key of each was issued
+        self._ended = OrderedDict[str, tuple[int, bool]]()  # when the last key of each was issued; if it was closed
         self._on_release = self._released  # bound once, for all connections
 
     def __len__(self) -> int:
@@ -232,13 +233,14 @@ class ConnectionTable:
         return self.open(connection_id)
 
     def _has_ended(self, connection_id: str, issued: int) -> bool:
-        return self._ended.get(connection_id) == issued
+        last, was_closed = self._ended.get(connection_id, (-1, False))
+        return issued == last or (was_closed and issued < last)
 
     def _released(self, state: ConnectionState, resumable: bool) -> None:
         connection_id = state.connection_id
         del self._open[connection_id]
         if not resumable:
-            self._end(state)
+            self._end(state, was_closed=True)
             return
         if self._members is not None:
             self._members.lost(connection_id, state.remain_present_ms)
@@ -261,10 +263,10 @@ class ConnectionTable:
                 return
             self._end(self._take_lost(connection_id))
 
-    def _end(self, state: ConnectionState) -> None:
+    def _end(self, state: ConnectionState, *, was_closed: bool = False) -> None:
         if self._members is not None:
             self._members.ended(state.connection_id)
-        self._ended[state.connection_id] = state.key_issued
+        self._ended[state.connection_id] = state.key_issued, was_closed
         self._ended.move_to_end(state.connection_id)
         if len(self._ended) > ENDED_CONNECTIONS:
             self._ended.popitem(last=False)

@@ -336,7 +336,7 @@ impl Partitions {
         };
         if old.tag != tag {
             inner.lose(&old, 0);
-            inner.reference = None; // it speaks of what is no more
+            inner.find_topic(topic, Some(tag)); // numbers that it has no more are of the old one, too
             return inner.add(topic, tag, number, (start, -1), Epochs::default());
         }
         if old.is_let_go() {

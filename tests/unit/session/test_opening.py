@@ -211,6 +211,15 @@ class TestARefusedResume:
         first.session.fail(ErrorInfo(40000, 400, "over"))
         assert self.refused(node, first) == (80008, 400)
 
+    def test_after_a_close_also_of_the_keys_that_were_given_before(self, node: Node) -> None:
+        first = node.open(key="app.one:secret")
+        first.session.closed()
+        node.now_ms += 1
+        second = node.open(key="app.one:secret", resume=first.connection_key)
+        second.session.fail(ErrorInfo(40000, 400, "over"))
+        assert self.refused(node, second) == (80008, 400)
+        assert self.refused(node, first) == (80008, 400)
+
     def test_of_an_old_key_on_a_node_that_never_saw_the_connection(self, node: Node) -> None:
         first = node.open(key="app.one:secret")
         assert self.refused(Node(node.now_ms + KEY_TTL_MS + 1), first) == (80008, 400)

@@ -46,6 +46,24 @@ fn who_was_ahead_in_it_goes_on_in_the_others_and_is_told() {
 }
 
 #[test]
+fn one_that_is_made_anew_with_fewer_partitions_keeps_nobody_from_the_others() {
+    let (hub, further) = (two(), two());
+    for hub in [&hub, &further] {
+        hub.assign("t", [1; 16], 1, 0).unwrap();
+        put_in(hub, "u", 0);
+    }
+    let one = Record { topic: "t", ..record(1, 0, "c", "v", &[]) };
+    assert_eq!(further.ingest([(one, Routing::Rules)].into_iter(), 0), 0);
+    let serial = further.position("c", 0);
+    hub.assign("t", [9; 16], 0, 0).unwrap();
+    put_in(&hub, "u", 1);
+    assert_eq!(resumed(&hub, &serial), (Outcome::Gap, vec![("u".into(), 1)]));
+    let serial = hub.position("c", 0);
+    put_in(&hub, "u", 2);
+    assert_eq!(resumed(&hub, &serial), (Outcome::Resumed, vec![("u".into(), 2)]));
+}
+
+#[test]
 fn what_memory_has_of_it_is_given_to_who_lacks_it_and_to_nobody_twice() {
     let hub = two();
     put_in(&hub, "t", 0);
