@@ -29,6 +29,7 @@ SATURATED = 160 if FULL else 200
 WINDOW = 16
 FIRST = 2_000 if FULL else 1_000  # what the first connections take is partly what starting has left over
 HELD = 10_000 if FULL else 5_000
+HELD_BYTES_MAX = IDLE_BYTES_MAX + (0 if FULL else 512)  # tables that double weigh more where fewer share them
 CLEAN = "\xc2\x0e\x10\0"  # of CONNECT (MQTT 5.0 §3.1.2): flags, an hour to be silent for, no properties
 
 
@@ -84,7 +85,7 @@ def bench_wires__memory(benchmark: Any, record: Record, tools: Tools, wire: str)
             idle_bytes = (server.memory() - before) // HELD
             settled(clients)
     record(wire=wire, connections=HELD, idle_bytes=idle_bytes)
-    assert idle_bytes <= IDLE_BYTES_MAX
+    assert idle_bytes <= HELD_BYTES_MAX
 
 
 @pytest.mark.parametrize("qos", [0, 1])
@@ -99,7 +100,7 @@ def bench_wires__memory_of_mqtt_5(benchmark: Any, record: Record, qos: int) -> N
 
         idle_bytes = benchmark.pedantic(hold, rounds=1)
     record(wire=f"mqtt5-qos{qos}", connections=HELD, idle_bytes=idle_bytes)
-    assert idle_bytes <= IDLE_BYTES_MAX
+    assert idle_bytes <= HELD_BYTES_MAX
 
 
 @contextmanager
