@@ -10,6 +10,7 @@ for the de-duplication window from when it was handed over, so that an id is nev
 would not take for one.
 """
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ from fanout.targets import Targets
 from fanout.types import OutMessage
 
 __all__ = ["Publisher"]
+
+log = logging.getLogger(__name__)
 
 RECENT_MAX = 20_000  # messages; as many as a source lets wait, so that a full one's are all known until read back
 WINDOW_S = DEDUP_WINDOW_MS / 1_000
@@ -52,12 +55,18 @@ class _Publish:
         self.serials[index] = serial
         self.missing -= 1
         if self.missing == 0:
-            self.done(self.serials)
+            self._answer(self.serials)
 
     def fail(self, problem: SourceError) -> None:
         if self.missing > 0:
             self.missing = 0
-            self.done(problem)
+            self._answer(problem)
+
+    def _answer(self, result: "list[str] | SourceError") -> None:
+        try:
+            self.done(result)
+        except Exception:  # of one caller's: others may wait for the same record
+            log.exception("a publish ends with an error that was not expected")
 
 
 Waiter = tuple[_Publish, int]  # a call, and the index of its message

@@ -112,10 +112,12 @@ class Wills:
 
     def _try_again(self) -> None:
         self._timer = None
-        for name in list(islice(self._again, AT_ONCE)):
-            self._again.pop(name)()
-        if self._again and self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
+        try:
+            for name in list(islice(self._again, AT_ONCE)):
+                self._again.pop(name)()
+        finally:  # one that raises must not keep the others waiting
+            if self._again and self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(AGAIN_S, self._try_again)
 
     def take_back(self, name: Name) -> None:
         """The client is back, or was taken away for good: what waits is not published."""

@@ -9,6 +9,7 @@ Each part is made by the first of these that has what it needs, and each knows o
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -31,6 +32,8 @@ from fanout.stats import Stats
 from fanout.tasks import Tasks
 
 __all__ = ["Node"]
+
+log = logging.getLogger(__name__)
 
 HTTP_DRAIN_S: Final = 5.0  # for requests that are being answered
 
@@ -164,15 +167,21 @@ class Node:
 
     def _on_events(self) -> None:
         """Hands the engine's events to those they are about."""
-        for kind, number, argument in self.messages.engine.events():
-            if kind == "wake":
-                self.messages.subscriptions.wake(number)
-            elif kind == "replayed":
-                self.messages.replays.look(number)
-            elif kind == "births":
-                self.people.mqtt.followed.births()
-            else:
-                self.doors.connections.event(kind, number, argument)
+        for event in self.messages.engine.events():
+            try:
+                self._take(*event)
+            except Exception:  # of one: no event is told again, and the others' must come
+                log.exception("an event of the engine ends with an error that was not expected")
+
+    def _take(self, kind: str, number: int, argument: int) -> None:
+        if kind == "wake":
+            self.messages.subscriptions.wake(number)
+        elif kind == "replayed":
+            self.messages.replays.look(number)
+        elif kind == "births":
+            self.people.mqtt.followed.births()
+        else:
+            self.doors.connections.event(kind, number, argument)
 
 
 class _Sink:

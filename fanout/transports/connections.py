@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from fanout.errors import error
@@ -99,7 +100,7 @@ class Connections:
             due = begun + window_s * index / len(drivers)
             if due - loop.time() > 0.001:  # the timers' own grain
                 await asyncio.sleep(due - loop.time())
-            driver.drain()
+            _end(driver.drain)
         if len(self):
             self._empty.clear()
             with contextlib.suppress(TimeoutError):
@@ -112,7 +113,7 @@ class Connections:
 
     def _dismiss(self, drivers: list[Driver]) -> None:
         for driver in drivers[:_DISMISSED_PER_TURN]:
-            driver.unauthorized(_NO_APP)
+            _end(partial(driver.unauthorized, _NO_APP))
         if rest := drivers[_DISMISSED_PER_TURN:]:
             asyncio.get_running_loop().call_soon(self._dismiss, rest)
 
@@ -121,7 +122,7 @@ class Connections:
         if self._opening is not None:
             self._opening.cancel()
         for driver in self._all():
-            driver.cut()
+            _end(driver.cut)
 
     # -- for the drivers --
 
@@ -173,3 +174,11 @@ class Connections:
         self._by_handle.pop(handle, None)
         if not len(self):
             self._empty.set()
+
+
+def _end(end: Callable[[], None]) -> None:
+    """Ends one connection; the others are ended whatever comes of that."""
+    try:
+        end()
+    except Exception:
+        log.exception("a connection could not be ended")

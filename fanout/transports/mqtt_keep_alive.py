@@ -49,14 +49,16 @@ class KeepAlive:
     def _look(self) -> None:
         loop = asyncio.get_running_loop()
         now, left = loop.time(), AT_ONCE
-        for moment in sorted(moment for moment in self._lists if moment * GRAIN_S <= now):
-            numbers = self._lists[moment]
-            while numbers and left:
-                left -= 1
-                self._look_at(numbers.pop(), now)
-            if not numbers:
-                del self._lists[moment]
-        self._timer = loop.call_later(GRAIN_S if left else 0.0, self._look) if self._lists else None
+        try:
+            for moment in sorted(moment for moment in self._lists if moment * GRAIN_S <= now):
+                numbers = self._lists[moment]
+                while numbers and left:
+                    left -= 1
+                    self._look_at(numbers.pop(), now)
+                if not numbers:
+                    del self._lists[moment]
+        finally:  # one that raises must not keep the others from being looked at
+            self._timer = loop.call_later(GRAIN_S if left else 0.0, self._look) if self._lists else None
 
     def _look_at(self, number: int, now: float) -> None:
         client = self._find(number)

@@ -42,11 +42,13 @@ class Outgoing:
     def _turn(self) -> None:
         self._called = False
         until = self._clock() + TURN_S
-        while self._waiting and self._clock() < until:
-            writer = next(iter(self._waiting))
-            del self._waiting[writer]
-            if writer.write_some():
-                self._waiting[writer] = None
-        if self._waiting:
-            self._called = True
-            asyncio.get_running_loop().call_soon(self._turn)
+        try:
+            while self._waiting and self._clock() < until:
+                writer = next(iter(self._waiting))
+                del self._waiting[writer]
+                if writer.write_some():
+                    self._waiting[writer] = None
+        finally:  # one that raises must not keep the others waiting
+            if self._waiting and not self._called:
+                self._called = True
+                asyncio.get_running_loop().call_soon(self._turn)

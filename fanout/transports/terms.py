@@ -11,6 +11,7 @@ one timer for the heap. Belongs to the event loop.
 
 import asyncio
 import heapq
+import logging
 from collections.abc import Callable
 from itertools import count
 from typing import Final, NamedTuple, Protocol
@@ -20,6 +21,8 @@ from fanout.errors import ErrorInfo, error
 from fanout.types import Identity
 
 __all__ = ["ASK_BEFORE_MS", "Client", "Terms"]
+
+log = logging.getLogger(__name__)
 
 ASK_BEFORE_MS: Final = 30_000
 
@@ -105,8 +108,12 @@ class Terms:
             for number, (client, term) in enumerate(list(self._terms.items())):
                 if number % REVIEWED_PER_TURN == REVIEWED_PER_TURN - 1:
                     await asyncio.sleep(0)
-                if self._terms.get(client) is term:
+                if self._terms.get(client) is not term:
+                    continue
+                try:
                     self._apply(client, term.identity)
+                except Exception:  # of one client's: the others are looked at all the same
+                    log.exception("a client whose credential was revoked could not be asked for another")
 
     def _apply(self, client: Client, identity: Identity) -> None:
         """Ends the term early if its credential was revoked."""
@@ -139,19 +146,21 @@ class Terms:
     def _due(self) -> None:
         self._timer = None
         now_ms = self._clock()
-        for _ in range(DUE_PER_TURN):  # if more are due, the timer is set again for at once
-            if not self._heap or self._heap[0].due_ms > now_ms:
-                break
-            term = heapq.heappop(self._heap)
-            if self._terms.get(term.client) is not term:
-                continue
-            if now_ms < term.ends_ms:
-                self._put(term.client, term.identity, term.ends_ms, term.ends_ms, term.reason)
-                term.client.ask_for_token()
-            else:
-                self.end(term.client)
-                term.client.unauthorized(term.reason)
-        self._set_timer()
+        try:
+            for _ in range(DUE_PER_TURN):  # if more are due, the timer is set again for at once
+                if not self._heap or self._heap[0].due_ms > now_ms:
+                    break
+                term = heapq.heappop(self._heap)
+                if self._terms.get(term.client) is not term:
+                    continue
+                if now_ms < term.ends_ms:
+                    self._put(term.client, term.identity, term.ends_ms, term.ends_ms, term.reason)
+                    term.client.ask_for_token()
+                else:
+                    self.end(term.client)
+                    term.client.unauthorized(term.reason)
+        finally:  # one that raises must not keep the others from their ends
+            self._set_timer()
 
 
 _EXPIRED: Final = error(40142)

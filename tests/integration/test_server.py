@@ -101,6 +101,22 @@ class TestPublishing:
             (message,) = await some(subscription, 1)
         assert (message.data, message.encoding) == (received, encoding)
 
+    async def test_reaches_all_also_where_one_cannot_be_told_of_it(
+        self, config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with Server(config) as server:
+            one, broken, other = (server.subscribe("chat") for _ in range(3))
+
+            def fails() -> None:
+                raise OverflowError("broken")
+
+            monkeypatch.setattr(broken, "wake", fails)
+            taken = asyncio.gather(some(one, 1), some(other, 1))
+            await asyncio.sleep(0.05)  # both wait for what comes
+            await server.publish("chat", "a")
+            assert [message.data for (message,) in await taken] == ["a", "a"]
+            assert "an event of the engine ends with an error" in caplog.text
+
     async def test_again_under_one_id_is_one_message(self, config: Config) -> None:
         async with Server(config) as server:
             subscription = server.subscribe("chat")

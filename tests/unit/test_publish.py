@@ -189,6 +189,22 @@ class TestRepeat:
         assert first == second == [serials(0)]
         assert len(bed.log.records) == 1
 
+    @pytest.mark.parametrize("problem", [None, SourceError("gone")])
+    def test_is_answered_also_if_the_first_cannot_be(
+        self, bed: Bed, problem: SourceError | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def fail(_: Result) -> None:
+            raise OverflowError("nobody is there")
+
+        bed.publisher.publish("chat", [OutMessage(id="a", data="x")], fail)
+        repeat = bed.publish("chat", "a")
+        if problem is None:
+            bed.log.confirm()
+        else:
+            bed.log.refuse(problem)
+        assert len(repeat) == 1
+        assert "nobody is there" in caplog.text
+
     def test_shares_the_first_ones_failure(self, bed: Bed) -> None:
         first, second = bed.publish("chat", "a"), bed.publish("chat", "a")
         bed.log.refuse(SourceTimeout("late"))

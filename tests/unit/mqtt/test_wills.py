@@ -183,6 +183,24 @@ async def test_of_many_wills_that_the_log_did_not_take_a_few_are_tried_at_once(
     assert counts == [0, most, 2 * most, 2 * most + 1]
 
 
+async def test_one_that_fails_keeps_no_other_from_being_tried_again(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wills, "AGAIN_S", 0.01)
+    node, done = new_node(), list[str]()
+    node.refusal = error(50003)
+
+    def fail() -> None:
+        raise OverflowError
+
+    node.sessions.wills.lost(Name("app", "broken"), WILL, 0.0, fail)
+    node.sessions.wills.lost(Name("app", "other"), WILL, 0.0, lambda: done.append("other"))
+    node.refusal = None
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    await eventually(lambda: done)
+    assert done == ["other"]
+
+
 async def test_a_will_may_be_retained(new_node: NewNode) -> None:
     node = new_node()
     will = Will("status", LAST, retain=True)

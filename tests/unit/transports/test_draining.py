@@ -75,6 +75,36 @@ async def test_the_clients_of_an_app_that_is_no_more_are_sent_away(monkeypatch: 
         await refused.close()
 
 
+@pytest.mark.parametrize("step", ["drain", "unauthorized", "cut"])
+async def test_one_that_cannot_be_ended_keeps_no_other_from_its_end(
+    step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "_CLOSE_SECONDS", 0.2)
+    async with native_front_door() as door:
+        wires = [await connected(door) for _ in range(3)]
+        broken, *_ = door.connections._by_handle.values()
+        act = getattr(type(broken), step)
+
+        def fails(driver: Any, *reason: Any) -> None:
+            if driver is broken:
+                raise OverflowError("broken")
+            act(driver, *reason)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(type(broken), step, fails)
+            if step == "drain":
+                await asyncio.gather(door.connections.drain(0), *(wire.closed_with() for wire in wires[1:]))
+            elif step == "unauthorized":
+                door.connections.dismiss(KEY.partition(".")[0])
+                await asyncio.gather(*(wire.closed_with() for wire in wires[1:]))
+            else:
+                door.connections.abort_all()
+                assert [await wire.end() for wire in wires[1:]] == [b"", b""]
+            assert "a connection could not be ended" in caplog.text
+        for wire in wires:
+            await wire.close()
+
+
 async def test_a_failure_to_open_is_logged_and_ends_the_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

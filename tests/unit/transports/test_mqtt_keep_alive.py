@@ -36,6 +36,20 @@ async def test_who_is_silent_is_told_and_who_speaks_is_looked_at_again() -> None
     assert (clients[2].is_silent, len(watched)) == (False, 1)
 
 
+async def test_one_whose_end_fails_keeps_no_other_from_being_told() -> None:
+    class Broken(Client):
+        def silent(self) -> None:
+            raise OverflowError
+
+    now = asyncio.get_running_loop().time()
+    clients = {1: Client(now), 2: Broken(now), 3: Client(now)}
+    watched = KeepAlive(clients.get)
+    for number in clients:
+        watched.watch(number, now)
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    await eventually(lambda: clients[1].is_silent and clients[3].is_silent)
+
+
 async def test_who_is_gone_is_in_no_list_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mqtt_keep_alive, "AHEAD_S", 0.02)
     now = asyncio.get_running_loop().time()

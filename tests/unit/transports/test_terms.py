@@ -32,6 +32,16 @@ class Client:
         self.heard.append(reason.code)
 
 
+class Broken(Client):
+    """One that cannot be spoken to."""
+
+    def ask_for_token(self) -> None:
+        raise OverflowError
+
+    def unauthorized(self, reason: ErrorInfo) -> None:
+        raise OverflowError
+
+
 class Node:
     def __init__(self) -> None:
         self.clock = Clock()
@@ -128,6 +138,17 @@ class TestAClientWhoseCredentialExpires:
         node.after(0)
         assert all(client.heard == [40142] for client in clients)
 
+    async def test_ends_also_if_the_end_of_another_fails(self, node: Node) -> None:
+        client = Client()
+        for each in (Broken(), client):
+            node.lets_in(each, ASK_BEFORE_MS + 1_000)
+        for ms, heard in ((1_000, ["ask"]), (ASK_BEFORE_MS, ["ask", 40142])):
+            with pytest.raises(OverflowError):
+                node.after(ms)
+            assert node.terms._timer is not None, "the rest is seen to in another turn"
+            node.after(0)
+            assert client.heard == heard
+
     async def test_may_live_longer_than_a_timer_can_wait(self, node: Node) -> None:
         client = Client()
         node.lets_in(client, 10**15)
@@ -178,6 +199,17 @@ class TestARevokedCredential:
         assert client.heard == ["ask"]
         node.after(10)
         assert client.heard == ["ask", 40141]
+
+    async def test_is_found_also_behind_one_whose_client_cannot_be_asked(
+        self, node: Node, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        client = Client()
+        for each in (Broken(), client):
+            node.lets_in(each, 10**6)
+        node.revokes("clientId:bob", applies_in_ms=30_000)
+        await self.settled()
+        assert client.heard == ["ask"]
+        assert "could not be asked" in caplog.text
 
     async def test_is_found_among_many_a_few_in_each_turn(self, node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(terms, "REVIEWED_PER_TURN", 3)

@@ -328,6 +328,28 @@ async def test_a_turn_of_the_loop_writes_for_a_bounded_time() -> None:
     assert written == ["long", "short", "long", "long", "long"]
 
 
+async def test_one_that_cannot_be_written_keeps_no_other_waiting() -> None:
+    written = []
+
+    class Client:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def write_some(self) -> bool:
+            if self.name == "broken":
+                raise OverflowError
+            written.append(self.name)
+            return False
+
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+    line = outgoing.Outgoing()
+    for name in ("one", "broken", "other"):
+        line.add(Client(name))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert written == ["one", "other"]
+
+
 # -- certificates --
 
 
