@@ -6,13 +6,14 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use once_cell::race::OnceBox;
 use triomphe::ThinArc;
 
 use crate::change::CREATE;
 use crate::kind::Kind;
-use crate::limits::MESSAGE_OVERHEAD;
+use crate::limits::{CHANNELS_PER_RECORD_MAX, MESSAGE_OVERHEAD, PLACE_OVERHEAD};
 use crate::partition::Partition;
 use crate::wire::{Coding, Wire};
 
@@ -71,7 +72,7 @@ pub const FIELDS: usize = Field::More as usize + 1;
 /// Every field of a message, by [`Field`].
 pub type Fields<'a> = [Option<&'a str>; FIELDS];
 
-/// One entry of a channel's ring. A clone is another reference to it.
+/// One entry of a channel's ring, or of several, for nothing in it is the channel's own. A clone is another reference to it.
 ///
 /// Behind the head lie the data and, if it has fields, their texts and then their lengths (little-endian, one more than
 /// it is, so that 0 stands for none).
@@ -93,9 +94,26 @@ pub struct Head {
     pub action: u8,
     form: Form,
     has_fields: bool,
+    sharing: Sharing,
     json: OnceBox<Box<[u8]>>,
     msgpack: OnceBox<Box<[u8]>>,
 }
+
+/// What the rings that hold a message tell each other. Of one that is not shared nothing here changes.
+#[derive(Debug, Default)]
+struct Sharing {
+    is_shared: AtomicBool,
+    /// The places in rings that it has now.
+    places: AtomicU8,
+    /// The encodings that are counted for these, a bit for each.
+    counted: AtomicU8,
+}
+
+/// The bits of encodings.
+const JSON: u8 = 1;
+const MSGPACK: u8 = 2;
+
+const _: () = assert!(CHANNELS_PER_RECORD_MAX <= u8::MAX as usize, "a message has one place for each channel");
 
 const LENGTHS: usize = FIELDS * size_of::<u32>();
 
@@ -118,8 +136,9 @@ impl Message {
         fields: Option<&Fields<'_>>,
     ) -> Self {
         let (json, msgpack) = (OnceBox::new(), OnceBox::new());
-        let head =
-            Head { partition, offset, timestamp, kind, action, form, has_fields: fields.is_some(), json, msgpack };
+        let has_fields = fields.is_some();
+        let sharing = Sharing::default();
+        let head = Head { partition, offset, timestamp, kind, action, form, has_fields, sharing, json, msgpack };
         let Some(fields) = fields else { return Self(ThinArc::from_header_and_slice(head, data)) };
         let texts: usize = fields.iter().flatten().map(|text| text.len()).sum();
         let mut bytes = Vec::with_capacity(data.len() + texts + LENGTHS);
@@ -135,6 +154,18 @@ impl Message {
             bytes.extend_from_slice(&length.to_le_bytes());
         }
         Self(ThinArc::from_header_and_slice(head, &bytes))
+    }
+
+    /// The same, for clones of it to be put into several rings.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        self.sharing.is_shared.store(true, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether other rings may hold it too.
+    pub fn is_shared(&self) -> bool {
+        self.sharing.is_shared.load(Ordering::Relaxed)
     }
 
     /// The lengths of the fields, each plus one, and the bytes before them.
@@ -206,12 +237,13 @@ impl Message {
             Coding::Json | Coding::Text => (&self.json, Coding::Json),
         };
         let mut made = 0;
-        let bytes = cell.get_or_init(|| {
+        if cell.get().is_none() {
             let bytes = coding.message(self).into_boxed_slice();
-            made = encoding_cost(&bytes);
-            Box::new(bytes)
-        });
-        (bytes, made)
+            let cost = encoding_cost(&bytes);
+            // Another ring that holds it may have been faster: its bytes are kept.
+            made = if cell.set(Box::new(bytes)).is_ok() { cost } else { 0 };
+        }
+        (cell.get().expect("it is made"), made)
     }
 
     /// Bytes of its content.
@@ -219,10 +251,39 @@ impl Message {
         self.0.slice.len()
     }
 
-    /// Memory this message holds now, encodings included.
+    /// Memory that it takes in a ring now: with its encodings, unless it is shared. Those are then all rings' together.
     pub fn cost(&self) -> usize {
-        let encodings = [&self.json, &self.msgpack].into_iter().filter_map(|cell| cell.get());
-        MESSAGE_OVERHEAD + self.0.slice.len() + encodings.map(|bytes| encoding_cost(bytes)).sum::<usize>()
+        MESSAGE_OVERHEAD + self.0.slice.len() + if self.is_shared() { 0 } else { self.encodings(JSON | MSGPACK) }
+    }
+
+    /// What those of its encodings take that these bits name.
+    fn encodings(&self, bits: u8) -> usize {
+        let made = [(JSON, &self.json), (MSGPACK, &self.msgpack)].into_iter().filter(|(bit, _)| bits & bit != 0);
+        made.filter_map(|(_, cell)| cell.get()).map(|bytes| encoding_cost(bytes)).sum()
+    }
+
+    /// A ring takes it; the memory that all rings together hold more, of which this one counts `cost`.
+    pub(crate) fn enter(&self, cost: usize) -> usize {
+        if !self.is_shared() {
+            return cost;
+        }
+        let is_first = self.sharing.places.fetch_add(1, Ordering::AcqRel) == 0;
+        if is_first { cost } else { PLACE_OVERHEAD }
+    }
+
+    /// The encoding that it has for a wire is counted, while a ring has it and as long as one does.
+    pub(crate) fn count(&self, wire: Wire) {
+        let bit = if wire.coding() == Coding::Msgpack { MSGPACK } else { JSON };
+        self.sharing.counted.fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// A ring gives it up that counts `cost` for it; the memory that all together hold less.
+    pub(crate) fn leave(&self, cost: usize) -> usize {
+        if !self.is_shared() {
+            return cost;
+        }
+        let is_last = self.sharing.places.fetch_sub(1, Ordering::AcqRel) == 1;
+        if is_last { cost + self.encodings(self.sharing.counted.swap(0, Ordering::Relaxed)) } else { PLACE_OVERHEAD }
     }
 }
 

@@ -8,11 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanout_engine::dedup::Dedup;
 use fanout_engine::hub::{Hub, Routing, Settings};
-use fanout_engine::limits::DEDUP_IDS_MAX;
+use fanout_engine::limits::{CHANNELS_PER_RECORD_MAX, DEDUP_IDS_MAX};
 use fanout_engine::partition::Partitions;
 use fanout_engine::record::{Header, Record};
 
 const MESSAGES: usize = 100_000;
+/// Records that go to several channels, and their size.
+const SHARED: usize = 15_000;
+const SHARED_BYTES: usize = 2_000;
 const OFF_AT_MOST_PERCENT: usize = 15;
 /// What the C library keeps beside each piece.
 const PIECE_OVERHEAD: usize = size_of::<usize>();
@@ -110,6 +113,28 @@ fn read(channels: usize, batch: usize, published: bool) -> (usize, usize) {
     (said, held - of_ids)
 }
 
+/// Reads records into an engine, each of which goes to so many channels. What it says it holds, and what it does.
+fn read_shared(channels: usize) -> (usize, usize) {
+    let names: Vec<String> = (0..channels).map(|channel| format!("channel-{channel}")).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let value = [b'x'; SHARED_BYTES];
+    let hub = Hub::new(Settings { key: [7; 16], history_ms: 120_000, history_bytes: 1 << 30 });
+    hub.assign("t", [1; 16], 0, 0).unwrap();
+    let ((), held) = taken(|| {
+        for first in (0..SHARED).step_by(250) {
+            let records = (first..first + 250).map(|offset| {
+                let (topic, partition, epoch, timestamp) = ("t", 0, -1, offset as i64);
+                let (offset, key, value, headers) = (offset as i64, None, Some(&value[..]), &[][..]);
+                let record = Record { topic, partition, offset, epoch, timestamp, key, value, headers };
+                (record, Routing::Given(&names))
+            });
+            assert_eq!(hub.ingest(records, 0), 0);
+        }
+    });
+    assert_eq!(hub.stats.messages.get(), (SHARED * channels) as u64);
+    (hub.gauges().iter().find(|(name, _)| *name == "history_bytes").unwrap().1 as usize, held)
+}
+
 /// As many ids as two minutes of what the limits promise bring; past the bound the memory stays.
 fn read_ids() {
     let partition = Partitions::default().assign("t", [1; 16], 0, 0).unwrap();
@@ -137,6 +162,13 @@ fn what_the_rings_say_they_hold_is_what_they_take() {
         let case = format!("{channels} channels, {batch} at a time, published: {published}");
         println!("{case}: {said} said, {held} taken");
         assert!(said.abs_diff(held) * 100 < held * OFF_AT_MOST_PERCENT, "{case}: {said} said, {held} taken");
+    }
+    for channels in [1, CHANNELS_PER_RECORD_MAX] {
+        let (said, held) = read_shared(channels);
+        let case = format!("{SHARED} records to {channels} channels each");
+        println!("{case}: {said} said, {held} taken");
+        assert!(said.abs_diff(held) * 100 < held * OFF_AT_MOST_PERCENT, "{case}: {said} said, {held} taken");
+        assert!(held < 2 * SHARED * SHARED_BYTES, "{case}: {held} taken");
     }
     read_ids();
 }

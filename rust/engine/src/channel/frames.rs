@@ -120,6 +120,27 @@ impl Ring {
         self.frames.iter().map(|cached| cached.frame.size()).sum()
     }
 
+    /// The bytes of an entry, and the memory that the ring takes more for them. What it has dropped is counted with its
+    /// encoding elsewhere; and that of one that is shared is all rings' together, and counted here already.
+    pub(super) fn part<'e>(
+        &self,
+        entry: &'e Message,
+        number: u64,
+        wire: Wire,
+        context: &Context<'_>,
+    ) -> (Cow<'e, [u8]>, usize) {
+        let (part, made) = wire.part(entry, context.wall_ms);
+        if made == 0 || number < self.base {
+            return (part, 0);
+        }
+        if entry.is_shared() {
+            entry.count(wire);
+            self.pool(context).fetch_add(made, Ordering::Relaxed);
+            return (part, 0);
+        }
+        (part, made)
+    }
+
     /// The next frame behind `from`, and whether it ends where it does whatever comes.
     pub(super) fn build(
         &mut self,
@@ -195,7 +216,7 @@ impl Ring {
                 Shown::Not => continue,
                 Shown::As(Some(instead), of) => (Cow::Owned(ask.wire.message(&instead, context.wall_ms)), of),
                 Shown::As(None, of) => {
-                    let (part, new) = ask.wire.part(entry, context.wall_ms);
+                    let (part, new) = self.part(entry, number, ask.wire, context);
                     made += new;
                     (part, of)
                 }

@@ -217,8 +217,8 @@ impl Ring {
             if parts.is_empty() {
                 kind = entry.kind;
             }
-            let (part, new) = ask.wire.part(entry, context.wall_ms);
-            made += if number < self.base { 0 } else { new }; // what the ring has dropped is counted with its encoding
+            let (part, new) = self.part(entry, number, ask.wire, context);
+            made += new;
             bytes += part.len();
             let is_full = parts.len() == ask.wire.messages_max() || bytes > FRAME_BYTES;
             if entry.kind != kind || (is_full && !parts.is_empty()) {

@@ -31,6 +31,7 @@ pub(super) struct Ring {
     /// One past the number of the newest of presence.
     pub(super) presence: u64,
     pub(super) base: u64,
+    /// What its entries take, each in full, and what was made of them for it alone.
     pub(super) bytes: usize,
     pub(super) feeds: SmallVec<[Feed; 1]>,
     pub(super) frames: Vec<Cached>,
@@ -70,7 +71,7 @@ struct Found {
 }
 
 impl Ring {
-    /// Appends; returns the message's cost.
+    /// Appends; returns the memory that it takes, beside what other rings have paid of it.
     pub(super) fn push(&mut self, message: Message) -> usize {
         let cost = message.cost();
         let (partition, next, last) = (message.partition.index, message.offset + 1, self.end());
@@ -81,10 +82,7 @@ impl Ring {
         match self.feeds.iter_mut().find(|feed| feed.partition == partition) {
             _ if !message.partition.has_position => {}
             Some(feed) => {
-                debug_assert!(
-                    feed.next <= next,
-                    "offsets of a partition rise, and stay where a record makes two entries"
-                );
+                debug_assert!(feed.next <= next, "offsets rise, and stay where a record makes two entries");
                 feed.next = next;
                 feed.last = last;
             }
@@ -94,8 +92,9 @@ impl Ring {
         if let Some(latest) = &mut self.latest {
             latest.put_other(last, message.clone());
         }
+        let held = message.enter(cost);
         self.entries.push_back(message);
-        cost
+        held
     }
 
     /// Appends what a record does to a message; what it costs, and the number of its last entry. None if nothing comes of
@@ -179,15 +178,15 @@ impl Ring {
         let deltas = self.deltas.as_mut().map_or(0, |deltas| deltas.forget(self.base));
         self.base += 1;
         self.others -= usize::from(!message.is_publication());
-        let cost = message.cost() + versions + deltas;
-        self.bytes -= cost;
+        let cost = message.cost();
+        let mut freed = message.leave(cost) + versions + deltas;
+        self.bytes -= cost + versions + deltas;
         if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.partition == message.partition.index) {
             feed.dropped = message.offset + 1;
         }
         if let Some(latest) = &mut self.latest {
             latest.dropped(self.base - 1);
         }
-        let mut freed = cost;
         if self.entries.is_empty() {
             self.entries.shrink_to_fit();
             freed += self.cached_bytes();

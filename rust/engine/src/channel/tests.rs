@@ -123,6 +123,7 @@ fn own_messages_are_left_out_for_their_publisher_alone() {
 
 mod changes;
 mod kinds;
+mod shared;
 mod snapshots;
 
 proptest! {

@@ -245,13 +245,14 @@ impl Hub {
                 return rule.on_failure != OnFailure::Stop;
             }
             Ok(routed) => {
-                let mut append = |name| {
-                    let message = rule.message(record, Arc::clone(partition), &routed);
+                let message = rule.message(record, Arc::clone(partition), &routed);
+                if let Some(name) = routed.channel() {
                     self.append(work, name, (record, partition), message, now_ms);
-                };
-                match routed.channel() {
-                    Some(name) => append(name),
-                    None => routed.channels().for_each(append),
+                } else {
+                    let message = message.shared();
+                    for name in routed.channels() {
+                        self.append(work, name, (record, partition), message.clone(), now_ms);
+                    }
                 }
             }
             Err(Unrouted::Failed(failure)) => {
@@ -287,11 +288,13 @@ impl Hub {
         if names.len() > CHANNELS_PER_RECORD_MAX {
             return self.stats.records_unroutable.add(1);
         }
+        let shared = (names.len() > 1).then(|| record.message(Arc::clone(partition)).shared());
         for (index, name) in names.iter().enumerate() {
             if !may_reach(record, name) {
                 self.stats.records_unroutable.add(1);
             } else if !names[..index].contains(name) {
-                self.append(work, name, (record, partition), record.message(Arc::clone(partition)), now_ms);
+                let message = shared.clone().unwrap_or_else(|| record.message(Arc::clone(partition)));
+                self.append(work, name, (record, partition), message, now_ms);
             }
         }
     }
