@@ -76,3 +76,18 @@ async def test_bad_records_of_topics_that_a_pattern_matches_become_dead_letters_
         for server in (first_node, second_node):
             assert {name: server.stats()[name] for name in counts} == counts
             assert server.health().ok
+
+
+async def test_a_record_of_a_time_that_is_no_date_is_delivered_with_the_last_there_is(
+    kafka: Kafka, kafka_topic: NewKafkaTopic, tmp_path: Path
+) -> None:
+    topic = kafka_topic(message_timestamp_after_max_ms=str(2**63 - 1))
+    producer = Producer(kafka.client)
+    config = Config(port=0, data=tmp_path, kafka=kafka.bootstrap, route=(f"{topic}=#{{key}}",))
+    async with Server(config) as server, asyncio.timeout(30):
+        await server.ready()
+        subscription = server.subscribe("c")
+        for timestamp in (2**60, 1):
+            producer.produce(topic, "then", "c", timestamp=timestamp)
+        assert await asyncio.to_thread(producer.flush, 30) == 0
+        assert [(await anext(subscription)).timestamp for _ in range(2)] == [8_640_000_000_000_000, 1]

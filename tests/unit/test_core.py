@@ -18,6 +18,7 @@ from fanout.sources.base import Record
 from tests.support import memory
 
 SECRET = b"0123456789abcdef"
+LAST_DATE_MS = 8_640_000_000_000_000
 
 
 @pytest.fixture
@@ -35,6 +36,24 @@ def record(offset: int, key: bytes | None = b"c", value: bytes | None = b"v", he
 
 def held(engine: _core.Engine, channel: str = "c") -> list[Any]:
     return memory.held(engine, channel)
+
+
+def test_a_timestamp_that_is_no_date_counts_as_the_nearest(engine: _core.Engine) -> None:
+    said = [-(2**63), -1, 0, LAST_DATE_MS, LAST_DATE_MS + 1, 2**53 + 1, 2**63 - 1]
+    engine.rules([Rule("t", "#{topic}", name="#{timestamp}")])
+    engine.records([Record("t", 0, offset, -1, time_ms, b"k", b"v", None) for offset, time_ms in enumerate(said)])
+    told = [0, 0, 0, LAST_DATE_MS, LAST_DATE_MS, LAST_DATE_MS, LAST_DATE_MS]
+    assert [(m.timestamp, m.name) for m in held(engine, "t")] == [(time_ms, str(time_ms)) for time_ms in told]
+
+
+def test_so_does_the_time_that_a_change_says_of_its_message(engine: _core.Engine) -> None:
+    names = ("action", "serial", "type", "timestamp")
+    texts = ("update", "0000000000000000-0-t", "text", str(2**62))
+    headers = [(f"fanout.{name}", text.encode()) for name, text in zip(names, texts, strict=True)]
+    engine.records([record(5, headers=headers)])
+    message = engine.message("c", "0000000000000000-0-t")[1]
+    assert message is not None
+    assert message.timestamp == LAST_DATE_MS
 
 
 class TestFacts:

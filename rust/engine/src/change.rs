@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::kind::Kind;
 use crate::message::{Data, FIELDS, Field, Fields, Form, Message};
-use crate::record::Record;
+use crate::record::{Record, time_of};
 use crate::summary::{Counted, Summary};
 
 /// Numbers of the protocol.
@@ -122,7 +122,7 @@ impl<'r> Record<'r> {
             }
             _ => return None,
         };
-        let timestamp = self.header("fanout.timestamp").and_then(|text| text.parse().ok());
+        let timestamp = self.header("fanout.timestamp").and_then(|text| text.parse().ok()).map(time_of);
         let appended = self.header("fanout.appended").and_then(|text| text.parse().ok());
         let whole = timestamp.map(|timestamp| Whole { timestamp, appended: appended.unwrap_or(0) });
         let set = self.header("fanout.set");

@@ -6,6 +6,9 @@ pub const CHANNEL_NAME_MAX: usize = 1024;
 /// Channels that one record may reach, so that a hostile router cannot multiply a record without end.
 pub const CHANNELS_PER_RECORD_MAX: usize = 64;
 
+/// The last date there is for JavaScript's clients, in ms since 1970; they round no number up to it.
+pub const TIMESTAMP_MAX: i64 = 8_640_000_000_000_000;
+
 /// Failures of records that wait to be reported. They are taken after each batch of records, which are fewer.
 pub const FAILURES_MAX: usize = 4_096;
 

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::change::{CREATE, DELETE};
 use crate::kind::Kind;
+use crate::limits::TIMESTAMP_MAX;
 use crate::message::{FIELDS, Field, Fields, Form, Message, serial};
 use crate::partition::Partition;
 use crate::route::Format;
@@ -34,7 +35,7 @@ pub struct Record<'a> {
     pub offset: i64,
     /// -1 where there is none.
     pub epoch: i32,
-    /// In ms.
+    /// In ms, as [`time_of`] tells it.
     pub timestamp: i64,
     /// Its key.
     pub key: Option<&'a [u8]>,
@@ -42,6 +43,12 @@ pub struct Record<'a> {
     pub value: Option<&'a [u8]>,
     /// Its headers.
     pub headers: &'a [Header<'a>],
+}
+
+/// The time of a record by what its producer has written there, which may be anything: a date that every client can read.
+/// None (-1), and what is before 1970, is 1970.
+pub fn time_of(said: i64) -> i64 {
+    said.clamp(0, TIMESTAMP_MAX)
 }
 
 /// What a rule says of the message in a record.

@@ -7,7 +7,7 @@ use std::slice;
 
 use fanout_engine::envelope::{self, Payload};
 use fanout_engine::hub::Routing;
-use fanout_engine::record::{Header, Record};
+use fanout_engine::record::{Header, Record, time_of};
 use fanout_engine::wire::Wire;
 use fanout_io::port::Command;
 use fanout_io::sys::monotonic_ms;
@@ -170,7 +170,7 @@ impl Borrowed<'_> {
                 partition: record.partition,
                 offset: record.offset,
                 epoch: record.epoch,
-                timestamp: record.timestamp,
+                timestamp: time_of(record.timestamp),
                 key,
                 value,
                 headers: own_headers,
