@@ -219,8 +219,8 @@ class Source(Protocol):
 
     async def bounds(self, topic: str, partitions: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
         """By partition, the earliest offset there is, and the one behind the last; of these `partitions`, or of all
-        that are read. Those that there are not are left out, and no others: one of which nothing is read just now is
-        asked for all the same. Raises as `read`.
+        that are read. Those that there are not are left out, all of a topic that is no more, and no others: one of
+        which nothing is read just now is asked for all the same. Raises as `read`.
         """
 
     async def since(self, topic: str, timestamp: int, partitions: Collection[int] | None = None) -> dict[int, int]:

@@ -184,6 +184,8 @@ class KafkaSource:
         there: Collection[int] = [partition for name, partition in list(self._reading) if name == topic]
         if wanted is not None and self._watch is not None:
             there = range(self._watch.count(topic))
+            if self._watch.is_gone(topic):
+                return []
         if not there:
             raise SourceError(f"topic {topic!r} is not read, or not found yet")
         return [partition for partition in there if wanted is None or partition in wanted]

@@ -59,7 +59,7 @@ log = logging.getLogger("fanout.source.kafka")
 class TopicWatch:
     """Looks at the topics until `stop`; `found` gathers what the reader has to do.
 
-    `run` belongs to a thread of its own; `look_soon`, `ask`, `let_go`, `lost`, `health`, `stop` to any.
+    `run` belongs to a thread of its own; `look_soon`, `ask`, `let_go`, `lost`, `health`, `is_gone`, `stop` to any.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class TopicWatch:
         self._ids: dict[str, bytes | None] = {}  # topics looked at before; None: it was missing
         self._counted: dict[str, Counted] = {}  # as the sink was told; of those that are there
         self._absent: dict[str, float] = {}  # others of those, and since when looks have missed them
+        self._gone: set[str] = set()  # of those that were counted once, what the sink was told is no more
         self._on_demand = frozenset(on_demand)
         self._asking: deque[tuple[Key, bool | None]] = deque()  # whether whole; None: to let go. A few a partition
         self._asked: dict[Key, bool] = {}
@@ -127,6 +128,10 @@ class TopicWatch:
         """How many partitions a topic has, as far as it has been found."""
         counted = self._counted.get(topic)
         return counted.partitions if counted is not None else 0
+
+    def is_gone(self, topic: str) -> bool:
+        """Whether a topic that has been found is no more, for certain."""
+        return topic in self._gone
 
     def ask(self, topic: str, partition: int, *, whole: bool) -> None:
         """A partition of a topic that is read on demand is to be read; `whole`: from its beginning."""
@@ -282,6 +287,7 @@ class TopicWatch:
         for topic, since in self._absent.items():
             if now - since >= GONE_S:
                 del self._counted[topic]
+                self._gone.add(topic)
                 self.found.append(Gone(topic))
 
     def _await(self, topics: Sequence[str], troubles: list[Trouble]) -> dict[str, TopicDescription]:
@@ -305,6 +311,7 @@ class TopicWatch:
         for topic, topic_id in ids.items():
             counted = Counted(topic, topic_id, len(described[topic].partitions))
             if self._counted.get(topic) != counted:
+                self._gone.discard(topic)
                 self._counted[topic] = counted
                 self.found.append(counted)
         for topic, topic_id in ids.items():

@@ -3,11 +3,13 @@
 import asyncio
 from pathlib import Path
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from fanout import Config, Server
+from fanout._core import message_serial
 from tests.support.broker import Kafka
 from tests.support.fixtures_kafka import NewKafkaTopic
 from tests.support.node import KEY, node_process
@@ -133,6 +135,12 @@ async def test_a_topic_that_is_deleted_under_a_node_keeps_nobody_waiting_for_wha
             await client.until(lambda: len(client.received.get(CHANNEL, [])) >= 2)
         assert [message.text for message in client.received[CHANNEL]] == ["two", "three"]
         await client.close()
+        async with httpx.AsyncClient(
+            base_url=f"http://127.0.0.1:{node.port}", auth=httpx.BasicAuth(*KEY.split(":"))
+        ) as http:
+            for path in ("", "/versions", "/annotations"):
+                asked = await http.get(f"/channels/{CHANNEL}/messages/{message_serial(gone, 0, 0)}{path}")
+                assert (asked.status_code, asked.json()["error"]["code"]) == (404, 40400)
         await delete(kafka, kept)
         await asyncio.sleep(1)
         client = await RawClient(node.port, KEY).connect()

@@ -266,14 +266,16 @@ async def test_a_topic_that_vanishes_is_gone_after_a_while_and_told_of_anew_when
     admin.delete_topics([topic])[topic].result(15)
     await eventually(lambda: sink.gone_topics == [topic], 40)
     assert time.monotonic() - began > GONE_S
+    assert await source.bounds(topic, [0]) == {}
     with pytest.raises(SourceError):
-        await source.bounds(topic, [0])
+        await source.read(topic, 0, 0, 1)
     await asyncio.sleep(2)
     admin.create_topics([NewTopic(topic, 2)])[topic].result(15)
     await eventually(lambda: len([told for told in sink.topics if told[0] == topic]) == 2, 40)
     write(kafka, topic, "again")
     await eventually(lambda: sink.values(topic) == [b"again"])
     assert sink.gone_topics == [topic]
+    assert (await source.bounds(topic)).keys() >= (await source.bounds(topic, [0, 1])).keys() == {0, 1}
 
 
 async def test_reading_joins_no_group(kafka: Kafka, kafka_topic: NewKafkaTopic, start: Start) -> None:
