@@ -166,6 +166,7 @@ async def test_a_topic_made_anew_is_told_to_who_is_there_and_to_who_comes_back(
         await client.until(lambda: data(client, "room")[-2:] == ["a", "b"])
         assert data(client, "room") == ["0", "1", "2", "a", "b"]
         assert [frame.get("error", {}).get("code") for frame in client.attached("room")] == [None, 80020]
+        assert "a topic made anew" in client.attached("room")[1]["error"]["message"]
         back = await RawClient(server.port, KEY).connect()
         attached = await back.attach("room", channelSerial=serial)
         assert attached["error"]["code"] == 90003  # the position names another topic too, that of publishes
