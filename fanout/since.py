@@ -4,7 +4,8 @@ A client that comes back with a position has what came meanwhile, also of partit
 those are younger than it. But of a topic that was there before there was a rule for it the position does not speak
 either, and what it had then was never meant for anybody. So the first node that has a rule remembers how far it had
 read the topics that are there when it was ready. Those that come later under the same rule count from their beginning,
-and so do the partitions that are added.
+and so do the partitions that are added. So does one that was there and that nobody led at that moment, though it had
+something before: how far it reached then nobody can say later, and nothing that came since may be left out.
 
 A node that starts without a rule takes its fact back: should the rule come again, it is new. While nodes of one log
 have different rules, who goes from one to another may be given again what only one of them reads.

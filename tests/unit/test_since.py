@@ -112,6 +112,15 @@ def test_a_partition_that_begins_late_goes_by_what_the_log_says(facts: Facts) ->
     assert late.told == {"a1": (ONE, [50])}
 
 
+def test_a_partition_that_nobody_led_when_the_rule_came_counts_from_its_beginning(facts: Facts) -> None:
+    first = Node(facts, "a")
+    first.reads("a1", ONE, 1, 70)
+    first.since.settle()
+    for node in (first, Node(facts, "a")):
+        node.reads("a1", ONE, 0, 50)
+        assert node.told == {"a1": (ONE, [0, 70])}, "how far it reached then is not known: nothing is left out"
+
+
 def test_a_rule_that_was_taken_out_is_new_when_it_comes_again(facts: Facts) -> None:
     first = Node(facts, "a", "b")
     first.reads("b1", ONE, 0, 50)
