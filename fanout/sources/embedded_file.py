@@ -8,6 +8,7 @@ Nothing is given out that is not what was written. SQLite knows a file whose str
 checksum of all that it holds; and a file of up to `LOOKED_THROUGH_BYTES` is looked through before it is used.
 """
 
+import contextlib
 import os
 import sqlite3
 import sys
@@ -163,7 +164,11 @@ def open_database(directory: Path, *, to_write: bool = False) -> sqlite3.Connect
     Raises sqlite3.Error, SourceError for another format.
     """
     path = directory / DATABASE
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # SQLite's other files take its mode
+    # SQLite's other files take its mode. One that is there is left alone: a process that closes any descriptor of a
+    # file gives up all its locks on it (fcntl(2)), and then whoever else closes the database deletes the log that is
+    # written to.
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for setting in ("journal_mode=WAL", "synchronous=FULL", f"journal_size_limit={WAL_BYTES}", "busy_timeout=5000"):

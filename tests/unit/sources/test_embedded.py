@@ -117,6 +117,31 @@ async def test_what_was_confirmed_survives_a_kill_and_no_append_is_there_by_half
     assert values[::2] == values[1::2]
 
 
+COUNTS = """
+import sqlite3, sys
+
+database = sqlite3.connect(sys.argv[1])
+print(database.execute("SELECT count(*) FROM record_1").fetchone()[0])
+database.close()
+"""
+
+
+async def test_what_is_written_survives_that_another_process_looks_into_the_database(
+    tmp_path: Path, opened: Opener
+) -> None:
+    """SQLite deletes the log it writes ahead when the last one closes: it has to see that the source is there."""
+    source, _ = await opened(tmp_path)
+
+    def counted_elsewhere() -> int:
+        command = [sys.executable, "-c", COUNTS, str(tmp_path / DATABASE)]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    await append(source, record("t", b"before"))
+    assert await asyncio.to_thread(counted_elsewhere) == 1
+    await append(source, record("t", b"after"))
+    assert await asyncio.to_thread(counted_elsewhere) == 2
+
+
 # -- group commit --
 
 
