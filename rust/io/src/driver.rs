@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use crate::limits::{TICK_MS, WRITES_PER_BATCH};
 use crate::port::{Command, Port};
+use crate::sched;
 use crate::socket::Socket;
 use crate::submit::{Submit, Write, Written};
 use crate::sys::{self, Epoll, Timer, monotonic_ms, wall_ms};
@@ -113,6 +114,10 @@ impl Driver {
         let mut more = false;
         while !self.stopping {
             more = self.turn(if more { 0 } else { -1 });
+            if more {
+                // Between two passes: the thread that this one keeps from the core may hold what others wait for.
+                sched::give_way();
+            }
         }
     }
 
