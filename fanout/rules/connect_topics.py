@@ -37,7 +37,6 @@ def misread(pattern: str) -> str:
             r"classes and flags for all of it, like (?i), can be written without: [a-z], \., (..), (?i:..)"
         )
     try:
-        re.compile(f"(?:{pattern})")
         re.compile(pattern)
     except re.error as problem:
         return f"'{pattern}' is no regular expression of Python, which is what counts here: {problem}"
